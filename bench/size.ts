@@ -1,0 +1,25 @@
+/** Fails when an entry point, minified and gzipped without its peers, is larger than its budget. */
+import { gzipSync } from 'node:zlib'
+import { build } from 'esbuild'
+
+const budgets = [{ entry: 'src/index.ts', kB: 14 }]
+
+let isTooLarge = false
+for (const { entry, kB } of budgets) {
+  const { outputFiles } = await build({
+    entryPoints: [entry],
+    bundle: true,
+    minify: true,
+    write: false,
+    format: 'esm',
+    target: 'es2022',
+    platform: 'neutral',
+    mainFields: ['module', 'main'],
+    external: ['@x402/core', 'viem', 'hono'],
+  })
+  const bytes = gzipSync(outputFiles[0]?.contents ?? new Uint8Array(), { level: 9 }).byteLength
+  const fits = bytes <= kB * 1000
+  console.log(`${entry}: ${(bytes / 1000).toFixed(2)} kB of ${kB} kB ${fits ? 'ok' : 'TOO LARGE'}`)
+  isTooLarge ||= !fits
+}
+process.exitCode = isTooLarge ? 1 : 0

@@ -1,0 +1,323 @@
+/** The face of the library: one facilitator client made of many. */
+import type { FacilitatorClient } from '@x402/core/server'
+import type { SettleResponse, SupportedResponse, VerifyResponse } from '@x402/core/types'
+import { Alarms } from './clock.ts'
+import { AggregatorStoppedError, InvalidOptionsError } from './errors.ts'
+import type { EventName, Listener } from './events.ts'
+import type {
+  AnyPaymentPayload,
+  AnyPaymentRequirements,
+  DiscoveryQuery,
+  DiscoveryResponse,
+} from './facilitator/client.ts'
+import type { Operation } from './facilitator/outcome.ts'
+import { list } from './flows/list.ts'
+import type { Context } from './flows/run.ts'
+import { settle } from './flows/settle.ts'
+import { Supported } from './flows/supported.ts'
+import { verify } from './flows/verify.ts'
+import type { LogEntry } from './observe/log.ts'
+import { Observer } from './observe/observer.ts'
+import { redact } from './observe/redact.ts'
+import { type HealthStatus, healthStatus, type Statistics, statistics } from './observe/status.ts'
+import { type AggregatorOptions, readOptions, type Settings } from './options.ts'
+import { readPayment } from './payment.ts'
+import { HealthChecker } from './pool/health-checker.ts'
+import { Pool } from './pool/pool.ts'
+
+/** An upstream `x402ResourceServer`, or an `x402HTTPResourceServer`. */
+export interface ReinitializableServer {
+  initialize(): Promise<void>
+}
+
+/** The configuration in use, without secrets. */
+export interface AggregatorConfig {
+  facilitators: {
+    id: string
+    /** Absent for a facilitator given by a client object. */
+    url?: string
+    priority: number
+    weight: number
+    enabled: boolean
+    timeoutMs: Record<Operation, number>
+    retries: number
+  }[]
+  deadlineMs: Record<Operation, number>
+  backoffMs: number
+  strategy: string
+  whenAllUnhealthy: 'try' | 'refuse'
+  healthCheck:
+    | false
+    | { intervalMs: number; maxConsecutiveFailures: number; coolDownMs: number; mode: 'interval' | 'lazy' }
+  logLevel: string
+  maxLogEntries: number
+}
+
+/**
+ * One reliable facilitator client made of many unreliable ones. Give it to an upstream resource server as its
+ * facilitator.
+ *
+ * @example
+ * ```ts
+ * const aggregator = new FacilitatorAggregator({
+ *   facilitators: [
+ *     { id: 'x402-rs', url: 'https://facilitator.x402.rs' },
+ *     { id: 'payai', url: 'https://facilitator.payai.network' },
+ *   ],
+ * })
+ * const server = new x402ResourceServer(aggregator)
+ * ```
+ */
+export class FacilitatorAggregator implements FacilitatorClient {
+  readonly #settings: Settings
+  readonly #observer: Observer
+  readonly #pool: Pool
+  readonly #alarms = new Alarms()
+  readonly #context: Context
+  readonly #supported: Supported
+  readonly #healthChecker: HealthChecker
+  readonly #inFlight = new Set<Promise<unknown>>()
+  #state: 'new' | 'started' | 'stopped' = 'new'
+  #stopping: Promise<void> | undefined
+
+  /**
+   * @throws {InvalidOptionsError} that lists everything that is wrong with the options
+   */
+  constructor(options: AggregatorOptions) {
+    this.#settings = readOptions(options)
+    const { healthCheck } = this.#settings
+    this.#observer = new Observer(this.#settings)
+    this.#pool = new Pool({ ...this.#settings, circuit: healthCheck }, this.#observer)
+    this.#context = {
+      pool: this.#pool,
+      observer: this.#observer,
+      alarms: this.#alarms,
+      deadlineMs: this.#settings.deadlineMs,
+      backoffMs: this.#settings.backoffMs,
+    }
+    this.#supported = new Supported(this.#context, healthCheck.intervalMs)
+    this.#healthChecker = new HealthChecker(
+      this.#pool.members,
+      member => this.#contain(this.#supported.refresh(member)),
+      healthCheck,
+    )
+    this.#observer.emitter.on('circuit:change', () => this.#supported.noticeChange())
+  }
+
+  /**
+   * Asks the facilitators, one after the other, whether a payment is valid. The first verdict counts.
+   *
+   * @throws {AllFacilitatorsFailedError} when none gave a verdict; upstream's middleware answers 502
+   * @throws {InvalidPaymentError} when the payment is not in the protocol's shape; upstream answers 402
+   * @throws {AggregatorStoppedError} after `stop()`
+   */
+  verify(payload: AnyPaymentPayload, requirements: AnyPaymentRequirements): Promise<VerifyResponse> {
+    return this.#operate('verify', () => verify(this.#context, readPayment(payload, requirements)))
+  }
+
+  /**
+   * Settles a payment at the first facilitator that can, and asks another one only while it is certain that
+   * none has.
+   *
+   * @throws {SettlementIndeterminateError} when the buyer may have been charged; upstream answers 502
+   * @throws {AllFacilitatorsFailedError} when nobody settled and nothing was charged; upstream answers 502
+   * @throws {InvalidPaymentError} when the payment is not in the protocol's shape; upstream answers 402
+   * @throws {AggregatorStoppedError} after `stop()`
+   */
+  settle(payload: AnyPaymentPayload, requirements: AnyPaymentRequirements): Promise<SettleResponse> {
+    return this.#operate('settle', () => settle(this.#context, readPayment(payload, requirements)))
+  }
+
+  /**
+   * What the facilitators support together: the union of their kinds, each with the `extra` of the facilitator
+   * that the next payment would go to. From a cache that the health checks refresh.
+   *
+   * @throws {AllFacilitatorsFailedError} when no facilitator has ever answered
+   * @throws {AggregatorStoppedError} after `stop()`
+   */
+  getSupported(): Promise<SupportedResponse> {
+    return this.#operate('supported', () => this.#supported.get(work => void this.#contain(work)))
+  }
+
+  /**
+   * The resources that a facilitator's discovery service lists (`GET /discovery/resources`), from the first
+   * facilitator that answers.
+   *
+   * @throws {AllFacilitatorsFailedError} when none answered
+   * @throws {AggregatorStoppedError} after `stop()`
+   */
+  list(query?: DiscoveryQuery): Promise<DiscoveryResponse> {
+    return this.#operate('list', () => list(this.#context, query))
+  }
+
+  /** The health of each facilitator, with the circuit of each of its lanes. */
+  getHealthStatus(): HealthStatus {
+    return healthStatus(this.#pool.members)
+  }
+
+  /** Counts and durations per facilitator and operation. */
+  getStatistics(): Statistics {
+    return statistics(this.#pool.members)
+  }
+
+  /**
+   * The newest log entries, oldest first.
+   *
+   * @param limit at most this many; all that are kept by default
+   */
+  getRecentLogs(limit = Number.POSITIVE_INFINITY): LogEntry[] {
+    return this.#observer.recentLogs(limit)
+  }
+
+  /** The configuration in use, without secrets. */
+  getConfig(): AggregatorConfig {
+    const { deadlineMs, backoffMs, strategy, whenAllUnhealthy, healthCheck, logLevel, maxLogEntries } =
+      this.#settings
+    const { intervalMs, maxConsecutiveFailures, coolDownMs, mode } = healthCheck
+    return {
+      facilitators: this.#pool.members.map(({ id, url, priority, weight, enabled, timeoutMs, retries }) => ({
+        id,
+        ...(url === undefined ? {} : { url }),
+        priority,
+        weight,
+        enabled,
+        timeoutMs: { ...timeoutMs },
+        retries,
+      })),
+      deadlineMs: { ...deadlineMs },
+      backoffMs,
+      strategy: typeof strategy === 'function' ? 'function' : strategy,
+      whenAllUnhealthy,
+      healthCheck: healthCheck.enabled && { intervalMs, maxConsecutiveFailures, coolDownMs, mode },
+      logLevel,
+      maxLogEntries,
+    }
+  }
+
+  /**
+   * Asks every enabled facilitator now (`GET /supported`).
+   *
+   * @returns the health after it
+   * @throws {AggregatorStoppedError} after `stop()`
+   */
+  checkHealth(): Promise<HealthStatus> {
+    return this.#operate('supported', async () => {
+      await this.#healthChecker.checkAll()
+      return this.getHealthStatus()
+    })
+  }
+
+  /**
+   * Takes a facilitator out of the pool, or back into it. Calls in flight are not disturbed.
+   *
+   * @throws {InvalidOptionsError} when there is no facilitator with this id
+   */
+  setFacilitatorEnabled(id: string, enabled: boolean): void {
+    const member = this.#pool.member(id)
+    if (member === undefined) {
+      const known = this.#pool.members.map(other => other.id).join(', ')
+      throw new InvalidOptionsError([`there is no facilitator "${id}"; there are ${known}`])
+    }
+    member.enabled = enabled
+    this.#observer.log(
+      'info',
+      'enabled',
+      { facilitator: id, enabled },
+      fields => `${fields.facilitator} was ${fields.enabled ? 'enabled' : 'disabled'}`,
+    )
+    this.#supported.noticeChange()
+  }
+
+  /**
+   * Re-initializes an upstream server whenever what the pool advertises changes, so that new 402 answers name
+   * a living facilitator. Kinds that only silent facilitators offer stay, as upstream answers 500 on a route
+   * of which one option is missing.
+   *
+   * @returns ends the binding
+   */
+  bindResourceServer(server: ReinitializableServer): () => void {
+    this.#supported.keepSilent = true
+    const reinitialize = () => {
+      void this.#contain(server.initialize())
+    }
+    this.on('supported:change', reinitialize)
+    return () => this.off('supported:change', reinitialize)
+  }
+
+  /** Calls `listener` at each event. What it throws is logged, and hurts nobody. */
+  on<E extends EventName>(event: E, listener: Listener<E>): this {
+    this.#observer.emitter.on(event, listener)
+    return this
+  }
+
+  /** Calls `listener` at the next event only. */
+  once<E extends EventName>(event: E, listener: Listener<E>): this {
+    this.#observer.emitter.once(event, listener)
+    return this
+  }
+
+  /** Ends what `on` or `once` began. */
+  off<E extends EventName>(event: E, listener: Listener<E>): this {
+    this.#observer.emitter.off(event, listener)
+    return this
+  }
+
+  /**
+   * Begins the health checks; the first operation does it too, unless `autoStart` is `false`. Starting twice
+   * is starting once. After `stop()` it makes the aggregator usable again.
+   */
+  start(): void {
+    if (this.#state === 'started') return
+    this.#state = 'started'
+    this.#stopping = undefined
+    this.#alarms.reset()
+    if (this.#settings.healthCheck.enabled) this.#healthChecker.start()
+  }
+
+  /**
+   * Ends the health checks and takes no new work. Nothing keeps the process alive afterwards.
+   *
+   * @param options `inFlight: 'finish'` (default) waits for the calls in flight; `'abort'` gives them up: a
+   * settle that may have been sent ends in a `SettlementIndeterminateError`
+   */
+  stop(options: { inFlight?: 'finish' | 'abort' } = {}): Promise<void> {
+    if (options.inFlight === 'abort') this.#alarms.ringAll()
+    if (this.#stopping !== undefined) return this.#stopping
+    this.#state = 'stopped'
+    this.#healthChecker.stop()
+    this.#stopping = Promise.allSettled(this.#inFlight).then(() => undefined)
+    return this.#stopping
+  }
+
+  #operate<T>(operation: Operation, work: () => Promise<T>): Promise<T> {
+    if (this.#state === 'stopped') return Promise.reject(new AggregatorStoppedError(operation))
+    if (this.#state === 'new' && this.#settings.autoStart) this.start()
+    if (this.#settings.healthCheck.enabled) this.#healthChecker.touch()
+    return this.#track(work)
+  }
+
+  async #track<T>(work: () => Promise<T>): Promise<T> {
+    const running = work()
+    this.#inFlight.add(running)
+    try {
+      return await running
+    } finally {
+      this.#inFlight.delete(running)
+    }
+  }
+
+  /** Work that nobody waits for must not end in an unhandled rejection. */
+  async #contain(work: Promise<unknown>): Promise<void> {
+    try {
+      await work
+    } catch (error) {
+      const message = redact(error instanceof Error ? error.message : String(error))
+      this.#observer.log(
+        'error',
+        'background',
+        { error: message },
+        fields => `work in the background failed: ${fields.error}`,
+      )
+    }
+  }
+}

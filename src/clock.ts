@@ -1,0 +1,56 @@
+/** Time for the whole library: monotonic readings for durations, and timers that can be ended early. */
+
+/** Milliseconds on a clock that never jumps; for durations and deadlines only. */
+export function now(): number {
+  return performance.now()
+}
+
+type TimerHandle = ReturnType<typeof setTimeout>
+
+/** Calls back after `delayMs` (ms) without keeping the process alive, where the runtime knows how. */
+export function setBackgroundTimeout(callback: () => void, delayMs: number): TimerHandle {
+  const handle = setTimeout(callback, delayMs)
+  ;(handle as { unref?: () => void }).unref?.()
+  return handle
+}
+
+interface Alarm {
+  readonly ring: () => void
+  readonly handle: TimerHandle
+}
+
+/**
+ * The timeouts of the attempts in flight, in the form that `p-timeout` takes as `customTimers`. `ringAll` ends
+ * every wait at once: it is how `stop()` aborts calls, those of clients that know no signal included.
+ */
+export class Alarms {
+  readonly #armed = new Set<Alarm>()
+  #controller = new AbortController()
+
+  readonly setTimeout = (ring: () => void, delayMs: number): Alarm => {
+    const alarm: Alarm = { ring, handle: setTimeout(ring, delayMs) }
+    this.#armed.add(alarm)
+    return alarm
+  }
+
+  readonly clearTimeout = (alarm: Alarm | undefined): void => {
+    if (alarm === undefined) return
+    clearTimeout(alarm.handle)
+    this.#armed.delete(alarm)
+  }
+
+  /** Aborts when the alarms ring. */
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  ringAll(): void {
+    this.#controller.abort()
+    for (const alarm of this.#armed) alarm.ring()
+  }
+
+  /** Ready for new attempts after `ringAll`. */
+  reset(): void {
+    if (this.#controller.signal.aborted) this.#controller = new AbortController()
+  }
+}

@@ -1,0 +1,132 @@
+import { FacilitatorResponseError } from '@x402/core/server'
+import type { AttemptReport, Operation } from './facilitator/outcome.ts'
+
+/** Stable identifiers of what went wrong, for programs. */
+export type AggregatorErrorCode =
+  | 'INVALID_OPTIONS'
+  | 'INVALID_PAYMENT'
+  | 'ALL_FACILITATORS_FAILED'
+  | 'NO_ELIGIBLE_FACILITATOR'
+  | 'NO_HEALTHY_FACILITATOR'
+  | 'SETTLEMENT_INDETERMINATE'
+  | 'AGGREGATOR_STOPPED'
+
+const brand = Symbol.for('x402-facilitator-aggregator.error')
+
+/**
+ * Base of every error of this library.
+ *
+ * `instanceof AggregatorError` also recognises the errors that extend upstream's
+ * `FacilitatorResponseError` (a class has one parent only), and those of another copy of this library.
+ */
+export abstract class AggregatorError extends Error {
+  abstract readonly code: AggregatorErrorCode
+  /** The attempts made before this error, oldest first. */
+  readonly attempts: readonly AttemptReport[] = []
+  readonly [brand] = true
+
+  static override [Symbol.hasInstance](this: unknown, value: unknown): boolean {
+    return this === AggregatorError
+      ? typeof value === 'object' && value !== null && brand in value
+      : Function.prototype[Symbol.hasInstance].call(this, value)
+  }
+}
+
+/** The options given to the aggregator are wrong; lists every problem at once. */
+export class InvalidOptionsError extends AggregatorError {
+  override readonly name = 'InvalidOptionsError'
+  readonly code = 'INVALID_OPTIONS'
+
+  constructor(readonly problems: readonly string[]) {
+    super(
+      problems.length === 1
+        ? `FacilitatorAggregator: ${problems[0]}`
+        : `FacilitatorAggregator: ${problems.length} problems in the options:\n${problems.map(line => `  - ${line}`).join('\n')}`,
+    )
+  }
+}
+
+/**
+ * A payload or its requirements are not in the protocol's shape. No facilitator was asked.
+ *
+ * Not a `FacilitatorResponseError`: upstream's middleware answers 402 with this message, as the fault is
+ * the buyer's (payload) or the seller's (requirements), not a facilitator's.
+ */
+export class InvalidPaymentError extends AggregatorError {
+  override readonly name = 'InvalidPaymentError'
+  readonly code = 'INVALID_PAYMENT'
+
+  constructor(problem: string) {
+    super(`Not an x402 payment: ${problem}`)
+  }
+}
+
+/** Errors that mean "the facilitators could not answer": upstream's middleware answers 502 to each. */
+abstract class UnavailableError extends FacilitatorResponseError {
+  abstract readonly code: AggregatorErrorCode
+  readonly attempts: readonly AttemptReport[]
+  readonly [brand] = true
+
+  constructor(message: string, attempts: readonly AttemptReport[]) {
+    super(attempts.length === 0 ? message : `${message}\n${attempts.map(describeAttempt).join('\n')}`)
+    this.attempts = attempts
+  }
+}
+
+/**
+ * No facilitator served the request, and none of them can have charged the buyer.
+ *
+ * The message has one line per attempt: facilitator, outcome, reason, milliseconds.
+ */
+export class AllFacilitatorsFailedError extends UnavailableError {
+  override readonly name = 'AllFacilitatorsFailedError'
+
+  constructor(
+    message: string,
+    attempts: readonly AttemptReport[] = [],
+    readonly code:
+      | 'ALL_FACILITATORS_FAILED'
+      | 'NO_ELIGIBLE_FACILITATOR'
+      | 'NO_HEALTHY_FACILITATOR' = 'ALL_FACILITATORS_FAILED',
+  ) {
+    super(message, attempts)
+  }
+}
+
+/**
+ * A facilitator may have moved the buyer's money, and nobody could say whether it did.
+ *
+ * The buyer sees a 502 and must not be asked to sign again. Look the payment up on its chain before you
+ * deliver or refund.
+ */
+export class SettlementIndeterminateError extends UnavailableError {
+  override readonly name = 'SettlementIndeterminateError'
+  readonly code = 'SETTLEMENT_INDETERMINATE'
+
+  constructor(
+    attempts: readonly AttemptReport[],
+    /** The transaction that a facilitator named, if one did. */
+    readonly transaction?: string,
+  ) {
+    super(
+      `settle: the payment may have been charged${transaction === undefined ? '' : ` by transaction ${transaction}`}; ` +
+        'its outcome is not known yet. Do not ask the buyer to sign again: look the payment up on its chain.',
+      attempts,
+    )
+  }
+}
+
+/** The aggregator was stopped: it takes no new work until `start()`. */
+export class AggregatorStoppedError extends UnavailableError {
+  override readonly name = 'AggregatorStoppedError'
+  readonly code = 'AGGREGATOR_STOPPED'
+
+  constructor(operation: Operation) {
+    super(`${operation}: the aggregator has been stopped. Call start() to use it again.`, [])
+  }
+}
+
+function describeAttempt(attempt: AttemptReport): string {
+  const reason = attempt.reason === undefined ? '' : `, ${attempt.reason}`
+  return `  ${attempt.facilitator}: ${attempt.outcome}${reason} (${Math.round(attempt.durationMs)} ms)`
+}

@@ -1,0 +1,94 @@
+/** The events of an aggregator, and an emitter whose listeners cannot hurt a payment. */
+import type { SupportedResponse } from '@x402/core/types'
+import { EventEmitter } from 'eventemitter3'
+import type { AttemptReport, Operation, OutcomeKind } from './facilitator/outcome.ts'
+import type { LogEntry } from './observe/log.ts'
+import type { CircuitName } from './pool/circuit.ts'
+
+/** A lane whose circuit changed its state. */
+export interface CircuitChange {
+  readonly facilitator: string
+  readonly operation: Operation
+  /** Absent for `supported` and `list`. */
+  readonly network?: string
+  readonly from: CircuitName
+  readonly to: CircuitName
+  readonly consecutiveFailures: number
+}
+
+/** Every event with what its listeners get. */
+export interface AggregatorEvents {
+  /** One call of one operation on one facilitator has ended. */
+  attempt: AttemptReport
+  /** An operation goes on from one facilitator to the next. */
+  failover: {
+    readonly operation: Operation
+    readonly network?: string
+    readonly from: string
+    readonly to: string
+    readonly outcome: OutcomeKind
+    readonly reason?: string
+  }
+  /** A facilitator has become healthy (no lane's circuit open) or unhealthy. */
+  'health:change': { readonly facilitator: string; readonly isHealthy: boolean }
+  'circuit:change': CircuitChange
+  /** What the pool advertises has changed: new 402 answers should name living facilitators. */
+  'supported:change': { readonly supported: SupportedResponse }
+  /** A payment may have been charged, and nobody could say whether it was. */
+  'settlement:indeterminate': {
+    readonly network: string
+    readonly transaction?: string
+    readonly attempts: readonly AttemptReport[]
+  }
+  log: LogEntry
+}
+
+export type EventName = keyof AggregatorEvents
+export type Listener<E extends EventName> = (event: AggregatorEvents[E]) => unknown
+
+/**
+ * An event emitter that contains what its listeners throw, at once or as a rejected promise, and tells
+ * `onListenerError`.
+ */
+export class SafeEmitter {
+  readonly #emitter = new EventEmitter()
+  readonly #guarded = new WeakMap<object, (event: never) => void>()
+
+  constructor(private readonly onListenerError: (error: unknown) => void) {}
+
+  on<E extends EventName>(event: E, listener: Listener<E>): void {
+    this.#emitter.on(event, this.#guard(listener))
+  }
+
+  once<E extends EventName>(event: E, listener: Listener<E>): void {
+    this.#emitter.once(event, this.#guard(listener))
+  }
+
+  off<E extends EventName>(event: E, listener: Listener<E>): void {
+    this.#emitter.off(event, this.#guard(listener))
+  }
+
+  has(event: EventName): boolean {
+    return this.#emitter.listenerCount(event) > 0
+  }
+
+  emit<E extends EventName>(event: E, data: AggregatorEvents[E]): void {
+    this.#emitter.emit(event, data)
+  }
+
+  #guard<E extends EventName>(listener: Listener<E>): (data: AggregatorEvents[E]) => void {
+    let guarded = this.#guarded.get(listener) as ((data: AggregatorEvents[E]) => void) | undefined
+    if (guarded === undefined) {
+      guarded = data => {
+        try {
+          const result: unknown = listener(data)
+          if (result instanceof Promise) result.catch(this.onListenerError)
+        } catch (error) {
+          this.onListenerError(error)
+        }
+      }
+      this.#guarded.set(listener, guarded as (event: never) => void)
+    }
+    return guarded
+  }
+}

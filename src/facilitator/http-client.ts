@@ -1,0 +1,228 @@
+/** A thin facilitator client over `fetch`, whose errors say what failed, and how far the request had come. */
+import { safeBase64Decode } from '@x402/core/utils'
+import { networkCode, saysNothingSent } from './classify.ts'
+import type { CallOptions, DiscoveryQuery, FacilitatorClientLike } from './client.ts'
+import type { Operation, Responses } from './outcome.ts'
+import { FacilitatorRequestError } from './request-error.ts'
+import { parseResponse } from './response-schema.ts'
+
+/** The longest answer that is read, in bytes. */
+const maxBodyBytes = 1024 * 1024
+const maxRedirects = 3
+
+/** Headers per operation, in upstream's shape; an operation left out gets none. */
+export interface AuthHeaders {
+  verify?: Record<string, string>
+  settle?: Record<string, string>
+  supported?: Record<string, string>
+  list?: Record<string, string>
+  /** Upstream's name for `list` in protocol version 2. */
+  bazaar?: Record<string, string>
+}
+
+export interface HttpClientOptions {
+  readonly url: string
+  readonly createAuthHeaders?: (() => AuthHeaders | Promise<AuthHeaders>) | undefined
+  readonly fetch?: typeof fetch | undefined
+}
+
+/** A facilitator at a URL. */
+export function httpFacilitatorClient(options: HttpClientOptions): Required<FacilitatorClientLike> {
+  const base = options.url.replace(/\/+$/, '')
+
+  async function call<O extends Operation>(
+    operation: O,
+    path: string,
+    body: unknown,
+    signal: AbortSignal | undefined,
+  ): Promise<Responses[O]> {
+    const headers: Record<string, string> = { 'content-type': 'application/json' }
+    if (options.createAuthHeaders !== undefined)
+      Object.assign(headers, await authHeadersFor(operation, options.createAuthHeaders))
+    const init: RequestInit = { headers, redirect: 'manual', signal: signal ?? null }
+    if (body !== undefined) Object.assign(init, { method: 'POST', body: stringify(body) })
+
+    const response = await send(options.fetch ?? fetch, `${base}${path}`, init)
+    const text = await readBody(response)
+    return interpret(operation, response, text)
+  }
+
+  return {
+    verify: (paymentPayload, paymentRequirements, call_) =>
+      call(
+        'verify',
+        '/verify',
+        { x402Version: paymentPayload.x402Version, paymentPayload, paymentRequirements },
+        call_?.signal,
+      ),
+    settle: (paymentPayload, paymentRequirements, call_) =>
+      call(
+        'settle',
+        '/settle',
+        { x402Version: paymentPayload.x402Version, paymentPayload, paymentRequirements },
+        call_?.signal,
+      ),
+    getSupported: (call_?: CallOptions) => call('supported', '/supported', undefined, call_?.signal),
+    list: (query?: DiscoveryQuery, call_?: CallOptions) =>
+      call('list', `/discovery/resources${queryString(query)}`, undefined, call_?.signal),
+  }
+}
+
+async function authHeadersFor(
+  operation: Operation,
+  createAuthHeaders: () => AuthHeaders | Promise<AuthHeaders>,
+): Promise<Record<string, string>> {
+  let all: AuthHeaders
+  try {
+    all = await createAuthHeaders()
+  } catch (cause) {
+    throw credentialsError(
+      `createAuthHeaders threw: ${cause instanceof Error ? cause.message : cause}`,
+      cause,
+    )
+  }
+  const values = typeof all === 'object' && all !== null ? Object.values(all) : ['']
+  if (values.some(value => value !== undefined && (typeof value !== 'object' || value === null)))
+    throw credentialsError(
+      'createAuthHeaders must return headers keyed by operation, such as { verify: { Authorization: "…" }, ' +
+        'settle: { … }, supported: { … }, list: { … } }; it returned flat headers',
+    )
+  const headers = (operation === 'list' ? (all.list ?? all.bazaar) : all[operation]) ?? {}
+  try {
+    new Headers(headers)
+  } catch {
+    throw credentialsError(`createAuthHeaders returned a header that HTTP does not allow for ${operation}`)
+  }
+  return headers
+}
+
+function credentialsError(message: string, cause?: unknown): FacilitatorRequestError {
+  return new FacilitatorRequestError(message, { phase: 'before-sending', declined: 'credentials', cause })
+}
+
+/** Follows redirects within the origin only: credentials and payments do not travel to another one. */
+async function send(fetch_: typeof fetch, url: string, init: RequestInit): Promise<Response> {
+  let target = new URL(url)
+  for (let redirects = 0; ; redirects++) {
+    const response = await fetchOrExplain(fetch_, target.href, init)
+    if (!isRedirect(response)) return response
+    await response.body?.cancel()
+    const location = response.headers.get('location')
+    const next = location === null ? undefined : new URL(location, target)
+    const keepsMethod = init.method !== 'POST' || response.status === 307 || response.status === 308
+    if (next?.origin !== target.origin || !keepsMethod || redirects === maxRedirects) {
+      const where = next === undefined ? 'elsewhere' : `to ${next.origin}${next.pathname}`
+      throw new FacilitatorRequestError(
+        `redirected ${where}: set the facilitator's url to its final address`,
+        {
+          phase: 'after-sending',
+          status: response.status,
+          declined: 'address',
+        },
+      )
+    }
+    target = next
+  }
+}
+
+function isRedirect(response: Response): boolean {
+  return response.type === 'opaqueredirect' || (response.status >= 300 && response.status < 400)
+}
+
+async function fetchOrExplain(fetch_: typeof fetch, url: string, init: RequestInit): Promise<Response> {
+  try {
+    return await fetch_(url, init)
+  } catch (cause) {
+    throw new FacilitatorRequestError(networkCode(cause) ?? describe(cause), {
+      phase: saysNothingSent(cause) ? 'before-sending' : 'after-sending',
+      cause,
+    })
+  }
+}
+
+async function readBody(response: Response): Promise<string> {
+  if (response.body === null) return ''
+  const reader = response.body.getReader()
+  const decoder = new TextDecoder()
+  let text = ''
+  let received = 0
+  try {
+    for (;;) {
+      const { done, value } = await reader.read()
+      if (done) return text + decoder.decode()
+      received += value.byteLength
+      if (received > maxBodyBytes) {
+        await reader.cancel()
+        throw new FacilitatorRequestError(`an answer of more than ${maxBodyBytes} bytes`, {
+          phase: 'body',
+          status: response.status,
+        })
+      }
+      text += decoder.decode(value, { stream: true })
+    }
+  } catch (cause) {
+    if (cause instanceof FacilitatorRequestError) throw cause
+    throw new FacilitatorRequestError(`the answer was cut off: ${networkCode(cause) ?? describe(cause)}`, {
+      phase: 'body',
+      status: response.status,
+      cause,
+    })
+  }
+}
+
+function interpret<O extends Operation>(operation: O, response: Response, text: string): Responses[O] {
+  const parsed = parseResponse(operation, parseJson(text))
+  if (response.ok && parsed !== undefined) return withExtensionResponses(parsed, response)
+  const { status } = response
+  const retryAfterMs = parseRetryAfter(response.headers.get('retry-after'))
+  throw new FacilitatorRequestError(response.ok ? "an answer that is not the protocol's" : `HTTP ${status}`, {
+    phase: response.ok ? 'body' : 'after-sending',
+    status,
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    ...(parsed === undefined ? {} : { response: parsed }),
+  })
+}
+
+/** Extensions answer in a header: base64 of a JSON object (as upstream's client reads it). */
+function withExtensionResponses<R extends object>(parsed: R, response: Response): R {
+  const header = response.headers.get('extension-responses')
+  if (header === null) return parsed
+  try {
+    const extensionResponses: unknown = JSON.parse(safeBase64Decode(header))
+    if (typeof extensionResponses !== 'object' || extensionResponses === null) return parsed
+    return { ...parsed, extensionResponses }
+  } catch {
+    return parsed
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** `Retry-After` is a number of seconds or a date (RFC 9110, section 10.2.3). */
+function parseRetryAfter(header: string | null): number | undefined {
+  if (header === null) return undefined
+  const seconds = /^\s*\d+\s*$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now()
+  return Number.isFinite(seconds) ? Math.max(0, seconds) : undefined
+}
+
+/** JSON has no bigint; the protocol writes large numbers as strings. */
+function stringify(body: unknown): string {
+  return JSON.stringify(body, (_key, value) => (typeof value === 'bigint' ? value.toString() : value))
+}
+
+function queryString(query: DiscoveryQuery | undefined): string {
+  const entries = Object.entries(query ?? {}).filter(([, value]) => value !== undefined)
+  return entries.length === 0
+    ? ''
+    : `?${new URLSearchParams(entries.map(([key, value]) => [key, String(value)]))}`
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

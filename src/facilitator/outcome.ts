@@ -1,0 +1,81 @@
+import type { SettleResponse, SupportedResponse, VerifyResponse } from '@x402/core/types'
+import type { DiscoveryResponse } from './client.ts'
+
+/** The four operations of a facilitator. */
+export type Operation = 'verify' | 'settle' | 'supported' | 'list'
+
+export interface Responses {
+  verify: VerifyResponse
+  settle: SettleResponse
+  supported: SupportedResponse
+  list: DiscoveryResponse
+}
+
+/** Why a facilitator would not, or could not, serve a request that it did not act on. */
+export type DeclineCause =
+  /** It does not support this kind of payment; another one may. */
+  | 'ability'
+  /** It refused to read the request (400, 413, 415, 422). */
+  | 'request'
+  /** Credentials are missing, wrong or could not be made (401, 403). */
+  | 'credentials'
+  /** Its own quota is used up (402). */
+  | 'quota'
+  /** Wrong URL, no such operation, or a redirect to another origin. */
+  | 'address'
+  /** Too many requests (429). */
+  | 'rate-limit'
+  /** Its own fault, by its own word before anything was broadcast. */
+  | 'trouble'
+
+/**
+ * What one attempt taught us. Never an exception that travels.
+ *
+ * - `answered`: a verdict about the payment, or the data asked for.
+ * - `declined`: it did not act; another facilitator may.
+ * - `unreachable`: the request did not arrive.
+ * - `unknown`: it may have acted.
+ * - `pending`: it has broadcast the payment and awaits the chain.
+ * - `spent`: it says that the authorization has been used already.
+ */
+export type Outcome<O extends Operation = Operation> =
+  | { readonly kind: 'answered'; readonly response: Responses[O]; readonly reason?: string }
+  | {
+      readonly kind: 'declined'
+      readonly cause: DeclineCause
+      readonly reason: string
+      /** The facilitator's own words, when it answered in the protocol's shape. */
+      readonly response?: Responses[O]
+      readonly retryAfterMs?: number
+      /** Worth a second try at the same facilitator (408, 425). */
+      readonly transient?: boolean
+    }
+  | { readonly kind: 'unreachable'; readonly reason: string }
+  | {
+      readonly kind: 'unknown'
+      readonly reason: string
+      readonly timedOut?: boolean
+      readonly transaction?: string
+      readonly retryAfterMs?: number
+    }
+  | {
+      readonly kind: 'pending'
+      readonly reason: string
+      readonly response: Responses[O]
+      readonly transaction: string
+    }
+  | { readonly kind: 'spent'; readonly reason: string; readonly response: Responses[O] }
+
+export type OutcomeKind = Outcome['kind']
+
+/** One attempt as it appears in errors, events and logs. */
+export interface AttemptReport {
+  readonly facilitator: string
+  readonly operation: Operation
+  /** The payment's network as the requirements name it; absent for `supported` and `list`. */
+  readonly network?: string
+  readonly outcome: OutcomeKind
+  /** The protocol's reason, the HTTP status or the network error's code; secrets removed. */
+  readonly reason?: string
+  readonly durationMs: number
+}

@@ -1,0 +1,146 @@
+/** The vocabulary of facilitators: what each reason in an answer means. One table, read top to bottom. */
+
+/** What a reason tells about the payment or about the facilitator that gave it. */
+export type ReasonMeaning =
+  /** Final: a property of the payment, or of the parties. */
+  | 'verdict'
+  /** This facilitator cannot do it; another one may. */
+  | 'ability'
+  /** This facilitator's own fault, by its word nothing was broadcast. */
+  | 'trouble'
+  /** The payment may be on its way. */
+  | 'maybe-broadcast'
+  /** The payment is on its way. */
+  | 'pending'
+  /** The authorization was used before. */
+  | 'spent'
+
+/** Compliance comes first: no laxer facilitator may be asked, whatever else the reason contains. */
+const screenedOut = /kyt|sanction|blocked_?address|address_?blocked|deny_?list|blacklist|screened|compliance/
+
+const exact: Record<Exclude<ReasonMeaning, 'pending'>, readonly string[]> = {
+  verdict: [
+    'invalid_exact_evm_signature',
+    'invalid_exact_evm_payload_signature',
+    'invalid_exact_evm_payload_signature_address',
+    'invalid_exact_evm_payload_authorization_typed_data_message',
+    'invalid_exact_evm_failed_to_parse_signature',
+    'payment_expired',
+    'permit2_deadline_expired',
+    'permit2_not_yet_valid',
+    'permit2_payment_too_early',
+    'insufficient_funds',
+    'permit2_allowance_required',
+    'permit2_invalid_amount',
+    'permit2_invalid_destination',
+    'permit2_invalid_owner',
+    'permit2_token_mismatch',
+    'asset_not_deployed_contract',
+    'upto_amount_exceeds_permitted',
+    'invalid_payload',
+    'invalid_payment_requirements',
+    'extension_echo_mismatch',
+    'settle_exact_svm_block_height_exceeded',
+  ],
+  ability: [
+    'unsupported_scheme',
+    'invalid_scheme',
+    'invalid_exact_svm_unsupported_scheme',
+    'invalid_network',
+    'network_mismatch',
+    'invalid_x402_version',
+    'unsupported_payload_type',
+    'unsupported_payment_flow',
+    'unsupported_asset_transfer_method',
+    'facilitator_mismatch',
+    'upto_unauthorized_facilitator',
+    'eip6492_factory_not_allowed',
+    'invalid_exact_evm_payload_undeployed_smart_wallet',
+  ],
+  trouble: [
+    'unexpected_verify_error',
+    // Seen with an empty gas wallet: HTTP 200, `success: false`.
+    'failed_to_execute_transfer',
+    // Seen for a day at a public facilitator whose /verify and /supported were fine.
+    'batch_send_failed',
+    'smart_wallet_deployment_failed',
+    'erc20_approval_broadcast_failed',
+  ],
+  'maybe-broadcast': [
+    'unexpected_settle_error',
+    'settle_exact_svm_transaction_confirmation_timed_out',
+    'invalid_transaction_state',
+    'transaction_failed',
+    'post_settlement_transfer_not_confirmed',
+  ],
+  spent: [
+    'invalid_exact_evm_nonce_already_used',
+    'permit2_invalid_nonce',
+    'duplicate_settlement',
+    'nonce_already_used',
+    'invalid_upto_svm_channel_already_open',
+  ],
+}
+
+/** Families of names, the more telling ones first. */
+const families: readonly (readonly [RegExp, ReasonMeaning])[] = [
+  [/authorization is (used|cancell?ed)|authorization_(used|cancell?ed)/, 'spent'],
+  [/nonce_already_used$/, 'spent'],
+  [/(^|_)transaction_failed$/, 'maybe-broadcast'],
+  [/_transfer_event_mismatch$/, 'maybe-broadcast'],
+  [/confirmation_timed_out$/, 'maybe-broadcast'],
+  // Raw messages of a facilitator's own chain client, given after it had sent the transaction.
+  [/timed out|waiting for transaction|already known|0x[0-9a-f]{64}/, 'maybe-broadcast'],
+
+  [/fee_payer_not_managed_by_facilitator$/, 'ability'],
+  [/_(facilitator|fee_payer|network)_mismatch$/, 'ability'],
+  [/_evm_scheme$/, 'ability'],
+  [/_eip3009_not_supported$/, 'ability'],
+  [/_(program|factory)_not_allowed$/, 'ability'],
+  [/_priority_fee_too_high$/, 'ability'],
+  [/_compute_price_instruction_too_high$/, 'ability'],
+  [/_not_configured$/, 'ability'],
+  [/_erc20_approval_unavailable$/, 'ability'],
+
+  [/_rpc_read_failed$/, 'trouble'],
+  [/_verification_state_unavailable$/, 'trouble'],
+  [/(^|_)simulation_failed$/, 'trouble'],
+  [/_smart_wallet_deployment_failed$/, 'trouble'],
+  [/_channel_busy$/, 'trouble'],
+
+  [/_(recipient|value|amount|token_name|token_version)_mismatch$/, 'verdict'],
+  [/_authorization_value/, 'verdict'],
+  [/_valid_(after|before)/, 'verdict'],
+  [/_insufficient_balance$/, 'verdict'],
+  [/_missing_eip712_domain$/, 'verdict'],
+  [/_exceeds_amount$/, 'verdict'],
+  [/^invalid_permit2_/, 'verdict'],
+  [/^(invalid_)?eip2612_/, 'verdict'],
+  [/^(invalid_)?erc20_approval_/, 'verdict'],
+  [/^invalid_exact_svm_payload_/, 'verdict'],
+]
+
+const byName = new Map<string, ReasonMeaning>([['settlement_pending', 'pending']])
+for (const meaning of Object.keys(exact) as (keyof typeof exact)[])
+  for (const name of exact[meaning]) byName.set(name, meaning)
+
+/**
+ * The meaning of a reason, or `undefined` for one that nobody has listed.
+ *
+ * @param reason the answer's `invalidReason` or `errorReason`; what follows `": "` is the facilitator's comment
+ * @param message the answer's free text, which counts only where it says that the authorization was used
+ */
+export function meaningOf(reason: string, message = ''): ReasonMeaning | undefined {
+  const text = reason.toLowerCase()
+  if (screenedOut.test(text)) return 'verdict'
+  const name = text.split(':', 1)[0]?.trim() ?? ''
+  return (
+    byName.get(name) ??
+    families.find(([pattern]) => pattern.test(name) || pattern.test(text))?.[1] ??
+    (saysSpent(message) ? 'spent' : undefined)
+  )
+}
+
+function saysSpent(message: string): boolean {
+  return /authorization is (used|cancell?ed)/i.test(message)
+}

@@ -1,0 +1,75 @@
+/** The shapes of a facilitator's answers: strict where a payment depends on it, lenient elsewhere. */
+import { z } from '@x402/core/schemas'
+import type { Operation, Responses } from './outcome.ts'
+
+const optionalText = z
+  .string()
+  .nullish()
+  .transform(value => value ?? undefined)
+const optionalRecord = z
+  .record(z.string(), z.unknown())
+  .nullish()
+  .transform(value => value ?? undefined)
+const textOrEmpty = z
+  .string()
+  .nullish()
+  .transform(value => value ?? '')
+
+const verifyResponse = z.object({
+  isValid: z.boolean(),
+  invalidReason: optionalText,
+  invalidMessage: optionalText,
+  payer: optionalText,
+  extensions: optionalRecord,
+  extra: optionalRecord,
+})
+
+/** A refusal may leave out `transaction` and `network` (version 1 facilitators do); a success may not. */
+const settleResponse = z.discriminatedUnion('success', [
+  z.object({
+    success: z.literal(true),
+    payer: optionalText,
+    transaction: z.string(),
+    network: z.string(),
+    amount: optionalText,
+    extensions: optionalRecord,
+    extra: optionalRecord,
+  }),
+  z.object({
+    success: z.literal(false),
+    errorReason: optionalText,
+    errorMessage: optionalText,
+    payer: optionalText,
+    transaction: textOrEmpty,
+    network: textOrEmpty,
+    amount: optionalText,
+    extensions: optionalRecord,
+    extra: optionalRecord,
+  }),
+])
+
+const supportedResponse = z.object({
+  kinds: z.array(
+    z.object({ x402Version: z.number(), scheme: z.string(), network: z.string(), extra: optionalRecord }),
+  ),
+  extensions: z.array(z.string()).default([]),
+  signers: z.record(z.string(), z.array(z.string())).default({}),
+})
+
+const listResponse = z.object({ items: z.array(z.unknown()) }).passthrough()
+
+const schemas = {
+  verify: verifyResponse,
+  settle: settleResponse,
+  supported: supportedResponse,
+  list: listResponse,
+} satisfies Record<Operation, z.ZodTypeAny>
+
+/** The answer in the protocol's shape, without unset fields; `undefined` when it is something else. */
+export function parseResponse<O extends Operation>(operation: O, data: unknown): Responses[O] | undefined {
+  const parsed = schemas[operation].safeParse(data)
+  if (!parsed.success) return undefined
+  const response = parsed.data as Record<string, unknown>
+  for (const key of Object.keys(response)) if (response[key] === undefined) delete response[key]
+  return response as unknown as Responses[O]
+}

@@ -1,0 +1,47 @@
+/** What is said when no facilitator served the request. */
+import { AllFacilitatorsFailedError } from '../errors.ts'
+import type { AttemptReport, Operation } from '../facilitator/outcome.ts'
+import type { Payment } from '../payment.ts'
+import type { Context } from './run.ts'
+
+/**
+ * When every facilitator declined the payment for its abilities, the last such answer is the verdict: the
+ * server then tells the buyer, who may pay otherwise. That is no outage.
+ */
+export function onlyAbilitiesLacked<R>(
+  run: { readonly reports: readonly AttemptReport[] },
+  answers: readonly R[],
+): R | undefined {
+  return answers.length === run.reports.length ? answers.at(-1) : undefined
+}
+
+/** @throws {AllFacilitatorsFailedError} always, with the reason why */
+export function allFailed(
+  { pool }: Context,
+  { reports }: { readonly reports: readonly AttemptReport[] },
+  operation: Operation,
+  payment?: Payment,
+): never {
+  if (reports.length > 0) {
+    const asked = new Set(reports.map(report => report.facilitator)).size
+    const charged = payment === undefined ? '' : '; nothing was charged'
+    throw new AllFacilitatorsFailedError(
+      `${operation}: all facilitators failed (${asked} of ${pool.members.length} asked)${charged}.`,
+      reports,
+    )
+  }
+  if (payment !== undefined && !pool.couldServe(payment)) {
+    throw new AllFacilitatorsFailedError(
+      `${operation}: no facilitator can take this payment (x402 version ${payment.version}, scheme ${payment.scheme}, ` +
+        `network ${payment.network}). Each enabled one lacks the kind, lacks an extension that the payment uses, or ` +
+        'is not the one that the payment was made for. Compare getSupported() with your routes.',
+      [],
+      'NO_ELIGIBLE_FACILITATOR',
+    )
+  }
+  throw new AllFacilitatorsFailedError(
+    `${operation}: No healthy facilitators available. See getHealthStatus(), or set whenAllUnhealthy: 'try'.`,
+    [],
+    'NO_HEALTHY_FACILITATOR',
+  )
+}

@@ -1,0 +1,217 @@
+/** One operation on its way through the pool: the route, the deadline, and a report of each attempt. */
+import { type Alarms, now } from '../clock.ts'
+import { attempt, type Request } from '../facilitator/attempt.ts'
+import type { AttemptReport, DeclineCause, Operation, Outcome } from '../facilitator/outcome.ts'
+import { retry, retryAfterMs } from '../facilitator/retry.ts'
+import type { Observer } from '../observe/observer.ts'
+import type { LaneSign } from '../pool/circuit.ts'
+import type { Member } from '../pool/member.ts'
+import type { Pool } from '../pool/pool.ts'
+import type { Route } from '../pool/route.ts'
+
+/** What every flow works with. */
+export interface Context {
+  readonly pool: Pool
+  readonly observer: Observer
+  readonly alarms: Alarms
+  readonly deadlineMs: Readonly<Record<Operation, number>>
+  readonly backoffMs: number
+}
+
+/** A 429 without `Retry-After` keeps a lane at the back of the route this long; one with it, at most an hour. */
+const defaultPauseMs = 1_000
+const longestPauseMs = 3_600_000
+
+/**
+ * The share of the deadline that is kept for each facilitator still to be asked, so that two that hang do not
+ * leave nothing for a third that works.
+ */
+const reservedShare = 0.1
+
+export class Run<O extends Operation> {
+  readonly reports: AttemptReport[] = []
+  readonly #route: Route
+  readonly #network: string | undefined
+  readonly #deadline: number
+  #last: { readonly member: Member; readonly outcome: Outcome } | undefined
+
+  constructor(
+    private readonly context: Context,
+    private readonly operation: O,
+    private readonly request: Request,
+    route: Route = context.pool.route(operation, request.payment),
+  ) {
+    this.#route = route
+    this.#network = request.payment?.network
+    this.#deadline = now() + context.deadlineMs[operation]
+  }
+
+  /**
+   * The facilitator to ask now; `undefined` when none is left, or no time.
+   *
+   * A half-open lane whose trial another request has taken since goes to the back of the route.
+   */
+  next(): Member | undefined {
+    const { preferred, lastResort } = this.#route
+    const time = now()
+    if (time >= this.#deadline || this.context.alarms.signal.aborted) return undefined
+    let member: Member | undefined
+    for (member = preferred.shift(); member !== undefined; member = preferred.shift()) {
+      if (this.#lane(member).isAvailable(time)) break
+      lastResort?.push(member)
+    }
+    member ??= lastResort?.shift()
+    if (member !== undefined && this.#last !== undefined) this.#reportFailover(this.#last, member)
+    return member
+  }
+
+  /** Asks `member`, again if it is worth it; the outcome of the last attempt counts. */
+  async ask(member: Member): Promise<Outcome<O>> {
+    const first = await this.#attempt(member)
+    const worthIt = (outcome: Outcome<O>) => this.#isWorthARetry(outcome, member)
+    const outcome =
+      member.retries === 0 || !worthIt(first)
+        ? first
+        : await retry(first, async () => (this.#remainingMs > 0 ? this.#attempt(member) : undefined), {
+            retries: member.retries,
+            backoffMs: this.context.backoffMs,
+            remainingMs: Math.max(0, this.#remainingMs),
+            signal: this.context.alarms.signal,
+            worthIt,
+          })
+    this.#last = { member, outcome }
+    return outcome
+  }
+
+  async #attempt(member: Member): Promise<Outcome<O>> {
+    const startedAt = now()
+    const isTrial = this.#lane(member).enter(startedAt)
+    const outcome = await attempt(
+      member.client,
+      this.operation,
+      this.request,
+      this.#timeoutFor(member),
+      this.context.alarms,
+    )
+    this.#record(member, outcome, isTrial, startedAt)
+    return outcome
+  }
+
+  #record(member: Member, outcome: Outcome<O>, isTrial: boolean, startedAt: number): void {
+    const endedAt = now()
+    const report: AttemptReport = {
+      facilitator: member.id,
+      operation: this.operation,
+      ...(this.#network === undefined ? {} : { network: this.#network }),
+      outcome: outcome.kind,
+      ...(outcome.reason === undefined ? {} : { reason: outcome.reason }),
+      durationMs: endedAt - startedAt,
+    }
+    this.reports.push(report)
+    const sign = this.context.alarms.signal.aborted ? 'nothing' : signOf(outcome)
+    const lane = this.#lane(member)
+    lane.leave(isTrial, sign, endedAt)
+    if (outcome.kind === 'declined' && outcome.cause === 'rate-limit')
+      lane.pause(Math.min(outcome.retryAfterMs ?? defaultPauseMs, longestPauseMs), endedAt)
+    if (sign === 'success' && this.request.payment !== undefined) member.lastPaymentAt = endedAt
+    member.statistics.record(report, sign === 'success')
+    this.#report(member, outcome, report)
+  }
+
+  /** Wrong credentials are a fault of the configuration: said loudly once, not per payment. */
+  #report(member: Member, outcome: Outcome<O>, report: AttemptReport): void {
+    const { observer } = this.context
+    if (outcome.kind !== 'declined' || outcome.cause !== 'credentials') {
+      if (outcome.kind === 'answered') member.hasCredentialTrouble = false
+      observer.attempt(report)
+      return
+    }
+    observer.attempt(report, 'debug')
+    if (member.hasCredentialTrouble) return
+    member.hasCredentialTrouble = true
+    observer.log(
+      'error',
+      'credentials',
+      { facilitator: member.id, reason: outcome.reason },
+      ({ facilitator, reason }) =>
+        `${facilitator} does not accept our credentials (${reason}): check its createAuthHeaders and keys`,
+    )
+  }
+
+  #reportFailover({ member, outcome }: { member: Member; outcome: Outcome }, to: Member): void {
+    this.context.observer.failover({
+      operation: this.operation,
+      ...(this.#network === undefined ? {} : { network: this.#network }),
+      from: member.id,
+      to: to.id,
+      outcome: outcome.kind,
+      ...(outcome.reason === undefined ? {} : { reason: outcome.reason }),
+    })
+  }
+
+  #isWorthARetry(outcome: Outcome<O>, member: Member): boolean {
+    const isLast = this.#left === 0
+    const pauseMs = retryAfterMs(outcome) ?? 0
+    if (pauseMs >= this.#remainingMs - this.#reservedMs || this.#remainingMs <= 0) return false
+    if (!isLast && !this.#lane(member).isAvailable(now())) return false
+    switch (outcome.kind) {
+      case 'unreachable':
+        return true
+      case 'unknown':
+        // A settle is never repeated blindly; one that hangs is given up for the next, not waited for again.
+        return this.operation !== 'settle' && (isLast || outcome.timedOut !== true)
+      case 'declined':
+        return outcome.transient === true || (outcome.cause === 'rate-limit' && isLast && pauseMs > 0)
+      case 'answered':
+      case 'pending':
+      case 'spent':
+        return false
+    }
+  }
+
+  #timeoutFor(member: Member): number {
+    return Math.max(1, Math.min(member.timeoutMs[this.operation], this.#remainingMs - this.#reservedMs))
+  }
+
+  get #remainingMs(): number {
+    return this.#deadline - now()
+  }
+
+  get #reservedMs(): number {
+    return this.#left * this.context.deadlineMs[this.operation] * reservedShare
+  }
+
+  get #left(): number {
+    return this.#route.preferred.length + (this.#route.lastResort?.length ?? 0)
+  }
+
+  #lane(member: Member) {
+    return member.lane(this.operation, this.#network)
+  }
+}
+
+/** Causes that speak against a facilitator's health (DESIGN.md 4.2). */
+const countsAgainst: Record<DeclineCause, LaneSign> = {
+  ability: 'success',
+  // A buyer's malformed payload must not be able to open a circuit.
+  request: 'nothing',
+  credentials: 'failure',
+  quota: 'failure',
+  address: 'failure',
+  'rate-limit': 'nothing',
+  trouble: 'failure',
+}
+
+export function signOf(outcome: Outcome): LaneSign {
+  switch (outcome.kind) {
+    case 'answered':
+    case 'pending':
+    case 'spent':
+      return 'success'
+    case 'declined':
+      return countsAgainst[outcome.cause]
+    case 'unreachable':
+    case 'unknown':
+      return 'failure'
+  }
+}

@@ -1,0 +1,95 @@
+/** What the pool advertises: asked from each facilitator, united, cached, and announced when it changes. */
+import type { SupportedResponse } from '@x402/core/types'
+import { now } from '../clock.ts'
+import type { AttemptReport } from '../facilitator/outcome.ts'
+import type { Member } from '../pool/member.ts'
+import { allFailed } from './failure.ts'
+import { type Context, Run } from './run.ts'
+
+export class Supported {
+  /** Keeps kinds that only silent facilitators offer; set while an upstream server is bound. */
+  keepSilent = false
+  readonly #asking = new Map<Member, Promise<readonly AttemptReport[]>>()
+  #announced: string | undefined
+
+  /** @param maxAgeMs milliseconds after which an answer is refreshed, beside the call that notices it */
+  constructor(
+    private readonly context: Context,
+    private readonly maxAgeMs: number,
+  ) {}
+
+  /**
+   * The cached union. Waits only for facilitators that were never asked.
+   *
+   * @param inBackground takes the refresh of stale answers
+   * @throws {AllFacilitatorsFailedError} when no facilitator has ever answered
+   */
+  async get(inBackground: (work: Promise<unknown>) => void): Promise<SupportedResponse> {
+    const enabled = this.context.pool.members.filter(member => member.enabled)
+    const isAnyKnown = enabled.some(member => member.capabilities !== undefined)
+    const awaited = enabled.filter(
+      member => member.capabilities === undefined && (!isAnyKnown || member.lane('supported').failures === 0),
+    )
+    const oldest = now() - this.maxAgeMs
+    const stale = enabled.filter(member => member.capabilitiesAt < oldest && !awaited.includes(member))
+    if (stale.length > 0) inBackground(Promise.all(stale.map(member => this.refresh(member))))
+
+    const reports = (await Promise.all(awaited.map(member => this.refresh(member)))).flat()
+    this.#announce()
+    const supported = this.context.pool.supported(this.keepSilent)
+    const lastKnown = supported.kinds.length > 0 ? supported : this.context.pool.supported(true)
+    if (lastKnown.kinds.length === 0) return allFailed(this.context, { reports }, 'supported')
+    return structuredClone(lastKnown)
+  }
+
+  /** Asks one facilitator what it supports, unless it is being asked already. */
+  refresh(member: Member): Promise<readonly AttemptReport[]> {
+    let asking = this.#asking.get(member)
+    if (asking === undefined) {
+      asking = this.#ask(member).finally(() => this.#asking.delete(member))
+      this.#asking.set(member, asking)
+    }
+    return asking
+  }
+
+  /** Emits `supported:change` if what the pool advertises is not what `get` has told before. */
+  noticeChange(): void {
+    if (this.#announced !== undefined) this.#announce()
+  }
+
+  #announce(): void {
+    const supported = this.context.pool.supported(this.keepSilent)
+    if (supported.kinds.length === 0) return
+    const print = JSON.stringify(supported, sortKeys)
+    const before = this.#announced
+    this.#announced = print
+    if (before === undefined || before === print) return
+    this.context.observer.tell(
+      'supported:change',
+      { supported: structuredClone(supported) },
+      'info',
+      event => `the pool now advertises ${event.supported.kinds.length} kinds of payment`,
+    )
+  }
+
+  async #ask(member: Member): Promise<readonly AttemptReport[]> {
+    const route = { preferred: [member], lastResort: [] }
+    const run = new Run(this.context, 'supported', {}, route)
+    const next = run.next()
+    const outcome = next && (await run.ask(next))
+    if (outcome?.kind === 'answered') {
+      this.context.pool.learn(member, outcome.response)
+      member.lastSuccessfulCheck = Date.now()
+      for (const { operation, circuit } of member.lanes()) if (operation !== 'supported') circuit.openDoor()
+    }
+    this.noticeChange()
+    return run.reports
+  }
+}
+
+/** Arrays that are sets are compared as sets, objects whatever the order of their keys. */
+function sortKeys(_key: string, value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(item => JSON.stringify(item, sortKeys)).sort()
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+}

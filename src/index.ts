@@ -1,0 +1,39 @@
+export {
+  type AggregatorConfig,
+  FacilitatorAggregator,
+  type ReinitializableServer,
+} from './aggregator.ts'
+export {
+  AggregatorError,
+  type AggregatorErrorCode,
+  AggregatorStoppedError,
+  AllFacilitatorsFailedError,
+  InvalidOptionsError,
+  InvalidPaymentError,
+  SettlementIndeterminateError,
+} from './errors.ts'
+export type { AggregatorEvents, CircuitChange, EventName, Listener } from './events.ts'
+export type {
+  AnyPaymentPayload,
+  AnyPaymentRequirements,
+  CallOptions,
+  DiscoveryQuery,
+  DiscoveryResponse,
+  FacilitatorClientLike,
+  SupportedAnswer,
+} from './facilitator/client.ts'
+export type { AuthHeaders } from './facilitator/http-client.ts'
+export type { AttemptReport, Operation, OutcomeKind } from './facilitator/outcome.ts'
+export type { LogEntry, Logger, LogLevel } from './observe/log.ts'
+export type { FacilitatorStatistics, Performance } from './observe/statistics.ts'
+export type { FacilitatorHealth, HealthStatus, LaneHealth, Statistics } from './observe/status.ts'
+export type {
+  AggregatorOptions,
+  FacilitatorByClient,
+  FacilitatorByUrl,
+  FacilitatorOptions,
+  HealthCheckOptions,
+  PerOperation,
+} from './options.ts'
+export type { CircuitName } from './pool/circuit.ts'
+export type { Candidate, Strategy } from './pool/strategy.ts'

@@ -1,0 +1,28 @@
+/** Keeps secrets out of logs, events, errors and status pages (DESIGN: no secrets out). */
+
+const longest = 200
+
+const secrets: readonly (readonly [RegExp, string])[] = [
+  [/\b(Bearer|Basic|Token|ApiKey)\s+[\w.~+/=-]+/gi, '$1 [redacted]'],
+  [/\beyJ[\w-]+\.[\w-]+(\.[\w-]*)?/g, '[redacted token]'],
+  // Longer than a hash (64 digits): a signature, call data or a payload. Addresses and hashes stay.
+  [/\b(0x)?[0-9a-fA-F]{65,}/g, '[redacted bytes]'],
+  [/\b(https?:\/\/)[^\s/@]+@/gi, '$1[redacted]@'],
+  [/([?&][^=\s&]+=)[^&\s"']+/g, '$1[redacted]'],
+  [
+    /("?(?:signature|authorization|api[_-]?key|secret|token|password)"?\s*[:=]\s*)("[^"]*"|[^\s,}]+)/gi,
+    '$1[redacted]',
+  ],
+  [/[A-Za-z0-9+/_-]{80,}={0,2}/g, '[redacted bytes]'],
+]
+
+/** The text on one line, without anything that looks like a credential, a signature or a payload. */
+export function redact(text: string): string {
+  if (plainReason.test(text)) return text
+  let clean = text.replace(/\s+/g, ' ').trim()
+  for (const [pattern, replacement] of secrets) clean = clean.replace(pattern, replacement)
+  return clean.length <= longest ? clean : `${clean.slice(0, longest - 1)}…`
+}
+
+/** The protocol's own reasons and the codes of network errors need no search. */
+const plainReason = /^[A-Za-z_]\w{0,63}$/

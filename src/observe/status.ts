@@ -1,0 +1,75 @@
+/** Health, statistics and configuration as outsiders see them. */
+import type { Operation } from '../facilitator/outcome.ts'
+import type { CircuitName } from '../pool/circuit.ts'
+import type { Member } from '../pool/member.ts'
+import { type FacilitatorStatistics, successRate } from './statistics.ts'
+
+/** The state of one lane: an operation on a network at one facilitator. */
+export interface LaneHealth {
+  operation: Operation
+  network?: string
+  circuit: CircuitName
+  consecutiveFailures: number
+}
+
+export interface FacilitatorHealth {
+  id: string
+  /** No lane's circuit is open. */
+  isHealthy: boolean
+  isEnabled: boolean
+  /** The most that any lane has in a row. */
+  consecutiveFailures: number
+  totalSuccesses: number
+  totalFailures: number
+  successRate: string
+  averageResponseTimeMs: number
+  /** ISO 8601; absent before the first. */
+  lastSuccessfulCheck?: string
+  lanes: LaneHealth[]
+}
+
+export interface HealthStatus {
+  facilitators: FacilitatorHealth[]
+  summary: { total: number; healthy: number; unhealthy: number }
+}
+
+export interface Statistics {
+  facilitators: FacilitatorStatistics[]
+}
+
+export function healthStatus(members: readonly Member[]): HealthStatus {
+  const facilitators = members.map(facilitatorHealth)
+  const healthy = facilitators.filter(facilitator => facilitator.isHealthy).length
+  return {
+    facilitators,
+    summary: { total: facilitators.length, healthy, unhealthy: facilitators.length - healthy },
+  }
+}
+
+export function statistics(members: readonly Member[]): Statistics {
+  return { facilitators: members.map(member => member.statistics.snapshot(member.id)) }
+}
+
+function facilitatorHealth(member: Member): FacilitatorHealth {
+  const { successes, failures } = member.statistics
+  const lanes: LaneHealth[] = [...member.lanes()].map(({ operation, network, circuit }) => ({
+    operation,
+    ...(network === undefined ? {} : { network }),
+    circuit: circuit.state,
+    consecutiveFailures: circuit.failures,
+  }))
+  return {
+    id: member.id,
+    isHealthy: member.isHealthy,
+    isEnabled: member.enabled,
+    consecutiveFailures: Math.max(0, ...lanes.map(lane => lane.consecutiveFailures)),
+    totalSuccesses: successes,
+    totalFailures: failures,
+    successRate: successRate(successes, failures),
+    averageResponseTimeMs: Math.round(member.statistics.averageMs),
+    ...(member.lastSuccessfulCheck === undefined
+      ? {}
+      : { lastSuccessfulCheck: new Date(member.lastSuccessfulCheck).toISOString() }),
+    lanes,
+  }
+}

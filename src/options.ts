@@ -1,0 +1,235 @@
+/** The options of `FacilitatorAggregator`: what they mean, their defaults, and what is wrong with them. */
+import { InvalidOptionsError } from './errors.ts'
+import type { FacilitatorClientLike } from './facilitator/client.ts'
+import { type AuthHeaders, httpFacilitatorClient } from './facilitator/http-client.ts'
+import type { Operation } from './facilitator/outcome.ts'
+import type { Logger, LogLevel } from './observe/log.ts'
+import { findProblems } from './options-schema.ts'
+import type { MemberOptions } from './pool/member.ts'
+import type { Strategy } from './pool/strategy.ts'
+
+/** One number for every operation, or one for each; in milliseconds. */
+export type PerOperation = number | Partial<Record<Operation, number>>
+
+interface FacilitatorCommon {
+  /** Names the facilitator in errors, events, logs and statistics. Unique. */
+  id: string
+  /**
+   * Lower numbers are asked first; equal ones take turns.
+   * @default its place in the list, from 1
+   */
+  priority?: number
+  /**
+   * Share of the traffic with `strategy: 'weighted'`.
+   * @default 1
+   */
+  weight?: number
+  /**
+   * A disabled facilitator is not asked and not checked.
+   * @default true
+   */
+  enabled?: boolean
+  /** Overrides the aggregator's `timeoutMs` for this facilitator (ms). */
+  timeoutMs?: PerOperation
+  /** Overrides the aggregator's `retries` for this facilitator. */
+  retries?: number
+}
+
+/** A facilitator at a URL. */
+export interface FacilitatorByUrl extends FacilitatorCommon {
+  /** Where it answers, such as `https://facilitator.example`; `/verify` and so on are added. */
+  url: string
+  /**
+   * Headers keyed by operation, as in upstream's `FacilitatorConfig`. Called afresh for each request, so that
+   * short-lived tokens work.
+   */
+  createAuthHeaders?: () => AuthHeaders | Promise<AuthHeaders>
+  /**
+   * Another `fetch`, for runtimes that bind one to an environment.
+   * @default the global one
+   */
+  fetch?: typeof fetch
+  client?: never
+}
+
+/** A facilitator given by a client object. */
+export interface FacilitatorByClient extends FacilitatorCommon {
+  /** Upstream's `HTTPFacilitatorClient`, Coinbase CDP's client, an in-process `x402Facilitator`, or your own. */
+  client: FacilitatorClientLike
+  url?: never
+  createAuthHeaders?: never
+  fetch?: never
+}
+
+export type FacilitatorOptions = FacilitatorByUrl | FacilitatorByClient
+
+export interface HealthCheckOptions {
+  /**
+   * Milliseconds between checks of a facilitator (`GET /supported`), give or take a tenth at random.
+   * @default 30000
+   */
+  intervalMs?: number
+  /**
+   * Failures in a row that open a lane's circuit.
+   * @default 3
+   */
+  maxConsecutiveFailures?: number
+  /**
+   * Milliseconds from opening a circuit to the one trial that may close it.
+   * @default intervalMs
+   */
+  coolDownMs?: number
+  /**
+   * `interval`: checks by a timer. `lazy`: beside a request, when the last check is older than `intervalMs`;
+   * for runtimes that allow no timers between requests, such as Workers and Edge.
+   * @default 'interval'
+   */
+  mode?: 'interval' | 'lazy'
+  /** Keeps the runtime alive for a lazy check: `ctx.waitUntil` on Workers, `event.waitUntil` on Edge. */
+  waitUntil?: (work: Promise<unknown>) => void
+}
+
+export interface AggregatorOptions {
+  /** The pool. At least one. */
+  facilitators: readonly FacilitatorOptions[]
+  /**
+   * Milliseconds until one attempt is given up.
+   * @default { verify: 5000, settle: 30000, supported: 5000, list: 5000 }
+   */
+  timeoutMs?: PerOperation
+  /**
+   * Milliseconds for a whole operation, all its attempts and pauses together.
+   * @default { verify: 10000, settle: 60000, supported: 10000, list: 10000 }
+   */
+  deadlineMs?: PerOperation
+  /**
+   * More tries at the same facilitator before the next is asked. A settle is tried again only where the
+   * request did not arrive.
+   * @default 1
+   */
+  retries?: number
+  /**
+   * Milliseconds before the first retry; doubles with each, times a random factor from 1 to 2.
+   * @default 200
+   */
+  backoffMs?: number
+  /**
+   * In which order to ask: `priority`, `latency`, `weighted`, or a function of your own.
+   * @default 'priority'
+   */
+  strategy?: Strategy
+  /**
+   * What to do with a payment while every facilitator that could take it is in trouble: `try` them all the
+   * same, or `refuse` at once (502).
+   * @default 'try'
+   */
+  whenAllUnhealthy?: 'try' | 'refuse'
+  /** Checks of the facilitators' health; `false` for none. */
+  healthCheck?: HealthCheckOptions | false
+  /**
+   * Start the health checks with the first operation.
+   * @default true
+   */
+  autoStart?: boolean
+  /** pino, console, or anything with `debug`, `info`, `warn` and `error`. */
+  logger?: Logger
+  /**
+   * The least level that is kept and passed to `logger`.
+   * @default 'info'
+   */
+  logLevel?: LogLevel
+  /**
+   * How many log entries `getRecentLogs` can give; 0 keeps none.
+   * @default 1000
+   */
+  maxLogEntries?: number
+}
+
+/** The options with every default in its place. */
+export interface Settings {
+  readonly members: readonly MemberOptions[]
+  readonly deadlineMs: Readonly<Record<Operation, number>>
+  readonly backoffMs: number
+  readonly strategy: Strategy
+  readonly whenAllUnhealthy: 'try' | 'refuse'
+  readonly healthCheck: Readonly<Required<Omit<HealthCheckOptions, 'waitUntil'>>> & {
+    readonly enabled: boolean
+    readonly waitUntil: ((work: Promise<unknown>) => void) | undefined
+  }
+  readonly autoStart: boolean
+  readonly logger: Logger | undefined
+  readonly logLevel: LogLevel
+  readonly maxLogEntries: number
+}
+
+const defaults = {
+  timeoutMs: { verify: 5_000, settle: 30_000, supported: 5_000, list: 5_000 },
+  deadlineMs: { verify: 10_000, settle: 60_000, supported: 10_000, list: 10_000 },
+  retries: 1,
+  backoffMs: 200,
+  intervalMs: 30_000,
+  maxConsecutiveFailures: 3,
+  maxLogEntries: 1_000,
+} as const
+
+/**
+ * @throws {InvalidOptionsError} that lists every problem, each with the option and the facilitator's id
+ */
+export function readOptions(options: AggregatorOptions): Settings {
+  const problems = findProblems(options)
+  if (problems.length > 0) throw new InvalidOptionsError(problems)
+
+  const { healthCheck = {} } = options
+  const checks = healthCheck === false ? {} : healthCheck
+  const intervalMs = checks.intervalMs ?? defaults.intervalMs
+  return {
+    members: options.facilitators.map((facilitator, index) => readFacilitator(facilitator, index, options)),
+    deadlineMs: perOperation(options.deadlineMs, undefined, defaults.deadlineMs),
+    backoffMs: options.backoffMs ?? defaults.backoffMs,
+    strategy: options.strategy ?? 'priority',
+    whenAllUnhealthy: options.whenAllUnhealthy ?? 'try',
+    healthCheck: {
+      enabled: healthCheck !== false,
+      intervalMs,
+      maxConsecutiveFailures: checks.maxConsecutiveFailures ?? defaults.maxConsecutiveFailures,
+      coolDownMs: checks.coolDownMs ?? intervalMs,
+      mode: checks.mode ?? 'interval',
+      waitUntil: checks.waitUntil,
+    },
+    autoStart: options.autoStart ?? true,
+    logger: options.logger,
+    logLevel: options.logLevel ?? 'info',
+    maxLogEntries: options.maxLogEntries ?? defaults.maxLogEntries,
+  }
+}
+
+function readFacilitator(
+  facilitator: FacilitatorOptions,
+  index: number,
+  all: AggregatorOptions,
+): MemberOptions {
+  return {
+    id: facilitator.id,
+    url: facilitator.url,
+    priority: facilitator.priority ?? index + 1,
+    weight: facilitator.weight ?? 1,
+    enabled: facilitator.enabled ?? true,
+    client: facilitator.client ?? httpFacilitatorClient(facilitator),
+    timeoutMs: perOperation(facilitator.timeoutMs, all.timeoutMs, defaults.timeoutMs),
+    retries: facilitator.retries ?? all.retries ?? defaults.retries,
+  }
+}
+
+function perOperation(
+  own: PerOperation | undefined,
+  general: PerOperation | undefined,
+  otherwise: Readonly<Record<Operation, number>>,
+): Record<Operation, number> {
+  const pick = (operation: Operation) =>
+    valueFor(own, operation) ?? valueFor(general, operation) ?? otherwise[operation]
+  return { verify: pick('verify'), settle: pick('settle'), supported: pick('supported'), list: pick('list') }
+}
+
+function valueFor(value: PerOperation | undefined, operation: Operation): number | undefined {
+  return typeof value === 'object' ? value[operation] : value
+}

@@ -1,0 +1,79 @@
+/** A payment as the aggregator sees it: what both protocol versions have in common. */
+import {
+  PaymentPayloadSchema,
+  PaymentRequirementsV1Schema,
+  PaymentRequirementsV2Schema,
+} from '@x402/core/schemas'
+import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
+import { InvalidPaymentError } from './errors.ts'
+import type { AnyPaymentPayload, AnyPaymentRequirements } from './facilitator/client.ts'
+
+/** A payload with its requirements, whose shape has been checked. */
+export interface Payment {
+  readonly version: number
+  readonly scheme: string
+  /** As the requirements name it: CAIP-2 in version 2 (`eip155:8453`), a name in version 1 (`base`). */
+  readonly network: string
+  /** Typed as version 2 for upstream's clients, which hand version 1 through. */
+  readonly payload: PaymentPayload
+  readonly requirements: PaymentRequirements
+}
+
+/**
+ * @throws {InvalidPaymentError} naming the first field that is not the protocol's
+ */
+export function readPayment(payload: AnyPaymentPayload, requirements: AnyPaymentRequirements): Payment {
+  if (!looksRight(payload, requirements)) explain(payload, requirements)
+  return {
+    version: payload.x402Version,
+    scheme: requirements.scheme,
+    network: requirements.network,
+    payload: payload as PaymentPayload,
+    requirements: requirements as PaymentRequirements,
+  }
+}
+
+/** The schemas' demands without their cost: a healthy payment pays for no copy of itself. */
+function looksRight(payload: AnyPaymentPayload, requirements: AnyPaymentRequirements): boolean {
+  if (!isRecord(payload) || !isRecord(requirements) || !isRecord(payload.payload)) return false
+  if (!isText(requirements.scheme) || !isText(requirements.network)) return false
+  if (!isText(requirements.asset) || !isText(requirements.payTo)) return false
+  if (!(requirements.maxTimeoutSeconds > 0)) return false
+  switch (payload.x402Version) {
+    case 1:
+      return 'maxAmountRequired' in requirements && isText(requirements.maxAmountRequired)
+    case 2:
+      return (
+        'accepted' in payload &&
+        isRecord(payload.accepted) &&
+        'amount' in requirements &&
+        isText(requirements.amount) &&
+        requirements.network.includes(':')
+      )
+    default:
+      return false
+  }
+}
+
+function explain(payload: unknown, requirements: unknown): void {
+  const parsedPayload = PaymentPayloadSchema.safeParse(payload)
+  if (!parsedPayload.success)
+    throw new InvalidPaymentError(describe('paymentPayload', parsedPayload.error.issues[0]))
+  const schema =
+    parsedPayload.data.x402Version === 1 ? PaymentRequirementsV1Schema : PaymentRequirementsV2Schema
+  const parsed = schema.safeParse(requirements)
+  if (!parsed.success) throw new InvalidPaymentError(describe('paymentRequirements', parsed.error.issues[0]))
+}
+
+function describe(root: string, issue: { path: (string | number)[]; message: string } | undefined): string {
+  const path = [root, ...(issue?.path ?? [])].join('.')
+  return `${path}: ${issue?.message ?? 'wrong shape'}`
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string' && value !== ''
+}

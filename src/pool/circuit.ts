@@ -1,0 +1,98 @@
+/**
+ * A circuit breaker for one lane (Nygard, "Release It!", 2007): closed lets calls through, open sends them to
+ * the back of the route, half-open lets exactly one trial through.
+ */
+
+export type CircuitState =
+  | { readonly state: 'closed'; readonly failures: number }
+  | { readonly state: 'open'; readonly failures: number; readonly halfOpenAt: number }
+  | { readonly state: 'half-open'; readonly failures: number; readonly trial: 'free' | 'running' }
+
+export type CircuitName = CircuitState['state']
+
+/** What an attempt says about its lane; `nothing` for an answer that says nothing about its health. */
+export type LaneSign = 'success' | 'failure' | 'nothing'
+
+export interface CircuitOptions {
+  /** Failures in a row that open the circuit. */
+  readonly maxConsecutiveFailures: number
+  /** Milliseconds from opening to half-open. */
+  readonly coolDownMs: number
+}
+
+const healthy: CircuitState = { state: 'closed', failures: 0 }
+
+export class Circuit {
+  #current: CircuitState = healthy
+  /** Until when a 429 keeps the lane at the back of the route. */
+  #pausedUntil = 0
+
+  constructor(
+    private readonly options: CircuitOptions,
+    private readonly onChange: (from: CircuitName, to: CircuitName, failures: number) => void,
+  ) {}
+
+  get state(): CircuitName {
+    return this.#current.state
+  }
+
+  get failures(): number {
+    return this.#current.failures
+  }
+
+  /** Whether an attempt may go ahead of the lanes that are in trouble. */
+  isAvailable(now: number): boolean {
+    if (now < this.#pausedUntil) return false
+    const circuit = this.#current
+    if (circuit.state === 'open') return now >= circuit.halfOpenAt
+    return circuit.state === 'closed' || circuit.trial === 'free'
+  }
+
+  /** Takes the trial of a half-open circuit. Returns whether this attempt is the trial. */
+  enter(now: number): boolean {
+    const circuit = this.#current
+    if (circuit.state === 'closed') return false
+    if (circuit.state === 'open' && now < circuit.halfOpenAt) return false
+    if (circuit.state === 'half-open' && circuit.trial === 'running') return false
+    this.#become({ state: 'half-open', failures: circuit.failures, trial: 'running' })
+    return true
+  }
+
+  /** Takes what an attempt that `enter`ed has shown. */
+  leave(isTrial: boolean, sign: LaneSign, now: number): void {
+    const circuit = this.#current
+    if (sign === 'success') {
+      if (circuit !== healthy) this.#become(healthy)
+      return
+    }
+    if (sign === 'nothing') {
+      if (isTrial && circuit.state === 'half-open') this.#become({ ...circuit, trial: 'free' })
+      return
+    }
+    const failures = circuit.failures + 1
+    const opens = circuit.state === 'closed' ? failures >= this.options.maxConsecutiveFailures : isTrial
+    this.#become(
+      opens
+        ? { state: 'open', failures, halfOpenAt: now + this.options.coolDownMs }
+        : { ...circuit, failures },
+    )
+  }
+
+  /** Opens the half-open door before the cool-down has passed: an active check has been answered. */
+  openDoor(): void {
+    const circuit = this.#current
+    if (circuit.state === 'open')
+      this.#become({ state: 'half-open', failures: circuit.failures, trial: 'free' })
+  }
+
+  /** Keeps the lane at the back for `durationMs` (ms) without counting a failure. */
+  pause(durationMs: number, now: number): void {
+    this.#pausedUntil = Math.max(this.#pausedUntil, now + durationMs)
+  }
+
+  #become(next: CircuitState): void {
+    const { state: from } = this.#current
+    this.#current = next
+    if (from !== next.state) this.onChange(from, next.state, next.failures)
+  }
+}

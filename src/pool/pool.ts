@@ -1,0 +1,148 @@
+/** The facilitators together: their order, what they advertise, and which of them may serve a payment. */
+import type { SupportedKind, SupportedResponse } from '@x402/core/types'
+import { now } from '../clock.ts'
+import type { SupportedAnswer } from '../facilitator/client.ts'
+import type { Operation } from '../facilitator/outcome.ts'
+import type { Observer } from '../observe/observer.ts'
+import type { Payment } from '../payment.ts'
+import { Capabilities, kindName, uniteCapabilities } from './capabilities.ts'
+import type { CircuitName, CircuitOptions } from './circuit.ts'
+import { Member, type MemberOptions } from './member.ts'
+import { BindingIndex, findRoute, isEligible, type Route } from './route.ts'
+import { type Order, orderBy, type Strategy } from './strategy.ts'
+
+export interface PoolOptions {
+  readonly members: readonly MemberOptions[]
+  readonly circuit: CircuitOptions
+  readonly strategy: Strategy
+  readonly whenAllUnhealthy: 'try' | 'refuse'
+}
+
+export class Pool {
+  readonly members: readonly Member[]
+  readonly #order: Order
+  readonly #whenAllUnhealthy: 'try' | 'refuse'
+  #bindings: BindingIndex
+  /** Who verified a payment; keyed by its `accepted` part, which upstream keeps when it adds to a payload. */
+  readonly #verifiedBy = new WeakMap<object, Member>()
+  readonly #unhealthy = new Set<Member>()
+  readonly #hasEquals: boolean
+
+  constructor(
+    options: PoolOptions,
+    private readonly observer: Observer,
+  ) {
+    this.members = options.members.map(
+      member => new Member(member, options.circuit, (...change) => this.#laneChanged(...change)),
+    )
+    this.#order = orderBy(options.strategy, this.members)
+    this.#whenAllUnhealthy = options.whenAllUnhealthy
+    this.#bindings = new BindingIndex(this.members)
+    this.#hasEquals =
+      options.strategy !== 'priority' ||
+      new Set(this.members.map(member => member.priority)).size < this.members.length
+  }
+
+  /** The facilitators that may serve this request now, in order. */
+  route(operation: Operation, payment?: Payment): Route {
+    const first = operation === 'settle' && payment !== undefined ? this.#verifier(payment) : undefined
+    const request = { operation, payment, first, whenAllUnhealthy: this.#whenAllUnhealthy }
+    return findRoute(this.#order, this.#bindings, request, now())
+  }
+
+  /** Whether any enabled facilitator could serve the payment, were it healthy. */
+  couldServe(payment: Payment): boolean {
+    const kind = kindName(payment.version, payment.scheme, payment.network)
+    return this.members.some(member => member.enabled && isEligible(member, payment, kind, this.#bindings))
+  }
+
+  rememberVerifier(payment: Payment, member: Member): void {
+    if (this.#hasEquals) this.#verifiedBy.set(paymentIdentity(payment), member)
+  }
+
+  /** Takes what a facilitator has just advertised. */
+  learn(member: Member, answer: SupportedAnswer): void {
+    member.capabilities = new Capabilities(answer, member.capabilities)
+    member.capabilitiesAt = now()
+    this.#bindings = new BindingIndex(this.members)
+  }
+
+  /**
+   * What the pool advertises: the kinds of the members that answer, each with the `extra` of the member that
+   * the next payment would go to.
+   *
+   * @param keepSilent also the kinds that only members offer which have stopped answering: upstream's server
+   * answers 500 on a route of which one option is missing, where the others could still be sold
+   */
+  supported(keepSilent: boolean): SupportedResponse {
+    const isSilent = (member: Member) => member.lane('supported').state === 'open'
+    const known = this.members.filter(member => member.enabled && member.capabilities !== undefined)
+    const answering = known.filter(member => !isSilent(member))
+    const silent = keepSilent ? known.filter(isSilent) : []
+    return uniteCapabilities(
+      kind => [...this.#healthiestFor(kind, answering), ...silent],
+      [...answering, ...silent],
+    )
+  }
+
+  member(id: string): Member | undefined {
+    return this.members.find(member => member.id === id)
+  }
+
+  #healthiestFor(kind: SupportedKind, members: readonly Member[]): Member[] {
+    const time = now()
+    const troubles = (member: Member) =>
+      Number(!member.lane('verify', kind.network).isAvailable(time)) +
+      Number(!member.lane('settle', kind.network).isAvailable(time))
+    return [...members].sort((a, b) => troubles(a) - troubles(b) || a.priority - b.priority)
+  }
+
+  #verifier(payment: Payment): Member | undefined {
+    return this.#hasEquals ? this.#verifiedBy.get(paymentIdentity(payment)) : undefined
+  }
+
+  #laneChanged(
+    member: Member,
+    operation: Operation,
+    network: string | undefined,
+    from: CircuitName,
+    to: CircuitName,
+    consecutiveFailures: number,
+  ): void {
+    const change = {
+      facilitator: member.id,
+      operation,
+      ...(network === undefined ? {} : { network }),
+      from,
+      to,
+      consecutiveFailures,
+    }
+    this.observer.tell(
+      'circuit:change',
+      change,
+      to === 'open' ? 'warn' : 'info',
+      ({ facilitator, ...lane }) => {
+        const where = lane.network === undefined ? '' : ` on ${lane.network}`
+        return `${facilitator}: circuit of ${lane.operation}${where} ${lane.from} → ${lane.to}`
+      },
+    )
+    this.#checkHealthOf(member)
+  }
+
+  #checkHealthOf(member: Member): void {
+    const { isHealthy } = member
+    if (isHealthy !== this.#unhealthy.has(member)) return
+    if (isHealthy) this.#unhealthy.delete(member)
+    else this.#unhealthy.add(member)
+    this.observer.tell(
+      'health:change',
+      { facilitator: member.id, isHealthy },
+      isHealthy ? 'info' : 'warn',
+      change => `${change.facilitator} is ${change.isHealthy ? 'healthy again' : 'unhealthy'}`,
+    )
+  }
+}
+
+function paymentIdentity({ payload }: Payment): object {
+  return payload.accepted ?? payload.payload
+}

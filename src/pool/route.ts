@@ -1,0 +1,97 @@
+/** Which facilitators may serve a request now, and in which order (DESIGN.md 4.2). */
+import type { Operation } from '../facilitator/outcome.ts'
+import type { Payment } from '../payment.ts'
+import { type KindName, kindName, normalizeName } from './capabilities.ts'
+import type { Member } from './member.ts'
+import type { Order } from './strategy.ts'
+
+/**
+ * Extensions that describe a resource to the world. A payment is as good at a facilitator without them, so
+ * they exclude nobody.
+ */
+const descriptiveExtensions = new Set(['bazaar'])
+
+/** Facilitators in trouble come last, not never. */
+export interface Route {
+  /** In the order of the strategy, those whose capabilities are not known yet behind the others. */
+  readonly preferred: Member[]
+  /** The same for lanes whose circuit is open, or which a 429 has paused; none with `'refuse'`. */
+  readonly lastResort: Member[] | undefined
+}
+
+/** What the pool advertises, looked up by what a payment may name. Made anew when capabilities change. */
+export class BindingIndex {
+  readonly #byName = new Map<string, Set<Member>>()
+  readonly #byExtension = new Map<string, Set<Member>>()
+
+  constructor(members: readonly Member[]) {
+    for (const member of members) {
+      for (const name of member.capabilities?.names() ?? []) add(this.#byName, name, member)
+      for (const extension of member.capabilities?.extensions ?? [])
+        if (!descriptiveExtensions.has(extension)) add(this.#byExtension, extension, member)
+    }
+  }
+
+  /**
+   * Whether the payment may be sent to `member`: each value of the requirements' `extra` that names a
+   * facilitator of the pool, and each extension that somebody here supports, must be this one's too. Values
+   * that name nobody exclude nobody (OUTCOMES.md, "What binds a payment to one facilitator").
+   */
+  agrees(member: Member, payment: Payment): boolean {
+    for (const value of Object.values(payment.requirements.extra ?? {})) {
+      if (typeof value !== 'string') continue
+      const named = this.#byName.get(normalizeName(value))
+      if (named !== undefined && !named.has(member)) return false
+    }
+    for (const extension of Object.keys(payment.payload.extensions ?? {})) {
+      const supporters = this.#byExtension.get(extension)
+      if (supporters !== undefined && !supporters.has(member)) return false
+    }
+    return true
+  }
+}
+
+export interface RouteRequest {
+  readonly operation: Operation
+  /** Absent for `list`, which any facilitator may answer. */
+  readonly payment: Payment | undefined
+  /** The facilitator to ask first among its equals. */
+  readonly first: Member | undefined
+  readonly whenAllUnhealthy: 'try' | 'refuse'
+}
+
+export function findRoute(order: Order, bindings: BindingIndex, request: RouteRequest, now: number): Route {
+  const { operation, payment } = request
+  const kind = payment && kindName(payment.version, payment.scheme, payment.network)
+  const known: Member[] = []
+  const unknown: Member[] = []
+  const troubled: Member[] = []
+  for (const member of order(operation, request.first)) {
+    if (!member.enabled) continue
+    if (payment !== undefined && kind !== undefined && !isEligible(member, payment, kind, bindings)) continue
+    if (!member.lane(operation, payment?.network).isAvailable(now)) troubled.push(member)
+    else if (member.capabilities === undefined) unknown.push(member)
+    else known.push(member)
+  }
+  return {
+    preferred: unknown.length === 0 ? known : known.concat(unknown),
+    lastResort: request.whenAllUnhealthy === 'refuse' ? undefined : troubled,
+  }
+}
+
+/** Whether the facilitator could serve the payment, whatever its health. */
+export function isEligible(
+  member: Member,
+  payment: Payment,
+  kind: KindName,
+  bindings: BindingIndex,
+): boolean {
+  if (member.capabilities !== undefined && !member.capabilities.supports(kind)) return false
+  return bindings.agrees(member, payment)
+}
+
+function add(index: Map<string, Set<Member>>, key: string, member: Member): void {
+  const members = index.get(key)
+  if (members === undefined) index.set(key, new Set([member]))
+  else members.add(member)
+}

@@ -1,0 +1,109 @@
+/** In which order the facilitators are asked, before their health is looked at. */
+import type { Operation } from '../facilitator/outcome.ts'
+import type { Member } from './member.ts'
+
+/** What a strategy of your own is told about each facilitator that may serve the request. */
+export interface Candidate {
+  readonly id: string
+  readonly priority: number
+  readonly weight: number
+  /** Average over all its attempts, in milliseconds; 0 before the first. */
+  readonly averageResponseTimeMs: number
+}
+
+/**
+ * - `priority`: lowest number first; equal priorities take turns.
+ * - `latency`: fastest average first; one that has not been measured yet goes ahead.
+ * - `weighted`: at random, in proportion to `weight`.
+ * - a function: the ids in the order in which to ask; those left out are not asked.
+ */
+export type Strategy =
+  | 'priority'
+  | 'latency'
+  | 'weighted'
+  | ((candidates: readonly Candidate[], operation: Operation) => readonly string[])
+
+/** Orders `members`; `first` goes ahead of its equals. */
+export type Order = (operation: Operation, first: Member | undefined) => readonly Member[]
+
+export function orderBy(strategy: Strategy, members: readonly Member[]): Order {
+  switch (strategy) {
+    case 'priority':
+      return byPriority(members)
+    case 'latency':
+      return (_operation, first) =>
+        ahead(
+          first,
+          [...members].sort((a, b) => averageMs(a) - averageMs(b)),
+        )
+    case 'weighted':
+      return (_operation, first) => ahead(first, byWeight(members))
+    default:
+      return byChoice(strategy, members)
+  }
+}
+
+function byPriority(members: readonly Member[]): Order {
+  const sorted = [...members].sort((a, b) => a.priority - b.priority)
+  const groups = groupByPriority(sorted)
+  if (groups.length === sorted.length) return () => sorted
+  const turn: Record<Operation, number> = { verify: 0, settle: 0, supported: 0, list: 0 }
+  return (operation, first) => {
+    const offset = turn[operation]++
+    return groups.flatMap(group =>
+      first !== undefined && group.includes(first) ? ahead(first, group) : rotate(group, offset),
+    )
+  }
+}
+
+function groupByPriority(sorted: readonly Member[]): Member[][] {
+  const groups = new Map<number, Member[]>()
+  for (const member of sorted) {
+    const group = groups.get(member.priority)
+    if (group === undefined) groups.set(member.priority, [member])
+    else group.push(member)
+  }
+  return [...groups.values()]
+}
+
+/** Weighted random order: each gets the key random^(1/weight) (Efraimidis and Spirakis, 2006). */
+function byWeight(members: readonly Member[]): Member[] {
+  return members
+    .map(member => ({ member, key: Math.random() ** (1 / member.weight) }))
+    .sort((a, b) => b.key - a.key)
+    .map(({ member }) => member)
+}
+
+/** A choice that throws or names nobody must not stop a sale: the priorities decide then. */
+function byChoice(choose: Exclude<Strategy, string>, members: readonly Member[]): Order {
+  const fallback = byPriority(members)
+  return (operation, first) => {
+    const candidates = members.map(member => ({
+      id: member.id,
+      priority: member.priority,
+      weight: member.weight,
+      averageResponseTimeMs: averageMs(member),
+    }))
+    try {
+      const chosen = choose(candidates, operation).flatMap(
+        id => members.find(member => member.id === id) ?? [],
+      )
+      return chosen.length > 0 ? chosen : fallback(operation, first)
+    } catch {
+      return fallback(operation, first)
+    }
+  }
+}
+
+function averageMs(member: Member): number {
+  return member.statistics.averageMs
+}
+
+function ahead(first: Member | undefined, members: readonly Member[]): readonly Member[] {
+  return first === undefined ? members : [first, ...members.filter(member => member !== first)]
+}
+
+function rotate(group: readonly Member[], offset: number): readonly Member[] {
+  const start = offset % group.length
+  return start === 0 ? group : [...group.slice(start), ...group.slice(0, start)]
+}
