@@ -35,7 +35,7 @@ export interface AggregatorConfig {
   facilitators: {
     id: string
     /** Absent for a facilitator given by a client object. */
-    url?: string
+    url?: string | undefined
     priority: number
     weight: number
     enabled: boolean
@@ -175,14 +175,10 @@ export class FacilitatorAggregator implements FacilitatorClient {
       this.#settings
     const { intervalMs, maxConsecutiveFailures, coolDownMs, mode } = healthCheck
     return {
-      facilitators: this.#pool.members.map(({ id, url, priority, weight, enabled, timeoutMs, retries }) => ({
-        id,
-        ...(url === undefined ? {} : { url }),
-        priority,
-        weight,
+      facilitators: this.#pool.members.map(({ enabled, options: { client: _, ...options } }) => ({
+        ...options,
         enabled,
-        timeoutMs: { ...timeoutMs },
-        retries,
+        timeoutMs: { ...options.timeoutMs },
       })),
       deadlineMs: { ...deadlineMs },
       backoffMs,

@@ -10,7 +10,7 @@ export interface CircuitChange {
   readonly facilitator: string
   readonly operation: Operation
   /** Absent for `supported` and `list`. */
-  readonly network?: string
+  readonly network?: string | undefined
   readonly from: CircuitName
   readonly to: CircuitName
   readonly consecutiveFailures: number
@@ -23,11 +23,11 @@ export interface AggregatorEvents {
   /** An operation goes on from one facilitator to the next. */
   failover: {
     readonly operation: Operation
-    readonly network?: string
+    readonly network?: string | undefined
     readonly from: string
     readonly to: string
     readonly outcome: OutcomeKind
-    readonly reason?: string
+    readonly reason?: string | undefined
   }
   /** A facilitator has become healthy (no lane's circuit open) or unhealthy. */
   'health:change': { readonly facilitator: string; readonly isHealthy: boolean }
@@ -37,7 +37,7 @@ export interface AggregatorEvents {
   /** A payment may have been charged, and nobody could say whether it was. */
   'settlement:indeterminate': {
     readonly network: string
-    readonly transaction?: string
+    readonly transaction?: string | undefined
     readonly attempts: readonly AttemptReport[]
   }
   log: LogEntry

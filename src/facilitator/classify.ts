@@ -25,32 +25,11 @@ const statusTable: readonly (readonly [
 ]
 
 /**
- * Codes of errors that can only happen before a connection stands, so that nothing was sent.
- * TLS codes are those of the handshake; any other `ERR_SSL_*` may come in mid-connection.
+ * Codes of errors that can only happen before a connection stands, so that nothing was sent. TLS codes are those
+ * of the handshake; any other `ERR_SSL_*` may come in mid-connection.
  */
-const beforeSending = new Set([
-  'ECONNREFUSED',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'EADDRNOTAVAIL',
-  'UND_ERR_CONNECT_TIMEOUT',
-  'ERR_SSL_WRONG_VERSION_NUMBER',
-  'ERR_SSL_PACKET_LENGTH_TOO_LONG',
-  'ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE',
-  'ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION',
-  'ERR_SSL_TLSV1_UNRECOGNIZED_NAME',
-  'ERR_TLS_CERT_ALTNAME_INVALID',
-  'CERT_HAS_EXPIRED',
-  'CERT_NOT_YET_VALID',
-  'CERT_UNTRUSTED',
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'UNABLE_TO_GET_ISSUER_CERT',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-])
+const beforeSending =
+  /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|EADDRNOTAVAIL|UND_ERR_CONNECT_TIMEOUT|CERT_.*|(DEPTH_ZERO_)?SELF_SIGNED_CERT.*|UNABLE_TO_(GET_ISSUER_CERT|VERIFY).*|ERR_TLS_CERT_.*|ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|SSLV3_ALERT_HANDSHAKE_FAILURE|TLSV1_ALERT_PROTOCOL_VERSION|TLSV1_UNRECOGNIZED_NAME))$/
 
 /** Upstream's `HTTPFacilitatorClient` names the status of an answer without a protocol body only here. */
 const statusInUpstreamMessage = /^Facilitator (?:verify|settle|getSupported) failed \((\d{3})\)/
@@ -59,12 +38,22 @@ const statusInUpstreamMessage = /^Facilitator (?:verify|settle|getSupported) fai
 export function classifyResponse<O extends Operation>(
   operation: O,
   answer: unknown,
-  httpStatus?: number,
+  httpStatus = 200,
 ): Outcome<O> {
-  if (operation === 'verify') return classifyVerify(answer as Responses['verify'], httpStatus) as Outcome<O>
-  if (operation === 'settle') return classifySettle(answer as Responses['settle'], httpStatus) as Outcome<O>
-  const response = parseResponse(operation, answer)
-  return response === undefined ? notTheProtocol : { kind: 'answered', response }
+  const response = answer as Responses[O]
+  const isSuccess = succeeds(operation, answer)
+  if (isSuccess === undefined) return { kind: 'unknown', reason: "an answer that is not the protocol's" }
+  if (isSuccess)
+    return isOk(httpStatus) ? { kind: 'answered', response } : classifyStatus(operation, httpStatus)
+
+  const { invalidReason, invalidMessage, errorReason, errorMessage, transaction } = answer as Refusal
+  const reason = invalidReason ?? errorReason ?? 'no reason given'
+  const meaning = meaningOf(reason, invalidMessage ?? errorMessage)
+  const hash = operation === 'settle' && transaction ? transaction : undefined
+  // With a reason that nobody has listed a telling status says more; 400 and 422 merely repeat the refusal.
+  if (meaning === undefined && hash === undefined && !isOk(httpStatus) && ![400, 422].includes(httpStatus))
+    return classifyStatus(operation, httpStatus)
+  return classifyRefusal(operation, response, redact(reason), meaning, hash)
 }
 
 /** The outcome of a call that threw. */
@@ -80,71 +69,52 @@ export function classifyError<O extends Operation>(operation: O, error: unknown)
   if (status !== undefined) return classifyStatus(operation, Number(status))
 
   const code = networkCode(error)
-  if (code !== undefined && saysNothingSent(error)) return { kind: 'unreachable', reason: code }
+  if (saysNothingSent(error)) return { kind: 'unreachable', reason: code ?? 'no connection' }
   return { kind: 'unknown', reason: code ?? redact(message), timedOut: isTimeout(asError) }
 }
 
-function classifyVerify(answer: Responses['verify'], httpStatus?: number): Outcome<'verify'> {
-  if (answer?.isValid === true && !isFailure(httpStatus)) return { kind: 'answered', response: answer }
-  if (answer?.isValid !== false) return notTheProtocol
-  const reason = answer.invalidReason ?? 'invalid'
-  const meaning = meaningOf(reason, answer.invalidMessage)
-  if (meaning === undefined && statusDecides(httpStatus)) return classifyStatus('verify', httpStatus)
-  const shown = redact(reason)
-  switch (meaning) {
-    case 'ability':
-    case 'trouble':
-      return { kind: 'declined', cause: meaning, reason: shown, response: answer }
-    case 'spent':
-      return { kind: 'spent', reason: shown, response: answer }
-    case 'verdict':
-    case 'maybe-broadcast':
-    case 'pending':
-    case undefined:
-      return { kind: 'answered', response: answer, reason: shown }
+/** Whether an answer says yes or no; `undefined` when it is not the protocol's. */
+function succeeds(operation: Operation, answer: unknown): boolean | undefined {
+  const { isValid, success, transaction } = (answer ?? {}) as Record<string, unknown>
+  switch (operation) {
+    case 'verify':
+      return typeof isValid === 'boolean' ? isValid : undefined
+    case 'settle':
+      if (success === true) return typeof transaction === 'string' || undefined
+      return success === false ? false : undefined
+    case 'supported':
+    case 'list':
+      return parseResponse(operation, answer) === undefined ? undefined : true
   }
 }
 
-function classifySettle(answer: Responses['settle'], httpStatus?: number): Outcome<'settle'> {
-  if (answer?.success === true && typeof answer.transaction === 'string' && !isFailure(httpStatus))
-    return { kind: 'answered', response: answer }
-  if (answer?.success !== false) return notTheProtocol
-  const reason = answer.errorReason ?? 'failed'
-  const transaction = answer.transaction || undefined
-  const meaning: ReasonMeaning | undefined = meaningOf(reason, answer.errorMessage)
-  if (meaning === undefined && transaction === undefined && statusDecides(httpStatus))
-    return classifyStatus('settle', httpStatus)
-  const shown = redact(reason)
-  switch (meaning) {
-    case 'verdict':
-      return { kind: 'answered', response: answer, reason: shown }
-    case 'spent':
-      return { kind: 'spent', reason: shown, response: answer }
-    case 'pending':
-      return transaction === undefined
-        ? { kind: 'unknown', reason: shown }
-        : { kind: 'pending', reason: shown, response: answer, transaction }
-    case 'ability':
-    case 'trouble':
-    case undefined:
-      // "Not broadcast" with the hash of a broadcast contradicts itself: the chain has to say.
-      return transaction === undefined
-        ? { kind: 'declined', cause: meaning ?? 'trouble', reason: shown, response: answer }
-        : { kind: 'unknown', reason: shown, transaction }
-    case 'maybe-broadcast':
-      return transaction === undefined
-        ? { kind: 'unknown', reason: shown }
-        : { kind: 'unknown', reason: shown, transaction }
-  }
+function classifyRefusal<O extends Operation>(
+  operation: O,
+  response: Responses[O],
+  reason: string,
+  meaning: ReasonMeaning | undefined,
+  transaction: string | undefined,
+): Outcome<O> {
+  if (meaning === 'spent') return { kind: 'spent', reason, response }
+  const isVerdict =
+    operation === 'verify' ? meaning !== 'ability' && meaning !== 'trouble' : meaning === 'verdict'
+  if (isVerdict) return { kind: 'answered', reason, response }
+  if (meaning === 'pending' && transaction !== undefined)
+    return { kind: 'pending', reason, response, transaction }
+  // "Not broadcast" with the hash of a broadcast contradicts itself: the chain has to say.
+  if (meaning === 'pending' || meaning === 'maybe-broadcast' || transaction !== undefined)
+    return { kind: 'unknown', reason, transaction }
+  return { kind: 'declined', cause: meaning === 'ability' ? 'ability' : 'trouble', reason, response }
 }
 
 function classifyRequestError<O extends Operation>(operation: O, error: FacilitatorRequestError): Outcome<O> {
+  const { phase, status, response, declined, retryAfterMs } = error.details
   const reason = redact(error.message)
-  if (error.declined !== undefined) return { kind: 'declined', cause: error.declined, reason }
-  if (error.response !== undefined) return classifyResponse(operation, error.response, error.status)
-  if (error.phase === 'before-sending') return { kind: 'unreachable', reason }
-  if (error.status === undefined || error.phase === 'body') return { kind: 'unknown', reason }
-  return classifyStatus(operation, error.status, error.retryAfterMs)
+  if (declined !== undefined) return { kind: 'declined', cause: declined, reason }
+  if (response !== undefined) return classifyResponse(operation, response, status)
+  if (phase === 'before-sending') return { kind: 'unreachable', reason }
+  if (status === undefined || phase === 'body') return { kind: 'unknown', reason }
+  return classifyStatus(operation, status, retryAfterMs)
 }
 
 function classifyStatus<O extends Operation>(
@@ -153,69 +123,46 @@ function classifyStatus<O extends Operation>(
   retryAfterMs?: number,
 ): Outcome<O> {
   const reason = `HTTP ${status}`
-  const after = retryAfterMs === undefined ? {} : { retryAfterMs }
   const row = statusTable.find(([statuses]) => statuses.includes(status))
   const meaning = row?.[operation === 'settle' ? 2 : 1] ?? 'unknown'
-  if (meaning === 'unknown') return { kind: 'unknown', reason, ...after }
-  if (meaning === 'declined-transient')
-    return { kind: 'declined', cause: 'trouble', reason, transient: true, ...after }
-  return { kind: 'declined', cause: meaning, reason, ...after }
+  if (meaning === 'unknown') return { kind: 'unknown', reason, retryAfterMs }
+  const transient = meaning === 'declined-transient'
+  return { kind: 'declined', cause: transient ? 'trouble' : meaning, reason, retryAfterMs, transient }
 }
 
-const notTheProtocol = { kind: 'unknown', reason: "an answer that is not the protocol's" } as const
-
-function isFailure(status: number | undefined): boolean {
-  return status !== undefined && (status < 200 || status > 299)
+function isOk(status: number): boolean {
+  return status >= 200 && status < 300
 }
 
-/** With a reason that nobody has listed, a telling status says more; 400 and 422 merely repeat the refusal. */
-function statusDecides(status: number | undefined): status is number {
-  return isFailure(status) && status !== 400 && status !== 422
-}
-
-/** Fields of the errors that upstream's clients and `fetch` throw, none of them certain. */
-interface PossiblyTelling {
-  name?: unknown
-  message?: unknown
-  statusCode?: number
+interface Refusal {
   invalidReason?: string
   invalidMessage?: string
   errorReason?: string
   errorMessage?: string
-  payer?: string
   transaction?: string
+}
+
+/** Fields of the errors that upstream's clients and `fetch` throw, none of them certain. */
+interface PossiblyTelling extends Refusal {
+  name?: unknown
+  message?: unknown
+  statusCode?: number
+  payer?: string
   network?: string
   code?: unknown
-  syscall?: unknown
   cause?: unknown
 }
 
 /** Upstream's `VerifyError` and `SettleError`: known by name, as another copy of upstream may throw them. */
 function responseOfUpstreamError(error: PossiblyTelling | undefined): unknown {
-  switch (error?.name) {
-    case 'VerifyError':
-      return pickDefined({
-        isValid: false,
-        invalidReason: error.invalidReason,
-        invalidMessage: error.invalidMessage,
-        payer: error.payer,
-      })
-    case 'SettleError':
-      return pickDefined({
-        success: false,
-        errorReason: error.errorReason,
-        errorMessage: error.errorMessage,
-        payer: error.payer,
-        transaction: error.transaction ?? '',
-        network: error.network ?? '',
-      })
-    default:
-      return undefined
+  const { name, payer } = error ?? {}
+  if (name === 'VerifyError') {
+    const { invalidReason, invalidMessage } = error ?? {}
+    return { isValid: false, invalidReason, invalidMessage, payer }
   }
-}
-
-function pickDefined(fields: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined))
+  if (name !== 'SettleError') return undefined
+  const { errorReason, errorMessage, transaction = '', network = '' } = error ?? {}
+  return { success: false, errorReason, errorMessage, payer, transaction, network }
 }
 
 function isTimeout(error: PossiblyTelling | undefined): boolean {
@@ -241,5 +188,5 @@ function isConnectFailure(cause: unknown): boolean {
   if (typeof cause !== 'object' || cause === null) return false
   const { code, syscall, errors } = cause as { code?: unknown; syscall?: unknown; errors?: unknown }
   if (Array.isArray(errors) && errors.length > 0) return errors.every(isConnectFailure)
-  return syscall === 'connect' || syscall === 'getaddrinfo' || beforeSending.has(String(code))
+  return syscall === 'connect' || syscall === 'getaddrinfo' || beforeSending.test(String(code))
 }

@@ -1,4 +1,6 @@
 /** A thin facilitator client over `fetch`, whose errors say what failed, and how far the request had come. */
+
+import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import { safeBase64Decode } from '@x402/core/utils'
 import { networkCode, saysNothingSent } from './classify.ts'
 import type { CallOptions, DiscoveryQuery, FacilitatorClientLike } from './client.ts'
@@ -27,44 +29,40 @@ export interface HttpClientOptions {
 }
 
 /** A facilitator at a URL. */
-export function httpFacilitatorClient(options: HttpClientOptions): Required<FacilitatorClientLike> {
-  const base = options.url.replace(/\/+$/, '')
+export function httpFacilitatorClient(config: HttpClientOptions): Required<FacilitatorClientLike> {
+  const base = config.url.replace(/\/+$/, '')
 
   async function call<O extends Operation>(
     operation: O,
     path: string,
-    body: unknown,
-    signal: AbortSignal | undefined,
+    options?: CallOptions,
+    body?: object,
   ): Promise<Responses[O]> {
     const headers: Record<string, string> = { 'content-type': 'application/json' }
-    if (options.createAuthHeaders !== undefined)
-      Object.assign(headers, await authHeadersFor(operation, options.createAuthHeaders))
-    const init: RequestInit = { headers, redirect: 'manual', signal: signal ?? null }
+    if (config.createAuthHeaders !== undefined)
+      Object.assign(headers, await authHeadersFor(operation, config.createAuthHeaders))
+    const init: RequestInit = { headers, redirect: 'manual', signal: options?.signal ?? null }
     if (body !== undefined) Object.assign(init, { method: 'POST', body: stringify(body) })
 
-    const response = await send(options.fetch ?? fetch, `${base}${path}`, init)
+    const response = await send(config.fetch ?? fetch, `${base}${path}`, init)
     const text = await readBody(response)
     return interpret(operation, response, text)
   }
 
+  const pay =
+    <O extends 'verify' | 'settle'>(operation: O) =>
+    (paymentPayload: PaymentPayload, paymentRequirements: PaymentRequirements, options?: CallOptions) =>
+      call(operation, `/${operation}`, options, {
+        x402Version: paymentPayload.x402Version,
+        paymentPayload,
+        paymentRequirements,
+      })
+
   return {
-    verify: (paymentPayload, paymentRequirements, call_) =>
-      call(
-        'verify',
-        '/verify',
-        { x402Version: paymentPayload.x402Version, paymentPayload, paymentRequirements },
-        call_?.signal,
-      ),
-    settle: (paymentPayload, paymentRequirements, call_) =>
-      call(
-        'settle',
-        '/settle',
-        { x402Version: paymentPayload.x402Version, paymentPayload, paymentRequirements },
-        call_?.signal,
-      ),
-    getSupported: (call_?: CallOptions) => call('supported', '/supported', undefined, call_?.signal),
-    list: (query?: DiscoveryQuery, call_?: CallOptions) =>
-      call('list', `/discovery/resources${queryString(query)}`, undefined, call_?.signal),
+    verify: pay('verify'),
+    settle: pay('settle'),
+    getSupported: options => call('supported', '/supported', options),
+    list: (query, options) => call('list', `/discovery/resources${queryString(query)}`, options),
   }
 }
 
@@ -170,16 +168,17 @@ async function readBody(response: Response): Promise<string> {
   }
 }
 
-function interpret<O extends Operation>(operation: O, response: Response, text: string): Responses[O] {
-  const parsed = parseResponse(operation, parseJson(text))
-  if (response.ok && parsed !== undefined) return withExtensionResponses(parsed, response)
-  const { status } = response
-  const retryAfterMs = parseRetryAfter(response.headers.get('retry-after'))
-  throw new FacilitatorRequestError(response.ok ? "an answer that is not the protocol's" : `HTTP ${status}`, {
-    phase: response.ok ? 'body' : 'after-sending',
+function interpret<O extends Operation>(operation: O, answer: Response, text: string): Responses[O] {
+  const response = parseResponse(operation, parseJson(text))
+  const { ok, status } = answer
+  if (ok && response !== undefined) return withExtensionResponses(response, answer)
+  const retryAfterMs = parseRetryAfter(answer.headers.get('retry-after'))
+  if (ok) throw new FacilitatorRequestError("an answer that is not the protocol's", { phase: 'body', status })
+  throw new FacilitatorRequestError(`HTTP ${status}`, {
+    phase: 'after-sending',
     status,
-    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
-    ...(parsed === undefined ? {} : { response: parsed }),
+    response,
+    retryAfterMs,
   })
 }
 

@@ -39,14 +39,14 @@ export type DeclineCause =
  * - `spent`: it says that the authorization has been used already.
  */
 export type Outcome<O extends Operation = Operation> =
-  | { readonly kind: 'answered'; readonly response: Responses[O]; readonly reason?: string }
+  | { readonly kind: 'answered'; readonly response: Responses[O]; readonly reason?: string | undefined }
   | {
       readonly kind: 'declined'
       readonly cause: DeclineCause
       readonly reason: string
       /** The facilitator's own words, when it answered in the protocol's shape. */
       readonly response?: Responses[O]
-      readonly retryAfterMs?: number
+      readonly retryAfterMs?: number | undefined
       /** Worth a second try at the same facilitator (408, 425). */
       readonly transient?: boolean
     }
@@ -55,8 +55,8 @@ export type Outcome<O extends Operation = Operation> =
       readonly kind: 'unknown'
       readonly reason: string
       readonly timedOut?: boolean
-      readonly transaction?: string
-      readonly retryAfterMs?: number
+      readonly transaction?: string | undefined
+      readonly retryAfterMs?: number | undefined
     }
   | {
       readonly kind: 'pending'
@@ -73,9 +73,9 @@ export interface AttemptReport {
   readonly facilitator: string
   readonly operation: Operation
   /** The payment's network as the requirements name it; absent for `supported` and `list`. */
-  readonly network?: string
+  readonly network?: string | undefined
   readonly outcome: OutcomeKind
   /** The protocol's reason, the HTTP status or the network error's code; secrets removed. */
-  readonly reason?: string
+  readonly reason?: string | undefined
   readonly durationMs: number
 }

@@ -14,7 +14,7 @@ export interface RequestErrorDetails {
   /** HTTP status of the answer. */
   readonly status?: number
   /** From `Retry-After`, in milliseconds from now. */
-  readonly retryAfterMs?: number
+  readonly retryAfterMs?: number | undefined
   /** The protocol body of an answer whose status is not 2xx. */
   readonly response?: unknown
   /** Set where the reason is known without a status: credentials that could not be made, a redirect away. */
@@ -25,18 +25,11 @@ export interface RequestErrorDetails {
 /** A call of our HTTP client that did not end in a protocol answer with status 2xx. */
 export class FacilitatorRequestError extends Error {
   override readonly name = 'FacilitatorRequestError'
-  readonly phase: RequestPhase
-  readonly status: number | undefined
-  readonly retryAfterMs: number | undefined
-  readonly response: unknown
-  readonly declined: DeclineCause | undefined
 
-  constructor(message: string, details: RequestErrorDetails) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause })
-    this.phase = details.phase
-    this.status = details.status
-    this.retryAfterMs = details.retryAfterMs
-    this.response = details.response
-    this.declined = details.declined
+  constructor(
+    message: string,
+    readonly details: RequestErrorDetails,
+  ) {
+    super(message, { cause: details.cause })
   }
 }

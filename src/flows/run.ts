@@ -70,10 +70,10 @@ export class Run<O extends Operation> {
     const first = await this.#attempt(member)
     const worthIt = (outcome: Outcome<O>) => this.#isWorthARetry(outcome, member)
     const outcome =
-      member.retries === 0 || !worthIt(first)
+      member.options.retries === 0 || !worthIt(first)
         ? first
         : await retry(first, async () => (this.#remainingMs > 0 ? this.#attempt(member) : undefined), {
-            retries: member.retries,
+            retries: member.options.retries,
             backoffMs: this.context.backoffMs,
             remainingMs: Math.max(0, this.#remainingMs),
             signal: this.context.alarms.signal,
@@ -87,7 +87,7 @@ export class Run<O extends Operation> {
     const startedAt = now()
     const isTrial = this.#lane(member).enter(startedAt)
     const outcome = await attempt(
-      member.client,
+      member.options.client,
       this.operation,
       this.request,
       this.#timeoutFor(member),
@@ -102,9 +102,9 @@ export class Run<O extends Operation> {
     const report: AttemptReport = {
       facilitator: member.id,
       operation: this.operation,
-      ...(this.#network === undefined ? {} : { network: this.#network }),
+      network: this.#network,
       outcome: outcome.kind,
-      ...(outcome.reason === undefined ? {} : { reason: outcome.reason }),
+      reason: outcome.reason,
       durationMs: endedAt - startedAt,
     }
     this.reports.push(report)
@@ -141,11 +141,11 @@ export class Run<O extends Operation> {
   #reportFailover({ member, outcome }: { member: Member; outcome: Outcome }, to: Member): void {
     this.context.observer.failover({
       operation: this.operation,
-      ...(this.#network === undefined ? {} : { network: this.#network }),
+      network: this.#network,
       from: member.id,
       to: to.id,
       outcome: outcome.kind,
-      ...(outcome.reason === undefined ? {} : { reason: outcome.reason }),
+      reason: outcome.reason,
     })
   }
 
@@ -170,7 +170,10 @@ export class Run<O extends Operation> {
   }
 
   #timeoutFor(member: Member): number {
-    return Math.max(1, Math.min(member.timeoutMs[this.operation], this.#remainingMs - this.#reservedMs))
+    return Math.max(
+      1,
+      Math.min(member.options.timeoutMs[this.operation], this.#remainingMs - this.#reservedMs),
+    )
   }
 
   get #remainingMs(): number {

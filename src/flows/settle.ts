@@ -46,7 +46,7 @@ function indeterminate(
 ): never {
   observer.tell(
     'settlement:indeterminate',
-    { network, attempts: reports, ...(transaction === undefined ? {} : { transaction }) },
+    { network, attempts: reports, transaction },
     'error',
     event => `a settlement on ${event.network} is indeterminate: the buyer may have been charged`,
   )

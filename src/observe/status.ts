@@ -7,7 +7,7 @@ import { type FacilitatorStatistics, successRate } from './statistics.ts'
 /** The state of one lane: an operation on a network at one facilitator. */
 export interface LaneHealth {
   operation: Operation
-  network?: string
+  network?: string | undefined
   circuit: CircuitName
   consecutiveFailures: number
 }
@@ -24,7 +24,7 @@ export interface FacilitatorHealth {
   successRate: string
   averageResponseTimeMs: number
   /** ISO 8601; absent before the first. */
-  lastSuccessfulCheck?: string
+  lastSuccessfulCheck?: string | undefined
   lanes: LaneHealth[]
 }
 
@@ -54,7 +54,7 @@ function facilitatorHealth(member: Member): FacilitatorHealth {
   const { successes, failures } = member.statistics
   const lanes: LaneHealth[] = [...member.lanes()].map(({ operation, network, circuit }) => ({
     operation,
-    ...(network === undefined ? {} : { network }),
+    network,
     circuit: circuit.state,
     consecutiveFailures: circuit.failures,
   }))
@@ -67,9 +67,10 @@ function facilitatorHealth(member: Member): FacilitatorHealth {
     totalFailures: failures,
     successRate: successRate(successes, failures),
     averageResponseTimeMs: Math.round(member.statistics.averageMs),
-    ...(member.lastSuccessfulCheck === undefined
-      ? {}
-      : { lastSuccessfulCheck: new Date(member.lastSuccessfulCheck).toISOString() }),
+    lastSuccessfulCheck:
+      member.lastSuccessfulCheck === undefined
+        ? undefined
+        : new Date(member.lastSuccessfulCheck).toISOString(),
     lanes,
   }
 }

@@ -31,12 +31,6 @@ export type LaneChange = (
 
 export class Member {
   readonly id: string
-  readonly url: string | undefined
-  readonly priority: number
-  readonly weight: number
-  readonly client: FacilitatorClientLike
-  readonly timeoutMs: Readonly<Record<Operation, number>>
-  readonly retries: number
   readonly statistics = new MemberStatistics()
   enabled: boolean
   capabilities: Capabilities | undefined
@@ -57,18 +51,12 @@ export class Member {
   }
 
   constructor(
-    options: MemberOptions,
+    readonly options: MemberOptions,
     private readonly circuit: CircuitOptions,
     private readonly onLaneChange: LaneChange,
   ) {
     this.id = options.id
-    this.url = options.url
-    this.priority = options.priority
-    this.weight = options.weight
     this.enabled = options.enabled
-    this.client = options.client
-    this.timeoutMs = options.timeoutMs
-    this.retries = options.retries
   }
 
   /** The circuit of (operation, network) at this facilitator. */

@@ -40,7 +40,7 @@ export class Pool {
     this.#bindings = new BindingIndex(this.members)
     this.#hasEquals =
       options.strategy !== 'priority' ||
-      new Set(this.members.map(member => member.priority)).size < this.members.length
+      new Set(this.members.map(member => member.options.priority)).size < this.members.length
   }
 
   /** The facilitators that may serve this request now, in order. */
@@ -94,7 +94,7 @@ export class Pool {
     const troubles = (member: Member) =>
       Number(!member.lane('verify', kind.network).isAvailable(time)) +
       Number(!member.lane('settle', kind.network).isAvailable(time))
-    return [...members].sort((a, b) => troubles(a) - troubles(b) || a.priority - b.priority)
+    return [...members].sort((a, b) => troubles(a) - troubles(b) || a.options.priority - b.options.priority)
   }
 
   #verifier(payment: Payment): Member | undefined {
@@ -112,7 +112,7 @@ export class Pool {
     const change = {
       facilitator: member.id,
       operation,
-      ...(network === undefined ? {} : { network }),
+      network,
       from,
       to,
       consecutiveFailures,

@@ -44,7 +44,7 @@ export function orderBy(strategy: Strategy, members: readonly Member[]): Order {
 }
 
 function byPriority(members: readonly Member[]): Order {
-  const sorted = [...members].sort((a, b) => a.priority - b.priority)
+  const sorted = [...members].sort((a, b) => a.options.priority - b.options.priority)
   const groups = groupByPriority(sorted)
   if (groups.length === sorted.length) return () => sorted
   const turn: Record<Operation, number> = { verify: 0, settle: 0, supported: 0, list: 0 }
@@ -59,8 +59,8 @@ function byPriority(members: readonly Member[]): Order {
 function groupByPriority(sorted: readonly Member[]): Member[][] {
   const groups = new Map<number, Member[]>()
   for (const member of sorted) {
-    const group = groups.get(member.priority)
-    if (group === undefined) groups.set(member.priority, [member])
+    const group = groups.get(member.options.priority)
+    if (group === undefined) groups.set(member.options.priority, [member])
     else group.push(member)
   }
   return [...groups.values()]
@@ -69,7 +69,7 @@ function groupByPriority(sorted: readonly Member[]): Member[][] {
 /** Weighted random order: each gets the key random^(1/weight) (Efraimidis and Spirakis, 2006). */
 function byWeight(members: readonly Member[]): Member[] {
   return members
-    .map(member => ({ member, key: Math.random() ** (1 / member.weight) }))
+    .map(member => ({ member, key: Math.random() ** (1 / member.options.weight) }))
     .sort((a, b) => b.key - a.key)
     .map(({ member }) => member)
 }
@@ -80,8 +80,8 @@ function byChoice(choose: Exclude<Strategy, string>, members: readonly Member[])
   return (operation, first) => {
     const candidates = members.map(member => ({
       id: member.id,
-      priority: member.priority,
-      weight: member.weight,
+      priority: member.options.priority,
+      weight: member.options.weight,
       averageResponseTimeMs: averageMs(member),
     }))
     try {

@@ -1,0 +1,131 @@
+/** Payments and facilitators for tests, each with everything right unless told otherwise. */
+import type {
+  PaymentPayload,
+  PaymentRequirements,
+  SettleResponse,
+  SupportedKind,
+  VerifyResponse,
+} from '@x402/core/types'
+import type { PaymentPayloadV1, PaymentRequirementsV1 } from '@x402/core/types/v1'
+import type { CallOptions, FacilitatorClientLike, SupportedAnswer } from '../../src/index.ts'
+
+export const network = 'eip155:84532'
+export const payer = '0x1111111111111111111111111111111111111111'
+export const signature = `0x${'ab'.repeat(65)}`
+
+export function requirements(overrides: Partial<PaymentRequirements> = {}): PaymentRequirements {
+  return {
+    scheme: 'exact',
+    network,
+    asset: '0x036CbD53842c5426634e7929541eC2318f3dCF7e',
+    amount: '10000',
+    payTo: '0x2222222222222222222222222222222222222222',
+    maxTimeoutSeconds: 60,
+    extra: { name: 'USDC', version: '2' },
+    ...overrides,
+  }
+}
+
+export function payload(overrides: Partial<PaymentPayload> = {}): PaymentPayload {
+  return {
+    x402Version: 2,
+    accepted: requirements(),
+    payload: {
+      signature,
+      authorization: { from: payer, to: requirements().payTo, value: '10000', nonce: `0x${'01'.repeat(32)}` },
+    },
+    ...overrides,
+  }
+}
+
+export function requirementsV1(overrides: Partial<PaymentRequirementsV1> = {}): PaymentRequirementsV1 {
+  return {
+    scheme: 'exact',
+    network: 'base-sepolia' as PaymentRequirementsV1['network'],
+    maxAmountRequired: '10000',
+    resource: 'https://shop.example/goods',
+    description: 'goods',
+    mimeType: 'application/json',
+    outputSchema: {},
+    payTo: '0x2222222222222222222222222222222222222222',
+    maxTimeoutSeconds: 60,
+    asset: '0x036CbD53842c5426634e7929541eC2318f3dCF7e',
+    extra: { name: 'USDC', version: '2' },
+    ...overrides,
+  }
+}
+
+export function payloadV1(): PaymentPayloadV1 {
+  return {
+    x402Version: 1,
+    scheme: 'exact',
+    network: 'base-sepolia' as PaymentPayloadV1['network'],
+    payload: payload().payload,
+  }
+}
+
+export const valid: VerifyResponse = { isValid: true, payer }
+export const settled: SettleResponse = { success: true, transaction: `0x${'cd'.repeat(32)}`, network, payer }
+
+export function refusal(errorReason: string, transaction = ''): SettleResponse {
+  return { success: false, errorReason, transaction, network, payer }
+}
+
+export function kind(overrides: Partial<SupportedKind> = {}): SupportedKind {
+  return { x402Version: 2, scheme: 'exact', network, ...overrides }
+}
+
+export function supporting(...kinds: SupportedKind[]): SupportedAnswer {
+  return { kinds: kinds.length > 0 ? kinds : [kind()], extensions: [], signers: {} }
+}
+
+type Answer<T> = T | Error | ((options: CallOptions | undefined) => T | Promise<T>)
+
+/** A facilitator in the test's hand: what it answers may be changed at any time, and its calls are counted. */
+export class FakeFacilitator implements FacilitatorClientLike {
+  verifyAnswer: Answer<VerifyResponse> = valid
+  settleAnswer: Answer<SettleResponse> = settled
+  supportedAnswer: Answer<SupportedAnswer> = supporting()
+  readonly calls = { verify: 0, settle: 0, supported: 0 }
+
+  constructor(answers: Partial<Pick<FakeFacilitator, 'verifyAnswer' | 'settleAnswer' | 'supportedAnswer'>> = {}) {
+    Object.assign(this, answers)
+  }
+
+  async verify(_payload: unknown, _requirements: unknown, options?: CallOptions): Promise<VerifyResponse> {
+    this.calls.verify++
+    return give(this.verifyAnswer, options)
+  }
+
+  async settle(_payload: unknown, _requirements: unknown, options?: CallOptions): Promise<SettleResponse> {
+    this.calls.settle++
+    return give(this.settleAnswer, options)
+  }
+
+  async getSupported(options?: CallOptions): Promise<SupportedAnswer> {
+    this.calls.supported++
+    return give(this.supportedAnswer, options)
+  }
+}
+
+/** What `fetch` throws when nobody listens. */
+export function refused(): Error {
+  return new TypeError('fetch failed', { cause: Object.assign(new Error('connect'), { code: 'ECONNREFUSED' }) })
+}
+
+/** What upstream's client throws for an answer without a protocol body. */
+export function httpError(status: number): Error {
+  return new Error(`Facilitator verify failed (${status}): <html>`)
+}
+
+/** An answer that never comes. */
+export function hanging(): Promise<never> {
+  return new Promise(() => {})
+}
+
+async function give<T>(answer: Answer<T>, options: CallOptions | undefined): Promise<T> {
+  if (answer instanceof Error) throw answer
+  return typeof answer === 'function'
+    ? (answer as (options: CallOptions | undefined) => T | Promise<T>)(options)
+    : answer
+}

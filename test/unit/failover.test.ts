@@ -1,0 +1,424 @@
+import { SettleError } from '@x402/core/types'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import {
+  type AggregatorOptions,
+  AllFacilitatorsFailedError,
+  type FacilitatorAggregator as Aggregator,
+  FacilitatorAggregator,
+  SettlementIndeterminateError,
+} from '../../src/index.ts'
+import {
+  FakeFacilitator,
+  hanging,
+  httpError,
+  kind,
+  payload,
+  payloadV1,
+  refusal,
+  refused,
+  requirements,
+  requirementsV1,
+  settled,
+  supporting,
+  valid,
+} from './builders.ts'
+
+const hash = `0x${'ef'.repeat(32)}`
+let a: FakeFacilitator
+let b: FakeFacilitator
+let c: FakeFacilitator
+
+function pool(options: Partial<AggregatorOptions> = {}): Aggregator {
+  return new FacilitatorAggregator({
+    facilitators: [
+      { id: 'a', client: a },
+      { id: 'b', client: b },
+      { id: 'c', client: c },
+    ],
+    healthCheck: false,
+    ...options,
+  })
+}
+const verify = (aggregator: Aggregator) => aggregator.verify(payload(), requirements())
+const settle = (aggregator: Aggregator) => aggregator.settle(payload(), requirements())
+const verifyCalls = () => [a.calls.verify, b.calls.verify, c.calls.verify]
+const settleCalls = () => [a.calls.settle, b.calls.settle, c.calls.settle]
+
+beforeEach(() => {
+  vi.useFakeTimers()
+  a = new FakeFacilitator()
+  b = new FakeFacilitator()
+  c = new FakeFacilitator()
+})
+afterEach(() => {
+  vi.useRealTimers()
+})
+
+/** Lets timers run until the work is done. */
+async function done<T>(work: Promise<T>): Promise<T> {
+  work.catch(() => {})
+  await vi.runAllTimersAsync()
+  return work
+}
+
+describe('verify', () => {
+  it('asks the first facilitator only, while it answers', async () => {
+    expect(await verify(pool())).toEqual(valid)
+    expect(verifyCalls()).toEqual([1, 0, 0])
+  })
+
+  it.each([
+    ['refused', refused()],
+    ['broken (500)', httpError(500)],
+    ['unable to answer sense', 'garbage' as never],
+  ])('tries a facilitator that is %s once more, then the next', async (_, answer) => {
+    a.verifyAnswer = answer
+    expect(await done(verify(pool()))).toEqual(valid)
+    expect(verifyCalls()).toEqual([2, 1, 0])
+  })
+
+  it.each([
+    ['out of quota', httpError(402)],
+    ['without our credentials', httpError(401)],
+    ['at another address', httpError(404)],
+    ['rate-limiting', httpError(429)],
+    ['regressed to 400', httpError(400)],
+    ['in trouble', { isValid: false, invalidReason: 'unexpected_verify_error' }],
+    ['unable', { isValid: false, invalidReason: 'unsupported_scheme' }],
+  ])('goes on at once from a facilitator that is %s', async (_, answer) => {
+    a.verifyAnswer = answer
+    expect(await verify(pool())).toEqual(valid)
+    expect(verifyCalls()).toEqual([1, 1, 0])
+  })
+
+  it('waits for a facilitator that hangs until its timeout, and not twice', async () => {
+    a.verifyAnswer = hanging
+    const startedAt = performance.now()
+    const answer = verify(pool())
+    await vi.advanceTimersByTimeAsync(5_000)
+    expect(await answer).toEqual(valid)
+    expect(performance.now() - startedAt).toBe(5_000)
+    expect(verifyCalls()).toEqual([1, 1, 0])
+  })
+
+  it('keeps time for a third facilitator when two hang', async () => {
+    a.verifyAnswer = hanging
+    b.verifyAnswer = hanging
+    expect(await done(verify(pool()))).toEqual(valid)
+    expect(verifyCalls()).toEqual([1, 1, 1])
+  })
+
+  it('tells a client that listens to the signal to give up', async () => {
+    let signal: AbortSignal | undefined
+    a.verifyAnswer = options => {
+      signal = options?.signal
+      return hanging()
+    }
+    await done(verify(pool()))
+    expect(signal?.aborted).toBe(true)
+  })
+
+  it.each(['insufficient_funds', 'invalid_exact_evm_nonce_already_used', 'something_new'])(
+    'returns the verdict %s of the first facilitator and asks no other',
+    async invalidReason => {
+      const verdict = { isValid: false, invalidReason }
+      a.verifyAnswer = verdict
+      expect(await verify(pool())).toEqual(verdict)
+      expect(verifyCalls()).toEqual([1, 0, 0])
+    },
+  )
+
+  it('returns the last answer when every facilitator lacks the ability', async () => {
+    a.verifyAnswer = { isValid: false, invalidReason: 'unsupported_scheme' }
+    b.verifyAnswer = { isValid: false, invalidReason: 'invalid_network' }
+    c.verifyAnswer = { isValid: false, invalidReason: 'network_mismatch' }
+    expect(await verify(pool())).toEqual({ isValid: false, invalidReason: 'network_mismatch' })
+  })
+
+  it('fails with one line per attempt when nobody answers', async () => {
+    a.verifyAnswer = refused()
+    b.verifyAnswer = httpError(503)
+    c.verifyAnswer = httpError(401)
+    const error = await done(verify(pool({ retries: 0 }))).catch((thrown: unknown) => thrown)
+    expect(error).toBeInstanceOf(AllFacilitatorsFailedError)
+    expect((error as Error).message).toBe(
+      'verify: all facilitators failed (3 of 3 asked); nothing was charged.\n' +
+        '  a: unreachable, ECONNREFUSED (0 ms)\n' +
+        '  b: unknown, HTTP 503 (0 ms)\n' +
+        '  c: declined, HTTP 401 (0 ms)',
+    )
+  })
+
+  it('waits out a short Retry-After at the last facilitator left', async () => {
+    const aggregator = new FacilitatorAggregator({
+      facilitators: [{ id: 'only', url: 'https://only.example', fetch: limitedOnce() }],
+      healthCheck: false,
+    })
+    const startedAt = performance.now()
+    expect(await done(verify(aggregator))).toEqual(valid)
+    expect(performance.now() - startedAt).toBeGreaterThanOrEqual(2_000)
+  })
+
+  it('serves payments of protocol version 1', async () => {
+    expect(await pool().verify(payloadV1(), requirementsV1())).toEqual(valid)
+  })
+})
+
+describe('settle', () => {
+  it('asks the first facilitator only, while it answers', async () => {
+    expect(await settle(pool())).toEqual(settled)
+    expect(settleCalls()).toEqual([1, 0, 0])
+  })
+
+  it('tries again where the request did not arrive, then goes on', async () => {
+    a.settleAnswer = refused()
+    expect(await done(settle(pool()))).toEqual(settled)
+    expect(settleCalls()).toEqual([2, 1, 0])
+  })
+
+  it.each([
+    ['out of quota', httpError(402)],
+    ['without our credentials', httpError(403)],
+    ['rate-limiting', httpError(429)],
+    ['without gas, and says so', refusal('failed_to_execute_transfer')],
+    ['unable', refusal('unsupported_scheme')],
+  ])('goes on from a facilitator that is %s', async (_, answer) => {
+    a.settleAnswer = answer
+    expect(await settle(pool())).toEqual(settled)
+    expect(settleCalls()).toEqual([1, 1, 0])
+  })
+
+  it.each([
+    ['a 502', httpError(502)],
+    ['a reset', new TypeError('fetch failed', { cause: { code: 'ECONNRESET' } })],
+    ['silence', hanging],
+    ['garbage', { success: true } as never],
+    ['a pending transaction', refusal('settlement_pending', hash)],
+    ['a failed transaction', refusal('invalid_exact_evm_transaction_failed', hash)],
+    ['a thrown SettleError with a hash', new SettleError(500, refusal('gremlins', hash))],
+  ])('after %s asks nobody else: the money may have moved', async (_, answer) => {
+    a.settleAnswer = answer
+    const events: unknown[] = []
+    const aggregator = pool().on('settlement:indeterminate', event => events.push(event))
+    await expect(done(settle(aggregator))).rejects.toBeInstanceOf(SettlementIndeterminateError)
+    expect(settleCalls()).toEqual([1, 0, 0])
+    expect(events).toHaveLength(1)
+  })
+
+  it('names the transaction that a facilitator has named', async () => {
+    a.settleAnswer = refusal('settlement_pending', hash)
+    await expect(settle(pool())).rejects.toMatchObject({ transaction: hash, code: 'SETTLEMENT_INDETERMINATE' })
+  })
+
+  it('returns a rejection and asks no other', async () => {
+    a.settleAnswer = refusal('insufficient_funds')
+    expect(await settle(pool())).toEqual(refusal('insufficient_funds'))
+    expect(settleCalls()).toEqual([1, 0, 0])
+  })
+
+  it('returns "nonce used" as a rejection when no earlier attempt can have used it', async () => {
+    a.settleAnswer = refused()
+    b.settleAnswer = refusal('invalid_exact_evm_nonce_already_used')
+    expect(await done(settle(pool()))).toEqual(b.settleAnswer)
+  })
+
+  it('does not believe "nonce used" after a facilitator had trouble: that may be our own payment', async () => {
+    a.settleAnswer = refusal('failed_to_execute_transfer')
+    b.settleAnswer = refusal('invalid_exact_evm_nonce_already_used')
+    await expect(settle(pool())).rejects.toBeInstanceOf(SettlementIndeterminateError)
+  })
+
+  it('fails when nobody was reached, and says that nothing was charged', async () => {
+    for (const facilitator of [a, b, c]) facilitator.settleAnswer = refused()
+    await expect(done(settle(pool()))).rejects.toThrow(/nothing was charged/)
+  })
+})
+
+describe('the route', () => {
+  const shared = (options: Partial<AggregatorOptions> = {}) =>
+    pool({
+      facilitators: [
+        { id: 'a', client: a, priority: 1 },
+        { id: 'b', client: b, priority: 1 },
+        { id: 'c', client: c, priority: 2 },
+      ],
+      ...options,
+    })
+
+  it('follows the priorities, not the order of the list', async () => {
+    await verify(
+      pool({
+        facilitators: [
+          { id: 'a', client: a, priority: 9 },
+          { id: 'b', client: b, priority: 5 },
+        ],
+      }),
+    )
+    expect(verifyCalls()).toEqual([0, 1, 0])
+  })
+
+  it('lets equal priorities take turns', async () => {
+    const aggregator = shared()
+    for (let i = 0; i < 4; i++) await verify(aggregator)
+    expect(verifyCalls()).toEqual([2, 2, 0])
+  })
+
+  it('settles at the facilitator that verified, among equals', async () => {
+    const aggregator = shared()
+    await verify(aggregator)
+    const payment = payload()
+    await aggregator.verify(payment, requirements())
+    await aggregator.settle(payment, requirements())
+    expect(settleCalls()).toEqual([0, 1, 0])
+  })
+
+  it('asks the fastest first with strategy latency', async () => {
+    a.verifyAnswer = () => new Promise(resolve => setTimeout(() => resolve(valid), 300))
+    b.verifyAnswer = () => new Promise(resolve => setTimeout(() => resolve(valid), 200))
+    c.verifyAnswer = () => new Promise(resolve => setTimeout(() => resolve(valid), 100))
+    const aggregator = pool({ strategy: 'latency' })
+    for (let i = 0; i < 5; i++) await done(verify(aggregator))
+    expect(verifyCalls()).toEqual([1, 1, 3])
+  })
+
+  it('shares by weight with strategy weighted', async () => {
+    const aggregator = pool({
+      strategy: 'weighted',
+      facilitators: [
+        { id: 'a', client: a, weight: 9 },
+        { id: 'b', client: b, weight: 1 },
+      ],
+    })
+    for (let i = 0; i < 1_000; i++) await verify(aggregator)
+    expect(a.calls.verify).toBeGreaterThan(850)
+    expect(b.calls.verify).toBeGreaterThan(50)
+  })
+
+  it('follows a strategy of your own, and survives one that throws', async () => {
+    await verify(pool({ strategy: candidates => candidates.map(candidate => candidate.id).reverse() }))
+    expect(verifyCalls()).toEqual([0, 0, 1])
+    const broken = pool({
+      strategy: () => {
+        throw new Error('no idea')
+      },
+    })
+    expect(await verify(broken)).toEqual(valid)
+  })
+
+  it('leaves out a facilitator that is disabled, until it is enabled', async () => {
+    const aggregator = pool()
+    aggregator.setFacilitatorEnabled('a', false)
+    await verify(aggregator)
+    aggregator.setFacilitatorEnabled('a', true)
+    await verify(aggregator)
+    expect(verifyCalls()).toEqual([1, 1, 0])
+    expect(() => aggregator.setFacilitatorEnabled('z', true)).toThrow('there is no facilitator "z"; there are a, b, c')
+  })
+
+  it('leaves out a facilitator that does not support the kind', async () => {
+    a.supportedAnswer = supporting(kind({ network: 'eip155:1' }))
+    b.supportedAnswer = supporting(kind({ network: 'eip155:*' }))
+    const aggregator = pool()
+    await aggregator.getSupported()
+    await verify(aggregator)
+    expect(verifyCalls()).toEqual([0, 1, 0])
+  })
+
+  it('asks a facilitator whose abilities are not known yet after those that are', async () => {
+    a.supportedAnswer = refused()
+    const aggregator = pool()
+    await done(aggregator.getSupported())
+    await verify(aggregator)
+    expect(verifyCalls()).toEqual([0, 1, 0])
+  })
+
+  it('says so when no facilitator can take the payment', async () => {
+    const aggregator = pool()
+    await aggregator.getSupported()
+    await expect(
+      aggregator.verify(payload(), requirements({ network: 'eip155:1' })),
+    ).rejects.toMatchObject({ code: 'NO_ELIGIBLE_FACILITATOR', message: expect.stringContaining('eip155:1') })
+  })
+})
+
+describe('a payment that is bound to one facilitator', () => {
+  const solana = 'solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1'
+  const bySolana = (feePayer: string, ...signers: string[]) => ({
+    kinds: [kind({ network: solana, extra: { feePayer } })],
+    extensions: [],
+    signers: { 'solana:*': signers },
+  })
+  const bound = (extra: Record<string, unknown>) =>
+    [payload(), requirements({ network: solana, extra })] as const
+
+  beforeEach(() => {
+    a.supportedAnswer = bySolana('KeyOfA1', 'KeyOfA1', 'KeyOfA2')
+    b.supportedAnswer = bySolana('KeyOfB', 'KeyOfB')
+    c.supportedAnswer = bySolana('KeyOfC', 'KeyOfC')
+  })
+
+  it.each([
+    ['KeyOfA1', [1, 0, 0]],
+    ['KeyOfA2', [1, 0, 0]],
+    ['KeyOfB', [0, 1, 0]],
+    ['NobodysKey', [1, 0, 0]],
+  ])('%s goes where it belongs', async (feePayer, calls) => {
+    const aggregator = pool()
+    await aggregator.getSupported()
+    await aggregator.verify(...bound({ feePayer, name: 'USDC' }))
+    expect(verifyCalls()).toEqual(calls)
+  })
+
+  it('is not sent to another one when its own is down', async () => {
+    b.settleAnswer = refused()
+    const aggregator = pool()
+    await aggregator.getSupported()
+    await expect(done(aggregator.settle(...bound({ feePayer: 'KeyOfB' })))).rejects.toBeInstanceOf(
+      AllFacilitatorsFailedError,
+    )
+    expect(settleCalls()).toEqual([0, 2, 0])
+  })
+
+  it('is not sent to another one when its own is disabled', async () => {
+    const aggregator = pool()
+    await aggregator.getSupported()
+    aggregator.setFacilitatorEnabled('b', false)
+    await expect(aggregator.verify(...bound({ feePayer: 'KeyOfB' }))).rejects.toMatchObject({
+      code: 'NO_ELIGIBLE_FACILITATOR',
+    })
+    expect(verifyCalls()).toEqual([0, 0, 0])
+  })
+
+  it('is recognised whatever the case of an EVM address', async () => {
+    const address = '0xAbCdEf0000000000000000000000000000000001'
+    b.supportedAnswer = { kinds: [kind({ scheme: 'upto' })], extensions: [], signers: { 'eip155:*': [address] } }
+    a.supportedAnswer = supporting(kind({ scheme: 'upto' }))
+    const aggregator = pool()
+    await aggregator.getSupported()
+    await aggregator.verify(
+      payload(),
+      requirements({ scheme: 'upto', extra: { facilitatorAddress: address.toLowerCase() } }),
+    )
+    expect(verifyCalls()).toEqual([0, 1, 0])
+  })
+
+  it('by an extension goes to those that support it; a descriptive one binds to nobody', async () => {
+    a.supportedAnswer = supporting()
+    b.supportedAnswer = { ...supporting(), extensions: ['eip2612GasSponsoring', 'bazaar'] }
+    const aggregator = pool()
+    await aggregator.getSupported()
+    await aggregator.verify(payload({ extensions: { eip2612GasSponsoring: {} } }), requirements())
+    expect(verifyCalls()).toEqual([0, 1, 0])
+    await aggregator.verify(payload({ extensions: { bazaar: {}, unheardOf: {} } }), requirements())
+    expect(verifyCalls()).toEqual([1, 1, 0])
+  })
+})
+
+/** Answers 429 with `Retry-After: 2`, then as it should. */
+function limitedOnce(): typeof fetch {
+  let calls = 0
+  return async () =>
+    calls++ === 0
+      ? new Response('slow down', { status: 429, headers: { 'retry-after': '2' } })
+      : Response.json(valid)
+}
