@@ -88,7 +88,9 @@ export class FakeFacilitator implements FacilitatorClientLike {
   supportedAnswer: Answer<SupportedAnswer> = supporting()
   readonly calls = { verify: 0, settle: 0, supported: 0 }
 
-  constructor(answers: Partial<Pick<FakeFacilitator, 'verifyAnswer' | 'settleAnswer' | 'supportedAnswer'>> = {}) {
+  constructor(
+    answers: Partial<Pick<FakeFacilitator, 'verifyAnswer' | 'settleAnswer' | 'supportedAnswer'>> = {},
+  ) {
     Object.assign(this, answers)
   }
 
@@ -110,7 +112,9 @@ export class FakeFacilitator implements FacilitatorClientLike {
 
 /** What `fetch` throws when nobody listens. */
 export function refused(): Error {
-  return new TypeError('fetch failed', { cause: Object.assign(new Error('connect'), { code: 'ECONNREFUSED' }) })
+  return new TypeError('fetch failed', {
+    cause: Object.assign(new Error('connect'), { code: 'ECONNREFUSED' }),
+  })
 }
 
 /** What upstream's client throws for an answer without a protocol body. */

@@ -1,5 +1,5 @@
-import { SettleError, VerifyError } from '@x402/core/types'
 import { FacilitatorTimeoutError } from '@x402/core/server'
+import { SettleError, VerifyError } from '@x402/core/types'
 import { describe, expect, it } from 'vitest'
 import { classifyError, classifyResponse } from '../../src/facilitator/classify.ts'
 import type { Outcome } from '../../src/facilitator/outcome.ts'
@@ -213,7 +213,9 @@ describe('what client objects throw', () => {
   const error = (operation: 'verify' | 'settle', thrown: unknown) => short(classifyError(operation, thrown))
 
   it("upstream's VerifyError and SettleError count by their reason", () => {
-    expect(error('verify', new VerifyError(400, { isValid: false, invalidReason: 'insufficient_funds' }))).toBe('answered')
+    expect(
+      error('verify', new VerifyError(400, { isValid: false, invalidReason: 'insufficient_funds' })),
+    ).toBe('answered')
     expect(error('settle', new SettleError(400, refusal('insufficient_funds')))).toBe('answered')
     expect(error('settle', new SettleError(400, refusal('settlement_pending', hash)))).toBe('pending')
     expect(error('settle', new SettleError(500, refusal('gremlins')))).toBe('unknown')
@@ -242,13 +244,16 @@ describe('what client objects throw', () => {
     expect(error('settle', new Error(`Facilitator settle failed (${status}): no`))).toBe(onSettle)
   })
 
-  it.each(['ECONNREFUSED', 'ENOTFOUND', 'ERR_SSL_WRONG_VERSION_NUMBER', 'CERT_HAS_EXPIRED', 'UND_ERR_CONNECT_TIMEOUT'])(
-    'fetch with %s did not arrive',
-    code => {
-      const thrown = new TypeError('fetch failed', { cause: Object.assign(new Error(), { code }) })
-      expect(error('settle', thrown)).toBe('unreachable')
-    },
-  )
+  it.each([
+    'ECONNREFUSED',
+    'ENOTFOUND',
+    'ERR_SSL_WRONG_VERSION_NUMBER',
+    'CERT_HAS_EXPIRED',
+    'UND_ERR_CONNECT_TIMEOUT',
+  ])('fetch with %s did not arrive', code => {
+    const thrown = new TypeError('fetch failed', { cause: Object.assign(new Error(), { code }) })
+    expect(error('settle', thrown)).toBe('unreachable')
+  })
 
   it('a connection that failed on each of its addresses did not arrive', () => {
     const attempt = (code: string) => Object.assign(new Error(), { code, syscall: 'connect' })
@@ -256,13 +261,16 @@ describe('what client objects throw', () => {
     expect(error('settle', new TypeError('fetch failed', { cause }))).toBe('unreachable')
   })
 
-  it.each(['ECONNRESET', 'UND_ERR_SOCKET', 'ETIMEDOUT', 'EPIPE', 'ERR_SSL_DECRYPTION_FAILED_OR_BAD_RECORD_MAC'])(
-    'fetch with %s may have arrived',
-    code => {
-      const thrown = new TypeError('fetch failed', { cause: Object.assign(new Error(), { code }) })
-      expect(error('settle', thrown)).toBe('unknown')
-    },
-  )
+  it.each([
+    'ECONNRESET',
+    'UND_ERR_SOCKET',
+    'ETIMEDOUT',
+    'EPIPE',
+    'ERR_SSL_DECRYPTION_FAILED_OR_BAD_RECORD_MAC',
+  ])('fetch with %s may have arrived', code => {
+    const thrown = new TypeError('fetch failed', { cause: Object.assign(new Error(), { code }) })
+    expect(error('settle', thrown)).toBe('unknown')
+  })
 
   it("a refused connection of an in-process facilitator's chain node says nothing about the payment", () => {
     expect(error('settle', new Error('HTTP request failed', { cause: refused() }))).toBe('unknown')

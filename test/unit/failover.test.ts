@@ -1,9 +1,9 @@
 import { SettleError } from '@x402/core/types'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import {
+  type FacilitatorAggregator as Aggregator,
   type AggregatorOptions,
   AllFacilitatorsFailedError,
-  type FacilitatorAggregator as Aggregator,
   FacilitatorAggregator,
   SettlementIndeterminateError,
 } from '../../src/index.ts'
@@ -207,7 +207,10 @@ describe('settle', () => {
 
   it('names the transaction that a facilitator has named', async () => {
     a.settleAnswer = refusal('settlement_pending', hash)
-    await expect(settle(pool())).rejects.toMatchObject({ transaction: hash, code: 'SETTLEMENT_INDETERMINATE' })
+    await expect(settle(pool())).rejects.toMatchObject({
+      transaction: hash,
+      code: 'SETTLEMENT_INDETERMINATE',
+    })
   })
 
   it('returns a rejection and asks no other', async () => {
@@ -312,7 +315,9 @@ describe('the route', () => {
     aggregator.setFacilitatorEnabled('a', true)
     await verify(aggregator)
     expect(verifyCalls()).toEqual([1, 1, 0])
-    expect(() => aggregator.setFacilitatorEnabled('z', true)).toThrow('there is no facilitator "z"; there are a, b, c')
+    expect(() => aggregator.setFacilitatorEnabled('z', true)).toThrow(
+      'there is no facilitator "z"; there are a, b, c',
+    )
   })
 
   it('leaves out a facilitator that does not support the kind', async () => {
@@ -335,9 +340,10 @@ describe('the route', () => {
   it('says so when no facilitator can take the payment', async () => {
     const aggregator = pool()
     await aggregator.getSupported()
-    await expect(
-      aggregator.verify(payload(), requirements({ network: 'eip155:1' })),
-    ).rejects.toMatchObject({ code: 'NO_ELIGIBLE_FACILITATOR', message: expect.stringContaining('eip155:1') })
+    await expect(aggregator.verify(payload(), requirements({ network: 'eip155:1' }))).rejects.toMatchObject({
+      code: 'NO_ELIGIBLE_FACILITATOR',
+      message: expect.stringContaining('eip155:1'),
+    })
   })
 })
 
@@ -391,7 +397,11 @@ describe('a payment that is bound to one facilitator', () => {
 
   it('is recognised whatever the case of an EVM address', async () => {
     const address = '0xAbCdEf0000000000000000000000000000000001'
-    b.supportedAnswer = { kinds: [kind({ scheme: 'upto' })], extensions: [], signers: { 'eip155:*': [address] } }
+    b.supportedAnswer = {
+      kinds: [kind({ scheme: 'upto' })],
+      extensions: [],
+      signers: { 'eip155:*': [address] },
+    }
     a.supportedAnswer = supporting(kind({ scheme: 'upto' }))
     const aggregator = pool()
     await aggregator.getSupported()

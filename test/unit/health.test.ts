@@ -1,0 +1,433 @@
+import fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import {
+  type AggregatorEvents,
+  type AggregatorOptions,
+  FacilitatorAggregator,
+  type HealthCheckOptions,
+} from '../../src/index.ts'
+import { Circuit } from '../../src/pool/circuit.ts'
+import {
+  FakeFacilitator,
+  hanging,
+  httpError,
+  kind,
+  payload,
+  refusal,
+  refused,
+  requirements,
+  supporting,
+  valid,
+} from './builders.ts'
+
+let a: FakeFacilitator
+let b: FakeFacilitator
+let aggregator: FacilitatorAggregator
+
+function pool(healthCheck: HealthCheckOptions | false = false, options: Partial<AggregatorOptions> = {}) {
+  aggregator = new FacilitatorAggregator({
+    facilitators: [
+      { id: 'a', client: a },
+      { id: 'b', client: b },
+    ],
+    retries: 0,
+    healthCheck,
+    ...options,
+  })
+  return aggregator
+}
+const verify = () => aggregator.verify(payload(), requirements())
+const settle = () => aggregator.settle(payload(), requirements()).catch(() => undefined)
+async function times(count: number, work: () => Promise<unknown>) {
+  for (let i = 0; i < count; i++) await work()
+}
+const lane = (operation: string) =>
+  aggregator.getHealthStatus().facilitators[0]?.lanes.find(({ operation: name }) => name === operation)
+
+beforeEach(() => {
+  vi.useFakeTimers()
+  a = new FakeFacilitator()
+  b = new FakeFacilitator()
+})
+afterEach(async () => {
+  await aggregator?.stop()
+  vi.useRealTimers()
+})
+
+describe("a lane's circuit", () => {
+  it('opens after three failures in a row, and the facilitator goes to the back', async () => {
+    a.verifyAnswer = refused()
+    pool()
+    await times(5, verify)
+    expect(a.calls.verify).toBe(3)
+    expect(lane('verify')).toMatchObject({ circuit: 'open', consecutiveFailures: 3 })
+  })
+
+  it('opens after as many failures as maxConsecutiveFailures says', async () => {
+    a.verifyAnswer = refused()
+    pool({ maxConsecutiveFailures: 1 }, { autoStart: false })
+    await times(5, verify)
+    expect(a.calls.verify).toBe(1)
+  })
+
+  it('counts failures in a row only', async () => {
+    pool()
+    for (let i = 0; i < 4; i++) {
+      a.verifyAnswer = refused()
+      await times(2, verify)
+      a.verifyAnswer = valid
+      await verify()
+    }
+    expect(a.calls.verify).toBe(12)
+  })
+
+  it.each([
+    ['verdicts about payments', { isValid: false, invalidReason: 'insufficient_funds' }],
+    ['used authorizations', { isValid: false, invalidReason: 'invalid_exact_evm_nonce_already_used' }],
+    ['missing abilities', { isValid: false, invalidReason: 'unsupported_scheme' }],
+    ['requests that it cannot read', httpError(400)],
+    ['rate limits', httpError(429)],
+  ])('stays closed whatever the number of %s', async (_, answer) => {
+    a.verifyAnswer = answer
+    pool()
+    for (let i = 0; i < 10; i++) {
+      await verify()
+      await vi.advanceTimersByTimeAsync(2_000)
+    }
+    expect(a.calls.verify).toBe(10)
+    expect(lane('verify')).toMatchObject({ circuit: 'closed', consecutiveFailures: 0 })
+  })
+
+  it.each([
+    ['trouble', { isValid: false, invalidReason: 'unexpected_verify_error' }],
+    ['wrong credentials', httpError(401)],
+    ['an empty quota', httpError(402)],
+    ['a wrong address', httpError(404)],
+    ['a server error', httpError(500)],
+  ])('opens on %s', async (_, answer) => {
+    a.verifyAnswer = answer
+    pool()
+    await times(3, verify)
+    expect(lane('verify')).toMatchObject({ circuit: 'open' })
+  })
+
+  it('is one for each operation: a broken settle leaves verify alone', async () => {
+    a.settleAnswer = refusal('batch_send_failed')
+    pool()
+    await times(4, settle)
+    await verify()
+    expect(a.calls.settle).toBe(3)
+    expect(a.calls.verify).toBe(1)
+  })
+
+  it('is one for each network', async () => {
+    a.verifyAnswer = refused()
+    pool()
+    await times(3, verify)
+    a.verifyAnswer = valid
+    await aggregator.verify(payload(), requirements({ network: 'eip155:1' }))
+    expect(a.calls.verify).toBe(4)
+  })
+
+  it('lets one trial through after the cool-down, and closes when it succeeds', async () => {
+    a.verifyAnswer = refused()
+    pool({ intervalMs: 30_000 }, { autoStart: false })
+    await times(3, verify)
+    a.verifyAnswer = () => new Promise(resolve => setTimeout(() => resolve(valid), 100))
+    await vi.advanceTimersByTimeAsync(29_000)
+    await verify()
+    expect(a.calls.verify).toBe(3)
+    await vi.advanceTimersByTimeAsync(1_001)
+    const together = Promise.all([verify(), verify(), verify()])
+    await vi.advanceTimersByTimeAsync(100)
+    await together
+    expect(a.calls.verify).toBe(4)
+    expect(lane('verify')).toMatchObject({ circuit: 'closed' })
+  })
+
+  it('opens again when the trial fails', async () => {
+    a.verifyAnswer = refused()
+    pool({ coolDownMs: 10_000 }, { autoStart: false })
+    await times(3, verify)
+    await vi.advanceTimersByTimeAsync(10_000)
+    await times(3, verify)
+    expect(a.calls.verify).toBe(4)
+    expect(lane('verify')).toMatchObject({ circuit: 'open', consecutiveFailures: 4 })
+  })
+
+  it('does not lose its trial to an answer that says nothing about health', async () => {
+    a.verifyAnswer = refused()
+    pool({ coolDownMs: 10_000 }, { autoStart: false })
+    await times(3, verify)
+    await vi.advanceTimersByTimeAsync(10_000)
+    a.verifyAnswer = httpError(400)
+    await verify()
+    a.verifyAnswer = valid
+    await verify()
+    expect(a.calls.verify).toBe(5)
+    expect(lane('verify')).toMatchObject({ circuit: 'closed' })
+  })
+
+  it('that is open does not stop the sale when all are: they are tried all the same', async () => {
+    a.verifyAnswer = refused()
+    b.verifyAnswer = refused()
+    pool()
+    await times(3, () => verify().catch(() => undefined))
+    b.verifyAnswer = valid
+    expect(await verify()).toEqual(valid)
+  })
+
+  it('that is open refuses at once when all are, with whenAllUnhealthy refuse', async () => {
+    a.verifyAnswer = refused()
+    b.verifyAnswer = refused()
+    pool(false, { whenAllUnhealthy: 'refuse' })
+    await times(3, () => verify().catch(() => undefined))
+    await expect(verify()).rejects.toMatchObject({
+      code: 'NO_HEALTHY_FACILITATOR',
+      message: expect.stringContaining('No healthy facilitators available'),
+    })
+    expect(a.calls.verify).toBe(3)
+  })
+
+  it('is left by a 429 alone, but the lane waits for its Retry-After at the back', async () => {
+    let limited = true
+    const limitedFetch: typeof fetch = async () =>
+      limited
+        ? new Response('', { status: 429, headers: { 'retry-after': '20' } })
+        : Response.json({ ...valid, payer: 'from a' })
+    pool(false, {
+      facilitators: [
+        { id: 'a', url: 'https://a.example', fetch: limitedFetch },
+        { id: 'b', client: b },
+      ],
+    })
+    await verify()
+    limited = false
+    await vi.advanceTimersByTimeAsync(19_000)
+    expect(await verify()).toEqual(valid)
+    await vi.advanceTimersByTimeAsync(1_001)
+    expect(await verify()).toMatchObject({ payer: 'from a' })
+  })
+
+  it('has exactly one trial at a time, whatever happens in whatever order', () => {
+    const step = fc.record({
+      advanceMs: fc.integer({ min: 0, max: 60 }),
+      action: fc.constantFrom('enter', 'success', 'failure', 'nothing', 'openDoor', 'pause'),
+    })
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 60 }), steps => {
+        const circuit = new Circuit({ maxConsecutiveFailures: 3, coolDownMs: 50 }, () => {})
+        const running: boolean[] = []
+        let time = 0
+        for (const { advanceMs, action } of steps) {
+          time += advanceMs
+          if (action === 'enter') running.push(circuit.enter(time))
+          else if (action === 'openDoor') circuit.openDoor()
+          else if (action === 'pause') circuit.pause(10, time)
+          else if (running.length > 0) circuit.leave(running.shift() ?? false, action, time)
+          if (circuit.state === 'half-open')
+            expect(running.filter(isTrial => isTrial).length).toBeLessThanOrEqual(1)
+          if (circuit.state === 'closed') expect(circuit.failures).toBeLessThan(3)
+        }
+      }),
+      { numRuns: 2_000 },
+    )
+  })
+})
+
+describe('the health checker', () => {
+  it('asks each facilitator on its interval, give or take a tenth', async () => {
+    pool({ intervalMs: 30_000 }).start()
+    await vi.advanceTimersByTimeAsync(0)
+    expect([a.calls.supported, b.calls.supported]).toEqual([1, 1])
+    await vi.advanceTimersByTimeAsync(26_900)
+    expect(a.calls.supported).toBe(1)
+    await vi.advanceTimersByTimeAsync(6_200)
+    expect(a.calls.supported).toBe(2)
+    await vi.advanceTimersByTimeAsync(300_000)
+    expect(a.calls.supported).toBeGreaterThanOrEqual(11)
+    expect(a.calls.supported).toBeLessThanOrEqual(13)
+  })
+
+  it('spares a facilitator that payments have just proved healthy, but not for ever', async () => {
+    pool({ intervalMs: 30_000 })
+    await aggregator.getSupported()
+    for (let i = 0; i < 200; i++) {
+      await verify()
+      await vi.advanceTimersByTimeAsync(1_000)
+    }
+    expect(a.calls.supported).toBe(1)
+    expect(b.calls.supported).toBeGreaterThan(5)
+    for (let i = 0; i < 200; i++) {
+      await verify()
+      await vi.advanceTimersByTimeAsync(1_000)
+    }
+    expect(a.calls.supported).toBe(2)
+  })
+
+  it('brings a recovered primary back with the next request', async () => {
+    await pool({ intervalMs: 30_000, coolDownMs: 10_000_000 }).getSupported()
+    a.verifyAnswer = refused()
+    a.supportedAnswer = refused()
+    await times(4, verify)
+    expect(a.calls.verify).toBe(3)
+    a.verifyAnswer = valid
+    a.supportedAnswer = supporting()
+    await vi.advanceTimersByTimeAsync(33_000)
+    expect(lane('verify')).toMatchObject({ circuit: 'half-open' })
+    await verify()
+    expect(a.calls.verify).toBe(4)
+    expect(lane('verify')).toMatchObject({ circuit: 'closed' })
+  })
+
+  it('does not close the circuit of settle: only a settle does', async () => {
+    a.settleAnswer = refusal('batch_send_failed')
+    pool({ intervalMs: 30_000 })
+    await times(3, settle)
+    await aggregator.checkHealth()
+    expect(lane('settle')).toMatchObject({ circuit: 'half-open' })
+    await settle()
+    expect(lane('settle')).toMatchObject({ circuit: 'open' })
+  })
+
+  it('runs on demand, and says what it found', async () => {
+    b.supportedAnswer = refused()
+    pool({ maxConsecutiveFailures: 1 })
+    const health = await aggregator.checkHealth()
+    expect(health.summary).toEqual({ total: 2, healthy: 1, unhealthy: 1 })
+    expect(health.facilitators[0]).toMatchObject({
+      id: 'a',
+      isHealthy: true,
+      lastSuccessfulCheck: expect.any(String),
+    })
+    expect(health.facilitators[1]).toMatchObject({ id: 'b', isHealthy: false, consecutiveFailures: 1 })
+  })
+
+  it('in lazy mode asks beside a request when the last check is old, and sets no timer', async () => {
+    const background: Promise<unknown>[] = []
+    pool({ mode: 'lazy', intervalMs: 30_000, waitUntil: work => background.push(work) })
+    await verify()
+    expect(vi.getTimerCount()).toBe(0)
+    await Promise.all(background)
+    expect([a.calls.supported, background.length]).toEqual([1, 1])
+    await times(3, verify)
+    expect(background).toHaveLength(1)
+    await vi.advanceTimersByTimeAsync(30_001)
+    await verify()
+    expect(background).toHaveLength(2)
+  })
+
+  it('does not ask a disabled facilitator', async () => {
+    pool({}).setFacilitatorEnabled('a', false)
+    await aggregator.checkHealth()
+    expect(a.calls.supported).toBe(0)
+  })
+})
+
+describe('what the pool advertises', () => {
+  const solana = 'solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1'
+  const bySolana = (feePayer: string, ...signers: string[]) => ({
+    kinds: [kind({ network: solana, extra: { feePayer } })],
+    extensions: [],
+    signers: { 'solana:*': signers },
+  })
+  const changes: AggregatorEvents['supported:change'][] = []
+  beforeEach(() => {
+    changes.length = 0
+  })
+
+  it('is the union of the kinds, extensions and signers', async () => {
+    a.supportedAnswer = { kinds: [kind()], extensions: ['x'], signers: { 'eip155:*': ['0x1'] } }
+    b.supportedAnswer = {
+      kinds: [kind(), kind({ network: 'eip155:1' })],
+      extensions: ['y'],
+      signers: { 'eip155:*': ['0x2'] },
+    }
+    expect(await pool().getSupported()).toEqual({
+      kinds: [kind(), kind({ network: 'eip155:1' })],
+      extensions: ['x', 'y'],
+      signers: { 'eip155:*': ['0x1', '0x2'] },
+    })
+  })
+
+  it('lacks only the kinds of a silent facilitator', async () => {
+    a.supportedAnswer = hanging
+    b.supportedAnswer = supporting(kind({ network: 'eip155:1' }))
+    const supported = pool().getSupported()
+    await vi.advanceTimersByTimeAsync(10_000)
+    expect((await supported).kinds).toEqual([kind({ network: 'eip155:1' })])
+  })
+
+  it('takes what an in-process x402Facilitator answers without a promise', async () => {
+    a.getSupported = (() => supporting(kind({ network: 'eip155:7' }))) as never
+    expect((await pool().getSupported()).kinds).toContainEqual(kind({ network: 'eip155:7' }))
+  })
+
+  it('comes from the cache, and is refreshed in the background when it is old', async () => {
+    pool({ intervalMs: 30_000, mode: 'lazy' })
+    await aggregator.getSupported()
+    await aggregator.getSupported()
+    expect(a.calls.supported).toBe(1)
+    a.supportedAnswer = supporting(kind({ network: 'eip155:1' }))
+    await vi.advanceTimersByTimeAsync(30_001)
+    await aggregator.getSupported()
+    await vi.advanceTimersByTimeAsync(0)
+    expect(a.calls.supported).toBe(2)
+    expect((await aggregator.getSupported()).kinds).toContainEqual(kind({ network: 'eip155:1' }))
+  })
+
+  it('fails when nobody has ever answered', async () => {
+    a.supportedAnswer = refused()
+    b.supportedAnswer = httpError(500)
+    await expect(pool().getSupported()).rejects.toMatchObject({ code: 'ALL_FACILITATORS_FAILED' })
+  })
+
+  it('names the fee payer of a living facilitator when the one behind it goes down, and says so', async () => {
+    a.supportedAnswer = bySolana('KeyOfA', 'KeyOfA')
+    b.supportedAnswer = bySolana('KeyOfB', 'KeyOfB')
+    pool().on('supported:change', change => changes.push(change))
+    expect((await aggregator.getSupported()).kinds[0]?.extra).toEqual({ feePayer: 'KeyOfA' })
+    a.settleAnswer = refused()
+    await times(3, () =>
+      aggregator.settle(payload(), requirements({ network: solana, extra: {} })).catch(() => undefined),
+    )
+    expect(changes.map(change => change.supported.kinds[0]?.extra)).toEqual([{ feePayer: 'KeyOfB' }])
+  })
+
+  it('does not change because a facilitator with several keys names another of them', async () => {
+    let call = 0
+    a.supportedAnswer = () => bySolana(`Key${call++ % 2}`, 'Key0', 'Key1')
+    pool({}).on('supported:change', change => changes.push(change))
+    await aggregator.getSupported()
+    await aggregator.checkHealth()
+    await aggregator.checkHealth()
+    expect(changes).toEqual([])
+    expect((await aggregator.getSupported()).kinds[0]?.extra).toEqual({ feePayer: 'Key0' })
+  })
+
+  it('is told to a bound server, which keeps the kinds of facilitators that fell silent', async () => {
+    a.supportedAnswer = supporting(kind({ network: 'eip155:1' }))
+    const server = { initialize: vi.fn(async () => void (await aggregator.getSupported())) }
+    const unbind = pool({ maxConsecutiveFailures: 1 }).bindResourceServer(server)
+    await aggregator.getSupported()
+    a.supportedAnswer = refused()
+    b.supportedAnswer = supporting(kind(), kind({ network: 'eip155:2' }))
+    await aggregator.checkHealth()
+    expect(server.initialize).toHaveBeenCalledTimes(1)
+    const networks = (await aggregator.getSupported()).kinds.map(({ network }) => network)
+    expect(networks).toEqual(expect.arrayContaining(['eip155:1', 'eip155:2']))
+    unbind()
+    b.supportedAnswer = supporting(kind({ network: 'eip155:3' }))
+    await aggregator.checkHealth()
+    expect(server.initialize).toHaveBeenCalledTimes(1)
+  })
+
+  it('without a bound server loses the kinds of a facilitator that fell silent', async () => {
+    a.supportedAnswer = supporting(kind({ network: 'eip155:1' }))
+    pool({ maxConsecutiveFailures: 1 })
+    await aggregator.getSupported()
+    a.supportedAnswer = refused()
+    await aggregator.checkHealth()
+    expect((await aggregator.getSupported()).kinds).toEqual([kind()])
+  })
+})
