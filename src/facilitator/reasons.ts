@@ -18,6 +18,12 @@ export type ReasonMeaning =
 /** Compliance comes first: no laxer facilitator may be asked, whatever else the reason contains. */
 const screenedOut = /kyt|sanction|blocked_?address|address_?blocked|deny_?list|blacklist|screened|compliance/
 
+/**
+ * What a chain's node says when it refuses a transaction for want of gas money, as upstream's facilitator passes
+ * it on under the reason of a failed transaction. Nothing was broadcast then.
+ */
+const outOfGas = /insufficient funds for gas|exceeds the balance of the account/i
+
 const exact: Record<Exclude<ReasonMeaning, 'pending'>, readonly string[]> = {
   verdict: [
     'invalid_exact_evm_signature',
@@ -82,6 +88,8 @@ const exact: Record<Exclude<ReasonMeaning, 'pending'>, readonly string[]> = {
   ],
 }
 
+const saysSpent = /authorization is (used|cancell?ed)/i
+
 /** Families of names, the more telling ones first. */
 const families: readonly (readonly [RegExp, ReasonMeaning])[] = [
   [/authorization is (used|cancell?ed)|authorization_(used|cancell?ed)/, 'spent'],
@@ -128,19 +136,17 @@ for (const meaning of Object.keys(exact) as (keyof typeof exact)[])
  * The meaning of a reason, or `undefined` for one that nobody has listed.
  *
  * @param reason the answer's `invalidReason` or `errorReason`; what follows `": "` is the facilitator's comment
- * @param message the answer's free text, which counts only where it says that the authorization was used
+ * @param message the answer's free text, which counts only where it tells of an empty gas wallet or a used
+ * authorization
  */
 export function meaningOf(reason: string, message = ''): ReasonMeaning | undefined {
   const text = reason.toLowerCase()
   if (screenedOut.test(text)) return 'verdict'
+  if (outOfGas.test(message)) return 'trouble'
   const name = text.split(':', 1)[0]?.trim() ?? ''
   return (
     byName.get(name) ??
     families.find(([pattern]) => pattern.test(name) || pattern.test(text))?.[1] ??
-    (saysSpent(message) ? 'spent' : undefined)
+    (saysSpent.test(message) ? 'spent' : undefined)
   )
-}
-
-function saysSpent(message: string): boolean {
-  return /authorization is (used|cancell?ed)/i.test(message)
 }

@@ -122,6 +122,15 @@ describe("a reason about the facilitator's troubles asks the next one", () => {
     expect(settle(reason)).toBe('declined (trouble)')
   })
 
+  it('an empty gas wallet too, which upstream calls a failed transaction', () => {
+    const answer = {
+      ...refusal('invalid_exact_evm_transaction_failed'),
+      errorMessage: 'The total cost of executing this transaction exceeds the balance of the account.',
+    }
+    expect(short(classifyResponse('settle', answer))).toBe('declined (trouble)')
+    expect(short(classifyResponse('settle', { ...answer, transaction: hash }))).toBe('unknown')
+  })
+
   it('but not when it names the transaction that it says it has not sent', () => {
     expect(settle('failed_to_execute_transfer', hash)).toBe('unknown')
   })

@@ -1,0 +1,204 @@
+/** One of upstream's facilitators behind HTTP, whose edge can be told to misbehave. */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import { x402Facilitator } from '@x402/core/facilitator'
+import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
+import { toFacilitatorEvmSigner } from '@x402/evm'
+import { registerExactEvmScheme } from '@x402/evm/exact/facilitator'
+import { type Address, createPublicClient, type Hex, http } from 'viem'
+import type { Chain } from './chain.ts'
+
+export type FacilitatorOperation = 'verify' | 'settle' | 'supported' | 'list'
+
+/** What a facilitator does instead of its work, or after it. */
+export type Fault =
+  /** Reads the request and never answers. */
+  | { kind: 'hang' }
+  /** Closes the connection instead of answering. */
+  | { kind: 'reset' }
+  /** Answers something else. */
+  | { kind: 'answer'; status: number; body?: unknown; headers?: Record<string, string> }
+  /** Does its work some time later. */
+  | { kind: 'slow'; ms: number }
+  /** Does its work, and then misbehaves. */
+  | { kind: 'act-then'; then: Fault }
+
+export type TestFacilitator = Awaited<ReturnType<typeof startFacilitator>>
+
+export async function startFacilitator(options: {
+  chain: Chain
+  id: string
+  /** Required of each request as `Authorization: Bearer …`. */
+  bearerToken?: string
+  /** Networks to advertise. */
+  networks?: `${string}:${string}`[]
+}) {
+  const { chain, id } = options
+  const account = await chain.newAccount('100')
+  const facilitator = new x402Facilitator()
+  registerExactEvmScheme(facilitator, {
+    signer: signerFor(chain, account),
+    networks: options.networks ?? [chain.network],
+  })
+
+  const calls = { verify: 0, settle: 0, supported: 0, list: 0 }
+  const faults: Partial<Record<FacilitatorOperation, Fault>> = {}
+  const sockets = new Set<Socket>()
+  const resources = { x402Version: 2, items: [], pagination: { limit: 0, offset: 0, total: 0 } }
+
+  async function act(operation: FacilitatorOperation, request: IncomingMessage): Promise<unknown> {
+    if (operation === 'supported') return facilitator.getSupported()
+    if (operation === 'list') return resources
+    const { paymentPayload, paymentRequirements } = JSON.parse(await bodyOf(request)) as {
+      paymentPayload: PaymentPayload
+      paymentRequirements: PaymentRequirements
+    }
+    return facilitator[operation](paymentPayload, paymentRequirements)
+  }
+
+  async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const operation = operationOf(request)
+    if (operation === undefined) return answer(response, 404, { error: 'not found' })
+    calls[operation]++
+    const expected = options.bearerToken && `Bearer ${options.bearerToken}`
+    if (expected && request.headers.authorization !== expected)
+      return answer(response, 401, { error: 'unauthorized' })
+    await misbehave(faults[operation], response, () => act(operation, request))
+  }
+
+  let server: Server
+  async function listen(port: number): Promise<number> {
+    server = createServer((request, response) => {
+      handle(request, response).catch(error => answer(response, 500, { error: String(error) }))
+    })
+    server.on('connection', socket => {
+      sockets.add(socket)
+      socket.on('close', () => sockets.delete(socket))
+    })
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject)
+      server.listen(port, '127.0.0.1', resolve)
+    })
+    return (server.address() as AddressInfo).port
+  }
+  const port = await listen(0)
+
+  /** From now on connections are refused, and those that stand are cut. */
+  async function kill(): Promise<void> {
+    const closed = new Promise(resolve => server.close(resolve))
+    for (const socket of sockets) socket.destroy()
+    await closed
+  }
+
+  return {
+    id,
+    url: `http://127.0.0.1:${port}`,
+    address: account.address,
+    /** The same facilitator as an object in this process. */
+    inProcess: facilitator,
+    /** Requests received, per operation. */
+    calls,
+    /** Misbehaves from now on, in the operations named. */
+    fault(next: Partial<Record<FacilitatorOperation, Fault>>) {
+      Object.assign(faults, next)
+    },
+    /** Behaves from now on. */
+    heal() {
+      for (const operation of Object.keys(faults) as FacilitatorOperation[]) delete faults[operation]
+    },
+    kill,
+    revive: () => listen(port),
+    drainGas: () => chain.setEther(account.address, '0'),
+    refillGas: () => chain.setEther(account.address, '100'),
+    async stop() {
+      if (server.listening) await kill()
+    },
+  }
+}
+
+async function misbehave(
+  fault: Fault | undefined,
+  response: ServerResponse,
+  act: () => Promise<unknown>,
+): Promise<void> {
+  switch (fault?.kind) {
+    case undefined:
+      return answer(response, 200, await act())
+    case 'hang':
+      return
+    case 'reset':
+      response.socket?.resetAndDestroy()
+      return
+    case 'answer':
+      return answer(response, fault.status, fault.body ?? { error: 'fault' }, fault.headers)
+    case 'slow':
+      await new Promise(resolve => setTimeout(resolve, fault.ms))
+      return answer(response, 200, await act())
+    case 'act-then':
+      await act()
+      return misbehave(fault.then, response, act)
+  }
+}
+
+/** A signer that sends one transaction at a time, as the transactions of one key must follow each other. */
+function signerFor(chain: Chain, account: Awaited<ReturnType<Chain['newAccount']>>) {
+  const wallet = chain.walletOf(account)
+  const reader = createPublicClient({
+    chain: chain.viemChain,
+    transport: http(chain.rpcUrl),
+    pollingInterval: 50,
+    cacheTime: 0,
+  })
+  let last: Promise<unknown> = Promise.resolve()
+  function inTurn<T>(send: () => Promise<T>): Promise<T> {
+    const turn = last.then(send, send)
+    last = turn.catch(() => undefined)
+    return turn
+  }
+  return toFacilitatorEvmSigner({
+    address: account.address,
+    readContract: args => reader.readContract(args as never),
+    verifyTypedData: args => reader.verifyTypedData(args as never),
+    getCode: args => reader.getCode(args),
+    waitForTransactionReceipt: args => reader.waitForTransactionReceipt(args as never),
+    writeContract: args => inTurn(() => wallet.writeContract(args as never)),
+    sendTransaction: args => inTurn(() => wallet.sendTransaction(args as { to: Address; data: Hex })),
+  })
+}
+
+function operationOf(request: IncomingMessage): FacilitatorOperation | undefined {
+  const path = request.url?.split('?', 1)[0]
+  switch (`${request.method} ${path}`) {
+    case 'POST /verify':
+      return 'verify'
+    case 'POST /settle':
+      return 'settle'
+    case 'GET /supported':
+      return 'supported'
+    case 'GET /discovery/resources':
+      return 'list'
+    default:
+      return undefined
+  }
+}
+
+async function bodyOf(request: IncomingMessage): Promise<string> {
+  let body = ''
+  for await (const chunk of request) body += chunk
+  return body
+}
+
+function answer(
+  response: ServerResponse,
+  status: number,
+  body: unknown,
+  headers: Record<string, string> = {},
+): void {
+  if (response.headersSent || response.destroyed) return
+  response.writeHead(status, { 'content-type': 'application/json', ...headers })
+  response.end(
+    typeof body === 'string'
+      ? body
+      : JSON.stringify(body, (_key, value) => (typeof value === 'bigint' ? `${value}` : value)),
+  )
+}
