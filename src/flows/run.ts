@@ -4,7 +4,7 @@ import { attempt, type Request } from '../facilitator/attempt.ts'
 import type { AttemptReport, DeclineCause, Operation, Outcome } from '../facilitator/outcome.ts'
 import { retry, retryAfterMs } from '../facilitator/retry.ts'
 import type { Observer } from '../observe/observer.ts'
-import type { LaneSign } from '../pool/circuit.ts'
+import type { LaneSign, Trial } from '../pool/circuit.ts'
 import type { Member } from '../pool/member.ts'
 import type { Pool } from '../pool/pool.ts'
 import type { Route } from '../pool/route.ts'
@@ -85,7 +85,7 @@ export class Run<O extends Operation> {
 
   async #attempt(member: Member): Promise<Outcome<O>> {
     const startedAt = now()
-    const isTrial = this.#lane(member).enter(startedAt)
+    const trial = this.#lane(member).enter(startedAt)
     const outcome = await attempt(
       member.options.client,
       this.operation,
@@ -93,11 +93,11 @@ export class Run<O extends Operation> {
       this.#timeoutFor(member),
       this.context.alarms,
     )
-    this.#record(member, outcome, isTrial, startedAt)
+    this.#record(member, outcome, trial, startedAt)
     return outcome
   }
 
-  #record(member: Member, outcome: Outcome<O>, isTrial: boolean, startedAt: number): void {
+  #record(member: Member, outcome: Outcome<O>, trial: Trial | undefined, startedAt: number): void {
     const endedAt = now()
     const report: AttemptReport = {
       facilitator: member.id,
@@ -110,7 +110,7 @@ export class Run<O extends Operation> {
     this.reports.push(report)
     const sign = this.context.alarms.signal.aborted ? 'nothing' : signOf(outcome)
     const lane = this.#lane(member)
-    lane.leave(isTrial, sign, endedAt)
+    lane.leave(trial, sign, endedAt)
     if (outcome.kind === 'declined' && outcome.cause === 'rate-limit')
       lane.pause(Math.min(outcome.retryAfterMs ?? defaultPauseMs, longestPauseMs), endedAt)
     if (sign === 'success' && this.request.payment !== undefined) member.lastPaymentAt = endedAt

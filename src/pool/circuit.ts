@@ -10,6 +10,9 @@ export type CircuitState =
 
 export type CircuitName = CircuitState['state']
 
+/** The right to be the trial of a half-open circuit; it lapses when the circuit changes its state meanwhile. */
+export type Trial = CircuitState & { readonly trial: 'running' }
+
 /** What an attempt says about its lane; `nothing` for an answer that says nothing about its health. */
 export type LaneSign = 'success' | 'failure' | 'nothing'
 
@@ -48,34 +51,31 @@ export class Circuit {
     return circuit.state === 'closed' || circuit.trial === 'free'
   }
 
-  /** Takes the trial of a half-open circuit. Returns whether this attempt is the trial. */
-  enter(now: number): boolean {
+  /** Takes the trial of a half-open circuit, if there is one to be had. */
+  enter(now: number): Trial | undefined {
     const circuit = this.#current
-    if (circuit.state === 'closed') return false
-    if (circuit.state === 'open' && now < circuit.halfOpenAt) return false
-    if (circuit.state === 'half-open' && circuit.trial === 'running') return false
-    this.#become({ state: 'half-open', failures: circuit.failures, trial: 'running' })
-    return true
+    if (circuit.state === 'closed') return undefined
+    if (circuit.state === 'open' && now < circuit.halfOpenAt) return undefined
+    if (circuit.state === 'half-open' && circuit.trial === 'running') return undefined
+    const trial: Trial = { state: 'half-open', failures: circuit.failures, trial: 'running' }
+    this.#become(trial)
+    return trial
   }
 
-  /** Takes what an attempt that `enter`ed has shown. */
-  leave(isTrial: boolean, sign: LaneSign, now: number): void {
+  /** Takes what an attempt that `enter`ed has shown. A half-open circuit listens to its trial, and to success. */
+  leave(trial: Trial | undefined, sign: LaneSign, now: number): void {
     const circuit = this.#current
     if (sign === 'success') {
       if (circuit !== healthy) this.#become(healthy)
       return
     }
-    if (sign === 'nothing') {
-      if (isTrial && circuit.state === 'half-open') this.#become({ ...circuit, trial: 'free' })
-      return
-    }
-    const failures = circuit.failures + 1
-    const opens = circuit.state === 'closed' ? failures >= this.options.maxConsecutiveFailures : isTrial
-    this.#become(
-      opens
-        ? { state: 'open', failures, halfOpenAt: now + this.options.coolDownMs }
-        : { ...circuit, failures },
-    )
+    if (circuit.state === 'half-open' && trial !== circuit) return
+    const failures = circuit.failures + (sign === 'failure' ? 1 : 0)
+    if (circuit.state === 'open') this.#become({ ...circuit, failures })
+    else if (sign === 'failure' && (trial === circuit || failures >= this.options.maxConsecutiveFailures))
+      this.#become({ state: 'open', failures, halfOpenAt: now + this.options.coolDownMs })
+    else if (circuit.state === 'half-open') this.#become({ ...circuit, trial: 'free' })
+    else this.#become({ ...circuit, failures })
   }
 
   /** Opens the half-open door before the cool-down has passed: an active check has been answered. */

@@ -13,7 +13,7 @@ const run = (command: string, args: string[], cwd: string) =>
   execFileSync(command, args, {
     cwd,
     stdio: ['ignore', 'pipe', 'inherit'],
-    timeout: 60_000,
+    timeout: 20_000,
     encoding: 'utf8',
   })
 

@@ -6,7 +6,7 @@ import {
   FacilitatorAggregator,
   type HealthCheckOptions,
 } from '../../src/index.ts'
-import { Circuit } from '../../src/pool/circuit.ts'
+import { Circuit, type Trial } from '../../src/pool/circuit.ts'
 import {
   FakeFacilitator,
   hanging,
@@ -212,26 +212,69 @@ describe("a lane's circuit", () => {
   it('has exactly one trial at a time, whatever happens in whatever order', () => {
     const step = fc.record({
       advanceMs: fc.integer({ min: 0, max: 60 }),
-      action: fc.constantFrom('enter', 'success', 'failure', 'nothing', 'openDoor', 'pause'),
+      which: fc.nat(),
+      action: fc.oneof(
+        { weight: 4, arbitrary: fc.constant('enter' as const) },
+        { weight: 3, arbitrary: fc.constant('failure' as const) },
+        { weight: 1, arbitrary: fc.constantFrom('success' as const, 'nothing' as const) },
+        { weight: 1, arbitrary: fc.constantFrom('openDoor' as const, 'pause' as const) },
+      ),
     })
+    let trials = 0
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 60 }), steps => {
-        const circuit = new Circuit({ maxConsecutiveFailures: 3, coolDownMs: 50 }, () => {})
-        const running: boolean[] = []
+      fc.property(fc.array(step, { minLength: 5, maxLength: 60 }), steps => {
+        /** Trials that were begun since the circuit last left the half-open state. */
+        let running = new Set<Trial>()
+        const circuit = new Circuit({ maxConsecutiveFailures: 1, coolDownMs: 50 }, from => {
+          if (from === 'half-open') running = new Set()
+        })
+        const attempts: (Trial | undefined)[] = []
         let time = 0
-        for (const { advanceMs, action } of steps) {
+        for (const { advanceMs, action, which } of steps) {
           time += advanceMs
-          if (action === 'enter') running.push(circuit.enter(time))
-          else if (action === 'openDoor') circuit.openDoor()
+          if (action === 'openDoor') circuit.openDoor()
           else if (action === 'pause') circuit.pause(10, time)
-          else if (running.length > 0) circuit.leave(running.shift() ?? false, action, time)
-          if (circuit.state === 'half-open')
-            expect(running.filter(isTrial => isTrial).length).toBeLessThanOrEqual(1)
-          if (circuit.state === 'closed') expect(circuit.failures).toBeLessThan(3)
+          else if (action === 'enter') {
+            const trial = circuit.enter(time)
+            attempts.push(trial)
+            if (trial !== undefined) running.add(trial)
+            trials += running.size
+          } else if (attempts.length > 0) {
+            const [trial] = attempts.splice(which % attempts.length, 1)
+            if (trial !== undefined) running.delete(trial)
+            circuit.leave(trial, action, time)
+          }
+          expect(running.size).toBeLessThanOrEqual(1)
+          if (circuit.state === 'closed') expect(circuit.failures).toBe(0)
         }
+        for (const trial of attempts) circuit.leave(trial, 'nothing', time)
+        expect(circuit.isAvailable(time + 50)).toBe(true)
       }),
-      { numRuns: 2_000 },
+      { numRuns: 5_000 },
     )
+    expect(trials).toBeGreaterThan(1_000)
+  })
+
+  it('is not decided by the trial of an earlier opening', () => {
+    const circuit = new Circuit({ maxConsecutiveFailures: 1, coolDownMs: 50 }, () => {})
+    circuit.leave(undefined, 'failure', 0)
+    const slow = circuit.enter(50)
+    circuit.leave(undefined, 'success', 60)
+    circuit.leave(undefined, 'failure', 70)
+    const trial = circuit.enter(120)
+    circuit.leave(slow, 'nothing', 130)
+    expect(circuit.enter(140)).toBeUndefined()
+    circuit.leave(slow, 'failure', 150)
+    expect(circuit.state).toBe('half-open')
+    circuit.leave(trial, 'nothing', 160)
+    expect(circuit.enter(170)).toBeDefined()
+  })
+
+  it('of a network that nobody has asked about for long is forgotten: memory is bounded', async () => {
+    pool()
+    for (let chainId = 1; chainId <= 1_000; chainId++)
+      await aggregator.verify(payload(), requirements({ network: `eip155:${chainId}` }))
+    expect(aggregator.getHealthStatus().facilitators[0]?.lanes).toHaveLength(256)
   })
 })
 
