@@ -3,7 +3,6 @@ import type { FacilitatorClient } from '@x402/core/server'
 import type { SettleResponse, SupportedResponse, VerifyResponse } from '@x402/core/types'
 import { Alarms } from './clock.ts'
 import { AggregatorStoppedError, InvalidOptionsError } from './errors.ts'
-import type { EventName, Listener } from './events.ts'
 import type {
   AnyPaymentPayload,
   AnyPaymentRequirements,
@@ -16,14 +15,15 @@ import type { Context } from './flows/run.ts'
 import { settle } from './flows/settle.ts'
 import { Supported } from './flows/supported.ts'
 import { verify } from './flows/verify.ts'
+import type { EventName, Listener } from './observe/events.ts'
 import type { LogEntry } from './observe/log.ts'
 import { Observer } from './observe/observer.ts'
-import { redact } from './observe/redact.ts'
-import { type HealthStatus, healthStatus, type Statistics, statistics } from './observe/status.ts'
 import { type AggregatorOptions, readOptions, type Settings } from './options.ts'
 import { readPayment } from './payment.ts'
 import { HealthChecker } from './pool/health-checker.ts'
 import { Pool } from './pool/pool.ts'
+import { type HealthStatus, healthStatus, type Statistics, statistics } from './pool/status.ts'
+import { redact } from './redact.ts'
 
 /** An upstream `x402ResourceServer`, or an `x402HTTPResourceServer`. */
 export interface ReinitializableServer {

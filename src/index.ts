@@ -12,7 +12,6 @@ export {
   InvalidPaymentError,
   SettlementIndeterminateError,
 } from './errors.ts'
-export type { AggregatorEvents, CircuitChange, EventName, Listener } from './events.ts'
 export type {
   AnyPaymentPayload,
   AnyPaymentRequirements,
@@ -24,9 +23,9 @@ export type {
 } from './facilitator/client.ts'
 export type { AuthHeaders } from './facilitator/http-client.ts'
 export type { AttemptReport, Operation, OutcomeKind } from './facilitator/outcome.ts'
+export type { AggregatorEvents, CircuitChange, CircuitName, EventName, Listener } from './observe/events.ts'
 export type { LogEntry, Logger, LogLevel } from './observe/log.ts'
 export type { FacilitatorStatistics, Performance } from './observe/statistics.ts'
-export type { FacilitatorHealth, HealthStatus, LaneHealth, Statistics } from './observe/status.ts'
 export type {
   AggregatorOptions,
   FacilitatorByClient,
@@ -35,5 +34,5 @@ export type {
   HealthCheckOptions,
   PerOperation,
 } from './options.ts'
-export type { CircuitName } from './pool/circuit.ts'
+export type { FacilitatorHealth, HealthStatus, LaneHealth, Statistics } from './pool/status.ts'
 export type { Candidate, Strategy } from './pool/strategy.ts'

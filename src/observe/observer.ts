@@ -1,8 +1,9 @@
 /** Everything that is told about what happens: events, log, and health as outsiders see it. */
-import { type AggregatorEvents, type EventName, SafeEmitter } from '../events.ts'
+
 import type { AttemptReport, OutcomeKind } from '../facilitator/outcome.ts'
+import { redact } from '../redact.ts'
+import { type AggregatorEvents, type EventName, SafeEmitter } from './events.ts'
 import { Log, type LogEntry, type Logger, type LogLevel } from './log.ts'
-import { redact } from './redact.ts'
 
 export interface ObserverOptions {
   readonly logger: Logger | undefined

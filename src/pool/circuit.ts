@@ -3,12 +3,12 @@
  * the back of the route, half-open lets exactly one trial through.
  */
 
+import type { CircuitName } from '../observe/events.ts'
+
 export type CircuitState =
   | { readonly state: 'closed'; readonly failures: number }
   | { readonly state: 'open'; readonly failures: number; readonly halfOpenAt: number }
   | { readonly state: 'half-open'; readonly failures: number; readonly trial: 'free' | 'running' }
-
-export type CircuitName = CircuitState['state']
 
 /** The right to be the trial of a half-open circuit; it lapses when the circuit changes its state meanwhile. */
 export type Trial = CircuitState & { readonly trial: 'running' }

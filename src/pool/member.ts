@@ -1,9 +1,10 @@
 /** One facilitator of the pool: its client, its limits, and what is known of its health and abilities. */
 import type { FacilitatorClientLike } from '../facilitator/client.ts'
 import type { Operation } from '../facilitator/outcome.ts'
+import type { CircuitName } from '../observe/events.ts'
 import { MemberStatistics } from '../observe/statistics.ts'
 import type { Capabilities } from './capabilities.ts'
-import { Circuit, type CircuitName, type CircuitOptions } from './circuit.ts'
+import { Circuit, type CircuitOptions } from './circuit.ts'
 
 /** Lanes per operation that are remembered: networks may come from outside, so their number is bounded. */
 const maxLanes = 256

@@ -1,9 +1,11 @@
 /** The events of an aggregator, and an emitter whose listeners cannot hurt a payment. */
 import type { SupportedResponse } from '@x402/core/types'
 import { EventEmitter } from 'eventemitter3'
-import type { AttemptReport, Operation, OutcomeKind } from './facilitator/outcome.ts'
-import type { LogEntry } from './observe/log.ts'
-import type { CircuitName } from './pool/circuit.ts'
+import type { AttemptReport, Operation, OutcomeKind } from '../facilitator/outcome.ts'
+import type { LogEntry } from './log.ts'
+
+/** `open`: asked last. `half-open`: one trial decides. */
+export type CircuitName = 'closed' | 'open' | 'half-open'
 
 /** A lane whose circuit changed its state. */
 export interface CircuitChange {

@@ -1,8 +1,8 @@
 /** Health, statistics and configuration as outsiders see them. */
 import type { Operation } from '../facilitator/outcome.ts'
-import type { CircuitName } from '../pool/circuit.ts'
-import type { Member } from '../pool/member.ts'
-import { type FacilitatorStatistics, successRate } from './statistics.ts'
+import type { CircuitName } from '../observe/events.ts'
+import { type FacilitatorStatistics, successRate } from '../observe/statistics.ts'
+import type { Member } from './member.ts'
 
 /** The state of one lane: an operation on a network at one facilitator. */
 export interface LaneHealth {
