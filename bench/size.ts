@@ -2,7 +2,7 @@
 import { gzipSync } from 'node:zlib'
 import { build } from 'esbuild'
 
-const budgets = [{ entry: 'src/index.ts', kB: 14 }]
+const budgets = [{ entry: 'src/index.ts', kB: 19 }]
 
 let isTooLarge = false
 for (const { entry, kB } of budgets) {
