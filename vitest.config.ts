@@ -10,6 +10,7 @@ export default defineConfig({
           include: ['test/e2e/**/*.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
+          maxConcurrency: 4,
         },
       },
     ],

@@ -24,6 +24,7 @@ import { HealthChecker } from './pool/health-checker.ts'
 import { Pool } from './pool/pool.ts'
 import { type HealthStatus, healthStatus, type Statistics, statistics } from './pool/status.ts'
 import { redact } from './redact.ts'
+import { Settlements, type UnresolvedSettlement } from './settlement/settlements.ts'
 
 /** An upstream `x402ResourceServer`, or an `x402HTTPResourceServer`. */
 export interface ReinitializableServer {
@@ -74,6 +75,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
   readonly #pool: Pool
   readonly #alarms = new Alarms()
   readonly #context: Context
+  readonly #settlements: Settlements
   readonly #supported: Supported
   readonly #healthChecker: HealthChecker
   readonly #inFlight = new Set<Promise<unknown>>()
@@ -88,12 +90,14 @@ export class FacilitatorAggregator implements FacilitatorClient {
     const { healthCheck } = this.#settings
     this.#observer = new Observer(this.#settings)
     this.#pool = new Pool({ ...this.#settings, circuit: healthCheck }, this.#observer)
+    this.#settlements = new Settlements(this.#settings.settlement, this.#observer)
     this.#context = {
       pool: this.#pool,
       observer: this.#observer,
       alarms: this.#alarms,
       deadlineMs: this.#settings.deadlineMs,
       backoffMs: this.#settings.backoffMs,
+      settlements: this.#settlements,
     }
     this.#supported = new Supported(this.#context, healthCheck.intervalMs)
     this.#healthChecker = new HealthChecker(
@@ -150,6 +154,11 @@ export class FacilitatorAggregator implements FacilitatorClient {
     return this.#operate('list', () => list(this.#context, query))
   }
 
+  /** The settlements that may have been charged and were not delivered: deliver or refund them. */
+  getUnresolvedSettlements(): Promise<UnresolvedSettlement[]> {
+    return this.#settlements.unresolved()
+  }
+
   /** The health of each facilitator, with the circuit of each of its lanes. */
   getHealthStatus(): HealthStatus {
     return healthStatus(this.#pool.members)
@@ -204,7 +213,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
   }
 
   /**
-   * Takes a facilitator out of the pool, or back into it. Calls in flight are not disturbed.
+   * Takes a facilitator out of the pool, or back into it, out of quarantine too. Calls in flight are not disturbed.
    *
    * @throws {InvalidOptionsError} when there is no facilitator with this id
    */
@@ -215,6 +224,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
       throw new InvalidOptionsError([`there is no facilitator "${id}"; there are ${known}`])
     }
     member.enabled = enabled
+    if (enabled) member.isQuarantined = false
     this.#observer.log(
       'info',
       'enabled',
@@ -267,6 +277,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
     this.#state = 'started'
     this.#stopping = undefined
     this.#alarms.reset()
+    this.#settlements.start()
     if (this.#settings.healthCheck.enabled) this.#healthChecker.start()
   }
 
@@ -281,7 +292,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
     if (this.#stopping !== undefined) return this.#stopping
     this.#state = 'stopped'
     this.#healthChecker.stop()
-    this.#stopping = Promise.allSettled(this.#inFlight).then(() => undefined)
+    this.#stopping = Promise.allSettled(this.#inFlight).then(() => this.#settlements.stop())
     return this.#stopping
   }
 

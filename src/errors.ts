@@ -10,6 +10,8 @@ export type AggregatorErrorCode =
   | 'NO_HEALTHY_FACILITATOR'
   | 'SETTLEMENT_INDETERMINATE'
   | 'AGGREGATOR_STOPPED'
+  | 'LEDGER_FULL'
+  | 'LEDGER_FAILED'
 
 const brand = Symbol.for('x402-facilitator-aggregator.error')
 
@@ -121,8 +123,33 @@ export class AggregatorStoppedError extends UnavailableError {
   override readonly name = 'AggregatorStoppedError'
   readonly code = 'AGGREGATOR_STOPPED'
 
-  constructor(operation: Operation) {
-    super(`${operation}: the aggregator has been stopped. Call start() to use it again.`, [])
+  constructor(operation: Operation, attempts: readonly AttemptReport[] = []) {
+    super(`${operation}: the aggregator has been stopped. Call start() to use it again.`, attempts)
+  }
+}
+
+/** The ledger could not record the settlement, so nothing was sent to a facilitator: nothing was charged. */
+export class LedgerError extends UnavailableError {
+  override readonly name: string = 'LedgerError'
+
+  constructor(
+    message: string,
+    readonly code: 'LEDGER_FULL' | 'LEDGER_FAILED' = 'LEDGER_FAILED',
+  ) {
+    super(message, [])
+  }
+}
+
+/** The in-memory ledger is full of settlements that must not be forgotten. */
+export class LedgerFullError extends LedgerError {
+  override readonly name = 'LedgerFullError'
+
+  constructor(maxEntries: number) {
+    super(
+      `settle: the ledger is full (${maxEntries} live entries); nothing was charged. Give it more maxEntries, or ` +
+        'use one that is not in memory.',
+      'LEDGER_FULL',
+    )
   }
 }
 

@@ -10,6 +10,8 @@ export {
   AllFacilitatorsFailedError,
   InvalidOptionsError,
   InvalidPaymentError,
+  LedgerError,
+  LedgerFullError,
   SettlementIndeterminateError,
 } from './errors.ts'
 export type {
@@ -23,7 +25,14 @@ export type {
 } from './facilitator/client.ts'
 export type { AuthHeaders } from './facilitator/http-client.ts'
 export type { AttemptReport, Operation, OutcomeKind } from './facilitator/outcome.ts'
-export type { AggregatorEvents, CircuitChange, CircuitName, EventName, Listener } from './observe/events.ts'
+export type {
+  AggregatorEvents,
+  CircuitChange,
+  CircuitName,
+  EventName,
+  Listener,
+  SettlementSummary,
+} from './observe/events.ts'
 export type { LogEntry, Logger, LogLevel } from './observe/log.ts'
 export type { FacilitatorStatistics, Performance } from './observe/statistics.ts'
 export type {
@@ -33,6 +42,18 @@ export type {
   FacilitatorOptions,
   HealthCheckOptions,
   PerOperation,
+  SettlementOptions,
 } from './options.ts'
 export type { FacilitatorHealth, HealthStatus, LaneHealth, Statistics } from './pool/status.ts'
 export type { Candidate, Strategy } from './pool/strategy.ts'
+export type {
+  Claim,
+  ClaimRequest,
+  LedgerEntry,
+  SettlementLedger,
+  SettlementState,
+} from './settlement/ledger.ts'
+export { MemoryLedger, type MemoryLedgerOptions } from './settlement/memory-ledger.ts'
+export type { SettlementQuery } from './settlement/payment-key.ts'
+export type { ProbeAnswer, SettlementProbe } from './settlement/probe.ts'
+export type { UnresolvedSettlement } from './settlement/settlements.ts'

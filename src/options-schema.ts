@@ -110,6 +110,18 @@ const optionFields = fields({
     oneOf('priority', 'latency', 'weighted'),
   ),
   whenAllUnhealthy: oneOf('try', 'refuse'),
+  settlement: fields({
+    probes: expect(
+      (value: unknown) => Array.isArray(value) && value.every(probe => typeof probe?.ask === 'function'),
+      'a list of probes, such as [evmSettlementProbe({ … })]',
+    ),
+    ledger: having('a ledger', 'claim', 'update', 'get', 'unresolved'),
+    audit: oneOf('off', 'sample', 'always'),
+    onRetry: oneOf('deliver', 'reject'),
+    probeAfterMs: milliseconds(0),
+    failoverAfterMs: milliseconds(0),
+    watchIntervalMs: milliseconds(1),
+  }),
   healthCheck: either(
     value => value === false,
     () => [],

@@ -7,6 +7,10 @@ import type { Logger, LogLevel } from './observe/log.ts'
 import { findProblems } from './options-schema.ts'
 import type { MemberOptions } from './pool/member.ts'
 import type { Strategy } from './pool/strategy.ts'
+import type { SettlementLedger } from './settlement/ledger.ts'
+import { MemoryLedger } from './settlement/memory-ledger.ts'
+import type { SettlementProbe } from './settlement/probe.ts'
+import type { SettlementSettings } from './settlement/settlements.ts'
 
 /** One number for every operation, or one for each; in milliseconds. */
 export type PerOperation = number | Partial<Record<Operation, number>>
@@ -89,6 +93,44 @@ export interface HealthCheckOptions {
   waitUntil?: (work: Promise<unknown>) => void
 }
 
+export interface SettlementOptions {
+  /** Ask chains what became of payments, such as `evmSettlementProbe(…)`. Without one, doubt ends in a 502. */
+  probes?: readonly SettlementProbe[]
+  /**
+   * Where settlements are recorded. Give all replicas of one seller the same.
+   * @default a `MemoryLedger`
+   */
+  ledger?: SettlementLedger
+  /**
+   * Whether to look a facilitator's claim of success up on the chain: `off`, `sample` (a tenth) or `always`.
+   * A facilitator that lied is quarantined, and the payment goes on to the next.
+   * @default 'off'
+   */
+  audit?: 'off' | 'sample' | 'always'
+  /**
+   * What to do when a buyer sends a payment again whose settlement was left unresolved and undelivered: `deliver`
+   * what the chain says was paid for, once, or `reject` it.
+   * @default 'deliver'
+   */
+  onRetry?: 'deliver' | 'reject'
+  /**
+   * Milliseconds after which the chain is asked beside a settle that has not answered. Needs a probe.
+   * @default 2000
+   */
+  probeAfterMs?: number
+  /**
+   * Milliseconds after which a settle that has not answered is overtaken by the next facilitator, if the chain
+   * says that the authorization is unused. Needs a probe.
+   * @default 5000
+   */
+  failoverAfterMs?: number
+  /**
+   * Milliseconds between looks at settlements that were left unresolved. Needs a probe.
+   * @default 10000
+   */
+  watchIntervalMs?: number
+}
+
 export interface AggregatorOptions {
   /** The pool. At least one. */
   facilitators: readonly FacilitatorOptions[]
@@ -124,6 +166,8 @@ export interface AggregatorOptions {
    * @default 'try'
    */
   whenAllUnhealthy?: 'try' | 'refuse'
+  /** How a settlement stays safe while facilitators fail. */
+  settlement?: SettlementOptions
   /** Checks of the facilitators' health; `false` for none. */
   healthCheck?: HealthCheckOptions | false
   /**
@@ -152,6 +196,7 @@ export interface Settings {
   readonly backoffMs: number
   readonly strategy: Strategy
   readonly whenAllUnhealthy: 'try' | 'refuse'
+  readonly settlement: SettlementSettings
   readonly healthCheck: Readonly<Required<Omit<HealthCheckOptions, 'waitUntil'>>> & {
     readonly enabled: boolean
     readonly waitUntil: ((work: Promise<unknown>) => void) | undefined
@@ -170,6 +215,14 @@ const defaults = {
   intervalMs: 30_000,
   maxConsecutiveFailures: 3,
   maxLogEntries: 1_000,
+  settlement: {
+    probes: [],
+    audit: 'off',
+    onRetry: 'deliver',
+    probeAfterMs: 2_000,
+    failoverAfterMs: 5_000,
+    watchIntervalMs: 10_000,
+  },
 } as const
 
 /**
@@ -188,6 +241,11 @@ export function readOptions(options: AggregatorOptions): Settings {
     backoffMs: options.backoffMs ?? defaults.backoffMs,
     strategy: options.strategy ?? 'priority',
     whenAllUnhealthy: options.whenAllUnhealthy ?? 'try',
+    settlement: {
+      ledger: options.settlement?.ledger ?? new MemoryLedger(),
+      ...defaults.settlement,
+      ...options.settlement,
+    },
     healthCheck: {
       enabled: healthCheck !== false,
       intervalMs,

@@ -1,5 +1,5 @@
 /** What is said when no facilitator served the request. */
-import { AllFacilitatorsFailedError } from '../errors.ts'
+import { AggregatorStoppedError, AllFacilitatorsFailedError } from '../errors.ts'
 import type { AttemptReport, Operation } from '../facilitator/outcome.ts'
 import type { Payment } from '../payment.ts'
 import type { Context } from './run.ts'
@@ -17,11 +17,12 @@ export function onlyAbilitiesLacked<R>(
 
 /** @throws {AllFacilitatorsFailedError} always, with the reason why */
 export function allFailed(
-  { pool }: Context,
+  { pool, alarms }: Context,
   { reports }: { readonly reports: readonly AttemptReport[] },
   operation: Operation,
   payment?: Payment,
 ): never {
+  if (alarms.signal.aborted) throw new AggregatorStoppedError(operation, reports)
   if (reports.length > 0) {
     const asked = new Set(reports.map(report => report.facilitator)).size
     const charged = payment === undefined ? '' : '; nothing was charged'

@@ -8,6 +8,7 @@ import type { LaneSign, Trial } from '../pool/circuit.ts'
 import type { Member } from '../pool/member.ts'
 import type { Pool } from '../pool/pool.ts'
 import type { Route } from '../pool/route.ts'
+import type { Settlements } from '../settlement/settlements.ts'
 
 /** What every flow works with. */
 export interface Context {
@@ -16,6 +17,7 @@ export interface Context {
   readonly alarms: Alarms
   readonly deadlineMs: Readonly<Record<Operation, number>>
   readonly backoffMs: number
+  readonly settlements: Settlements
 }
 
 /** A 429 without `Retry-After` keeps a lane at the back of the route this long; one with it, at most an hour. */
@@ -32,7 +34,7 @@ export class Run<O extends Operation> {
   readonly reports: AttemptReport[] = []
   readonly #route: Route
   readonly #network: string | undefined
-  readonly #deadline: number
+  readonly deadline: number
   #last: { readonly member: Member; readonly outcome: Outcome } | undefined
 
   constructor(
@@ -43,7 +45,7 @@ export class Run<O extends Operation> {
   ) {
     this.#route = route
     this.#network = request.payment?.network
-    this.#deadline = now() + context.deadlineMs[operation]
+    this.deadline = now() + context.deadlineMs[operation]
   }
 
   /**
@@ -54,7 +56,7 @@ export class Run<O extends Operation> {
   next(): Member | undefined {
     const { preferred, lastResort } = this.#route
     const time = now()
-    if (time >= this.#deadline || this.context.alarms.signal.aborted) return undefined
+    if (time >= this.deadline || this.isAborted) return undefined
     let member: Member | undefined
     for (member = preferred.shift(); member !== undefined; member = preferred.shift()) {
       if (this.#lane(member).isAvailable(time)) break
@@ -63,6 +65,22 @@ export class Run<O extends Operation> {
     member ??= lastResort?.shift()
     if (member !== undefined && this.#last !== undefined) this.#reportFailover(this.#last, member)
     return member
+  }
+
+  get isAborted(): boolean {
+    return this.context.alarms.signal.aborted
+  }
+
+  /** Calls back after `delayMs` (ms), or as soon as the aggregator aborts its work; returns what ends the wait. */
+  wait(callback: () => void, delayMs: number): () => void {
+    const { alarms } = this.context
+    const alarm = alarms.setTimeout(callback, delayMs)
+    return () => alarms.clearTimeout(alarm)
+  }
+
+  /** Notes that the route goes on although `member` has not answered yet. */
+  overtake(member: Member, afterMs: number): void {
+    this.#last = { member, outcome: { kind: 'unknown', reason: `no answer within ${afterMs} ms` } }
   }
 
   /** Asks `member`, again if it is worth it; the outcome of the last attempt counts. */
@@ -108,7 +126,7 @@ export class Run<O extends Operation> {
       durationMs: endedAt - startedAt,
     }
     this.reports.push(report)
-    const sign = this.context.alarms.signal.aborted ? 'nothing' : signOf(outcome)
+    const sign = this.isAborted ? 'nothing' : signOf(outcome)
     const lane = this.#lane(member)
     lane.leave(trial, sign, endedAt)
     if (outcome.kind === 'declined' && outcome.cause === 'rate-limit')
@@ -177,7 +195,7 @@ export class Run<O extends Operation> {
   }
 
   get #remainingMs(): number {
-    return this.#deadline - now()
+    return this.deadline - now()
   }
 
   get #reservedMs(): number {

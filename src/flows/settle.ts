@@ -1,54 +1,149 @@
 import type { SettleResponse } from '@x402/core/types'
 import { SettlementIndeterminateError } from '../errors.ts'
+import type { SettlementSummary } from '../observe/events.ts'
 import type { Payment } from '../payment.ts'
-import { allFailed, onlyAbilitiesLacked } from './failure.ts'
+import type { Member } from '../pool/member.ts'
+import type { ChainView } from '../settlement/chain-view.ts'
+import { duplicate, type SettlementState } from '../settlement/ledger.ts'
+import { identify, type KeyedPayment } from '../settlement/payment-key.ts'
+import { allFailed } from './failure.ts'
 import { type Context, Run } from './run.ts'
+import { type Conclusion, Settling } from './settling.ts'
 
 /**
- * Asks one facilitator after the other to settle the payment, as long as it is certain that none has. After an
- * attempt that may have moved the money nobody else is asked.
+ * Settles a payment once: claims it in the ledger, asks one facilitator after the other, and the chain where a
+ * facilitator leaves doubt. A payment whose replay protection is not known has no key: it is not recorded, and an
+ * attempt that may have moved the money is the last.
  *
  * @throws {SettlementIndeterminateError} when the money may have moved
  * @throws {AllFacilitatorsFailedError} when it did not, and nobody settled
+ * @throws {LedgerError} when the settlement could not be recorded; nothing was sent
  */
 export async function settle(context: Context, payment: Payment): Promise<SettleResponse> {
-  const run = new Run(context, 'settle', { payment })
-  const lacking: SettleResponse[] = []
-  /** A facilitator that had trouble says that it broadcast nothing; that is only its word. */
-  let isWordOnly = false
-  for (let member = run.next(); member !== undefined; member = run.next()) {
-    const outcome = await run.ask(member)
-    switch (outcome.kind) {
-      case 'answered':
-        return outcome.response
-      case 'spent':
-        if (isWordOnly) return indeterminate(context, run, payment)
-        return outcome.response
-      case 'declined':
-        if (outcome.cause === 'trouble') isWordOnly = true
-        if (outcome.cause === 'ability' && outcome.response !== undefined) lacking.push(outcome.response)
-        break
-      case 'unreachable':
-        break
-      case 'unknown':
-      case 'pending':
-        return indeterminate(context, run, payment, outcome.transaction)
+  const keyed = await identify(payment)
+  if (keyed === undefined) return conclude(context, payment)
+
+  const { settlements } = context
+  const claim = crypto.randomUUID()
+  const claimed = await settlements.claim(keyed, claim, context.deadlineMs.settle)
+  if (claimed.kind === 'refused') {
+    const { network } = payment.requirements
+    const payer = keyed.query.payer === undefined ? {} : { payer: keyed.query.payer }
+    return {
+      success: false,
+      errorReason: duplicate.reason,
+      errorMessage: duplicate.message,
+      transaction: '',
+      network,
+      ...payer,
     }
   }
-  return onlyAbilitiesLacked(run, lacking) ?? allFailed(context, run, 'settle', payment)
+  const chain = settlements.viewOf(keyed.query, claimed.since)
+  return conclude(context, payment, keyed, chain, claimed.before, settlement =>
+    settlements.record(keyed, claim, settlement),
+  )
 }
 
-function indeterminate(
-  { observer }: Context,
-  { reports }: Run<'settle'>,
-  { network }: Payment,
-  transaction?: string,
-): never {
+async function conclude(
+  context: Context,
+  payment: Payment,
+  keyed?: KeyedPayment,
+  chain?: ChainView,
+  before?: SettlementState,
+  record: (settlement: SettlementState) => Promise<void> = async () => {},
+): Promise<SettleResponse> {
+  const { settlements } = context
+  const run = new Run(context, 'settle', { payment })
+  const onLie = (member: Member, transaction: string) =>
+    quarantine(context, member, payment.network, transaction)
+  const settling = new Settling(run, payment, chain, { ...settlements.settings, onLie }, before)
+  let conclusion: Conclusion
+  try {
+    conclusion = await settling.conclude()
+  } catch (error) {
+    // A fault of ours must not read as "not charged".
+    conclusion = { kind: 'indeterminate', transaction: undefined }
+    context.observer.log(
+      'error',
+      'fault',
+      { error: String(error) },
+      ({ error }) => `settle met a fault: ${error}`,
+    )
+  }
+  await record(stateAfter(conclusion))
+  return report(context, payment, run, conclusion, keyed)
+}
+
+function stateAfter(conclusion: Conclusion): SettlementState {
+  switch (conclusion.kind) {
+    case 'settled':
+      return { state: 'settled', transaction: conclusion.response.transaction }
+    case 'recovered':
+      return { state: 'settled', transaction: conclusion.transaction }
+    case 'rejected':
+      return { state: 'rejected', reason: conclusion.response.errorReason ?? 'rejected' }
+    case 'failed':
+      return { state: 'failed', isWordOnly: conclusion.isWordOnly }
+    case 'indeterminate':
+      return { state: 'unresolved', transaction: conclusion.transaction }
+  }
+}
+
+function report(
+  context: Context,
+  payment: Payment,
+  run: Run<'settle'>,
+  conclusion: Conclusion,
+  keyed: KeyedPayment | undefined,
+): SettleResponse {
+  const { observer } = context
+  const attempts = run.reports
+  switch (conclusion.kind) {
+    case 'settled':
+    case 'rejected':
+      return conclusion.response
+    case 'recovered': {
+      const { transaction, payer } = conclusion
+      observer.tell(
+        'settlement:recovered',
+        { ...summarize(payment, keyed), transaction, attempts },
+        'warn',
+        event => `a settlement on ${event.network} was recovered from the chain: ${event.transaction}`,
+      )
+      const { network } = payment.requirements
+      return { success: true, transaction, network, ...(payer === undefined ? {} : { payer }) }
+    }
+    case 'failed':
+      return conclusion.response ?? allFailed(context, run, 'settle', payment)
+    case 'indeterminate': {
+      const { transaction } = conclusion
+      observer.tell(
+        'settlement:indeterminate',
+        { ...summarize(payment, keyed), transaction, attempts },
+        'error',
+        event => `a settlement on ${event.network} is indeterminate: the buyer may have been charged`,
+      )
+      throw new SettlementIndeterminateError(attempts, transaction)
+    }
+  }
+}
+
+function summarize({ requirements }: Payment, keyed: KeyedPayment | undefined): SettlementSummary {
+  const { network, payTo, asset, amount } = requirements
+  return keyed === undefined ? { network, payTo, asset, amount } : pickSummary(keyed)
+}
+
+function pickSummary({ query: { network, payer, payTo, asset, amount } }: KeyedPayment): SettlementSummary {
+  return { network, payer, payTo, asset, amount }
+}
+
+function quarantine({ observer }: Context, member: Member, network: string, transaction: string): void {
+  member.isQuarantined = true
   observer.tell(
-    'settlement:indeterminate',
-    { network, attempts: reports, transaction },
+    'facilitator:quarantined',
+    { facilitator: member.id, network, transaction },
     'error',
-    event => `a settlement on ${event.network} is indeterminate: the buyer may have been charged`,
+    event =>
+      `${event.facilitator} claimed a settlement that the chain does not know (${event.transaction}): quarantined`,
   )
-  throw new SettlementIndeterminateError(reports, transaction)
 }

@@ -1,5 +1,7 @@
 import type { VerifyResponse } from '@x402/core/types'
 import type { Payment } from '../payment.ts'
+import { duplicate } from '../settlement/ledger.ts'
+import { identify } from '../settlement/payment-key.ts'
 import { allFailed, onlyAbilitiesLacked } from './failure.ts'
 import { type Context, Run } from './run.ts'
 
@@ -7,9 +9,15 @@ import { type Context, Run } from './run.ts'
  * Asks one facilitator after the other whether the payment is valid, until one gives a verdict. A verdict is
  * not shopped: `isValid: false` about the payment is final.
  *
- * @throws {AllFacilitatorsFailedError} when none gave one
+ * A payment that this seller is settling, or has settled, is refused at once. One whose settlement was left
+ * unresolved and undelivered is valid, though its authorization may be used: its settle resumes that settlement.
+ *
+ * @throws {AllFacilitatorsFailedError} when none gave a verdict
  */
 export async function verify(context: Context, payment: Payment): Promise<VerifyResponse> {
+  const known = await answerFromLedger(context, payment)
+  if (known !== undefined) return known
+
   const run = new Run(context, 'verify', { payment })
   const lacking: VerifyResponse[] = []
   for (let member = run.next(); member !== undefined; member = run.next()) {
@@ -30,4 +38,21 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
     }
   }
   return onlyAbilitiesLacked(run, lacking) ?? allFailed(context, run, 'verify', payment)
+}
+
+async function answerFromLedger(
+  { settlements }: Context,
+  payment: Payment,
+): Promise<VerifyResponse | undefined> {
+  const keyed = await identify(payment)
+  if (keyed === undefined) return undefined
+  const payer = keyed.query.payer === undefined ? {} : { payer: keyed.query.payer }
+  switch (await settlements.standing(keyed)) {
+    case 'new':
+      return undefined
+    case 'resumable':
+      return { isValid: true, ...payer }
+    case 'duplicate':
+      return { isValid: false, invalidReason: duplicate.reason, invalidMessage: duplicate.message, ...payer }
+  }
 }

@@ -18,6 +18,17 @@ export interface CircuitChange {
   readonly consecutiveFailures: number
 }
 
+/** A payment, without anything secret. */
+export interface SettlementSummary {
+  readonly network: string
+  readonly payer?: string | undefined
+  readonly payTo: string
+  readonly asset: string
+  /** In atomic units. */
+  readonly amount: string
+  readonly transaction?: string | undefined
+}
+
 /** Every event with what its listeners get. */
 export interface AggregatorEvents {
   /** One call of one operation on one facilitator has ended. */
@@ -36,11 +47,23 @@ export interface AggregatorEvents {
   'circuit:change': CircuitChange
   /** What the pool advertises has changed: new 402 answers should name living facilitators. */
   'supported:change': { readonly supported: SupportedResponse }
+  /** A settlement succeeded although the facilitator's answer did not say so: the chain did. */
+  'settlement:recovered': SettlementSummary & { readonly attempts: readonly AttemptReport[] }
   /** A payment may have been charged, and nobody could say whether it was. */
-  'settlement:indeterminate': {
-    readonly network: string
-    readonly transaction?: string | undefined
+  'settlement:indeterminate': SettlementSummary & {
     readonly attempts: readonly AttemptReport[]
+    /** The aggregator is stopping, and this settlement is still unresolved. */
+    readonly isLeftAtStop?: boolean
+    /** The buyer sent the payment again, and `onRetry: 'reject'` turned it away. */
+    readonly isRetryRejected?: boolean
+  }
+  /** The chain has told the fate of an indeterminate settlement. After `paid`: deliver, or refund. */
+  'settlement:resolved': SettlementSummary & { readonly result: 'paid' | 'spent-otherwise' | 'expired' }
+  /** A facilitator claimed a success that the chain does not know: it is asked no more until enabled again. */
+  'facilitator:quarantined': {
+    readonly facilitator: string
+    readonly network: string
+    readonly transaction: string
   }
   log: LogEntry
 }

@@ -34,6 +34,8 @@ export class Member {
   readonly id: string
   readonly statistics = new MemberStatistics()
   enabled: boolean
+  /** It claimed a success that the chain does not know. */
+  isQuarantined = false
   capabilities: Capabilities | undefined
   /** Whether it refused our credentials when it was last asked. */
   hasCredentialTrouble = false

@@ -54,7 +54,9 @@ export class Pool {
   /** Whether any enabled facilitator could serve the payment, were it healthy. */
   couldServe(payment: Payment): boolean {
     const kind = kindName(payment.version, payment.scheme, payment.network)
-    return this.members.some(member => member.enabled && isEligible(member, payment, kind, this.#bindings))
+    return this.members.some(
+      member => member.enabled && !member.isQuarantined && isEligible(member, payment, kind, this.#bindings),
+    )
   }
 
   rememberVerifier(payment: Payment, member: Member): void {

@@ -1,8 +1,9 @@
 /** A buyer: upstream's paying fetch, with a funded account. */
 import { decodePaymentResponseHeader } from '@x402/core/http'
-import type { SettleResponse } from '@x402/core/types'
+import type { PaymentPayload, SettleResponse } from '@x402/core/types'
 import { registerExactEvmScheme } from '@x402/evm/exact/client'
-import { wrapFetchWithPayment, x402Client } from '@x402/fetch'
+import { wrapFetchWithPayment, x402Client, x402HTTPClient } from '@x402/fetch'
+import type { Hex } from 'viem'
 import type { Chain } from './chain.ts'
 
 export interface Purchase {
@@ -11,6 +12,12 @@ export interface Purchase {
   /** What the seller says of the settlement. */
   readonly settlement: SettleResponse | undefined
   readonly durationMs: number
+}
+
+export interface SignedPayment {
+  readonly headers: Record<string, string>
+  readonly nonce: Hex
+  readonly payload: PaymentPayload
 }
 
 export type Buyer = Awaited<ReturnType<typeof createBuyer>>
@@ -39,6 +46,15 @@ export async function createBuyer(chain: Chain, balance = 1_000_000_000n) {
       return lastPayment
     },
     buy: (url: string) => purchase(() => pay(url)),
+    /** Asks for the price and signs the payment, without sending it. */
+    async sign(url: string): Promise<SignedPayment> {
+      const offer = await fetch(url)
+      const http = new x402HTTPClient(client)
+      const required = http.getPaymentRequiredResponse(name => offer.headers.get(name), await offer.json())
+      const payload = await http.createPaymentPayload(required)
+      const { nonce } = payload.payload.authorization as { nonce: Hex }
+      return { headers: http.encodePaymentSignatureHeader(payload), nonce, payload }
+    },
     /** Sends a payment that was made before once more. */
     replay: (url: string, headers: Record<string, string>) => purchase(() => fetch(url, { headers })),
   }

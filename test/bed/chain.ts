@@ -73,6 +73,9 @@ export async function startChain(options: { blockTimeSeconds?: number } = {}) {
   const readToken = (functionName: string, args: readonly unknown[]) =>
     client.readContract({ address, abi, functionName, args })
 
+  // The transactions of one key must follow each other.
+  let lastMint: Promise<unknown> = Promise.resolve()
+
   return {
     rpcUrl: anvil.rpcUrl,
     chainId,
@@ -88,9 +91,19 @@ export async function startChain(options: { blockTimeSeconds?: number } = {}) {
     isSpent: async (from: Address, nonce: Hex) =>
       (await readToken('authorizationState', [from, nonce])) as boolean,
     async mint(to: Address, amount: bigint) {
-      const hash = await deployer.writeContract({ address, abi, functionName: 'mint', args: [to, amount] })
-      await mined(hash)
+      const send = () => deployer.writeContract({ address, abi, functionName: 'mint', args: [to, amount] })
+      const sent = lastMint.then(send, send)
+      lastMint = sent
+      await mined(await sent)
     },
+    /** Waits until this many more blocks are mined. */
+    async nextBlocks(count: number) {
+      const from = await client.getBlockNumber()
+      while ((await client.getBlockNumber()) < from + BigInt(count))
+        await new Promise(resolve => setTimeout(resolve, 50))
+    },
+    /** Replaces the newest blocks by empty ones. */
+    reorganize: (depth: number) => client.request({ method: 'anvil_reorg', params: [depth, []] } as never),
     stop: anvil.stop,
   }
 }

@@ -21,7 +21,13 @@ export type Fault =
   /** Does its work some time later. */
   | { kind: 'slow'; ms: number }
   /** Does its work, and then misbehaves. */
-  | { kind: 'act-then'; then: Fault }
+  | { kind: 'act-then'; next: Fault }
+  /** Broadcasts the settlement, and answers before it is mined; waits for it when asked again. */
+  | { kind: 'pending' }
+  /** Claims a settlement that it has not made. */
+  | { kind: 'lie' }
+  /** Draws what to do anew for each request. */
+  | { kind: 'draw'; draw: () => Fault | undefined }
 
 export type TestFacilitator = Awaited<ReturnType<typeof startFacilitator>>
 
@@ -37,10 +43,17 @@ export async function startFacilitator(options: {
   const account = await chain.newAccount('100')
   const facilitator = new x402Facilitator()
   registerExactEvmScheme(facilitator, {
-    signer: signerFor(chain, account),
+    signer: signerFor(chain, account, {
+      onBroadcast: () => broadcasts++,
+      // The second wait for the same transaction is the repeat of a settlement that was answered as pending.
+      isImpatient: hash => impatient > 0 && !awaited.has(hash) && awaited.add(hash) !== undefined,
+    }),
     networks: options.networks ?? [chain.network],
   })
 
+  let broadcasts = 0
+  let impatient = 0
+  const awaited = new Set<string>()
   const calls = { verify: 0, settle: 0, supported: 0, list: 0 }
   const faults: Partial<Record<FacilitatorOperation, Fault>> = {}
   const sockets = new Set<Socket>()
@@ -64,6 +77,46 @@ export async function startFacilitator(options: {
     if (expected && request.headers.authorization !== expected)
       return answer(response, 401, { error: 'unauthorized' })
     await misbehave(faults[operation], response, () => act(operation, request))
+  }
+
+  async function misbehave(
+    fault: Fault | undefined,
+    response: ServerResponse,
+    act: () => Promise<unknown>,
+  ): Promise<void> {
+    switch (fault?.kind) {
+      case undefined:
+        return answer(response, 200, await act())
+      case 'hang':
+        return
+      case 'reset':
+        response.socket?.resetAndDestroy()
+        return
+      case 'answer':
+        return answer(response, fault.status, fault.body ?? { error: 'fault' }, fault.headers)
+      case 'slow':
+        await new Promise(resolve => setTimeout(resolve, fault.ms))
+        return answer(response, 200, await act())
+      case 'act-then':
+        await act()
+        return misbehave(fault.next, response, act)
+      case 'pending':
+        impatient++
+        try {
+          return answer(response, 200, await act())
+        } finally {
+          impatient--
+        }
+      case 'lie':
+        return answer(response, 200, {
+          success: true,
+          transaction: `0x${'11'.repeat(32)}`,
+          network: chain.network,
+          payer: account.address,
+        })
+      case 'draw':
+        return misbehave(fault.draw(), response, act)
+    }
   }
 
   let server: Server
@@ -98,6 +151,10 @@ export async function startFacilitator(options: {
     inProcess: facilitator,
     /** Requests received, per operation. */
     calls,
+    /** Transactions sent. */
+    get broadcasts() {
+      return broadcasts
+    },
     /** Misbehaves from now on, in the operations named. */
     fault(next: Partial<Record<FacilitatorOperation, Fault>>) {
       Object.assign(faults, next)
@@ -116,32 +173,12 @@ export async function startFacilitator(options: {
   }
 }
 
-async function misbehave(
-  fault: Fault | undefined,
-  response: ServerResponse,
-  act: () => Promise<unknown>,
-): Promise<void> {
-  switch (fault?.kind) {
-    case undefined:
-      return answer(response, 200, await act())
-    case 'hang':
-      return
-    case 'reset':
-      response.socket?.resetAndDestroy()
-      return
-    case 'answer':
-      return answer(response, fault.status, fault.body ?? { error: 'fault' }, fault.headers)
-    case 'slow':
-      await new Promise(resolve => setTimeout(resolve, fault.ms))
-      return answer(response, 200, await act())
-    case 'act-then':
-      await act()
-      return misbehave(fault.then, response, act)
-  }
-}
-
 /** A signer that sends one transaction at a time, as the transactions of one key must follow each other. */
-function signerFor(chain: Chain, account: Awaited<ReturnType<Chain['newAccount']>>) {
+function signerFor(
+  chain: Chain,
+  account: Awaited<ReturnType<Chain['newAccount']>>,
+  hooks: { onBroadcast: () => void; isImpatient: (hash: Hex) => boolean },
+) {
   const wallet = chain.walletOf(account)
   const reader = createPublicClient({
     chain: chain.viemChain,
@@ -160,8 +197,16 @@ function signerFor(chain: Chain, account: Awaited<ReturnType<Chain['newAccount']
     readContract: args => reader.readContract(args as never),
     verifyTypedData: args => reader.verifyTypedData(args as never),
     getCode: args => reader.getCode(args),
-    waitForTransactionReceipt: args => reader.waitForTransactionReceipt(args as never),
-    writeContract: args => inTurn(() => wallet.writeContract(args as never)),
+    waitForTransactionReceipt: async args => {
+      if (hooks.isImpatient(args.hash)) throw new Error('no receipt yet')
+      return reader.waitForTransactionReceipt(args as never)
+    },
+    writeContract: args =>
+      inTurn(async () => {
+        const hash = await wallet.writeContract(args as never)
+        hooks.onBroadcast()
+        return hash
+      }),
     sendTransaction: args => inTurn(() => wallet.sendTransaction(args as { to: Address; data: Hex })),
   })
 }

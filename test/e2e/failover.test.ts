@@ -228,9 +228,9 @@ describe('a seller with three facilitators', () => {
     ['hangs', { kind: 'hang' } as const],
     ['resets the connection', { kind: 'reset' } as const],
     ['answers 502', { kind: 'answer', status: 502 } as const],
-  ])('answers 502, not 402, when the first settles and then %s: the buyer has paid', async (_, then) => {
+  ])('answers 502, not 402, when the first settles and then %s: the buyer has paid', async (_, next) => {
     await open({ timeoutMs: { settle: 3_000 } })
-    pool[0].fault({ settle: { kind: 'act-then', then } })
+    pool[0].fault({ settle: { kind: 'act-then', next } })
     const purchase = await buy()
     expect(purchase.status).toBe(502)
     expect(JSON.stringify(purchase.body)).toContain('may have been charged')

@@ -32,10 +32,26 @@ export function payload(overrides: Partial<PaymentPayload> = {}): PaymentPayload
     accepted: requirements(),
     payload: {
       signature,
-      authorization: { from: payer, to: requirements().payTo, value: '10000', nonce: `0x${'01'.repeat(32)}` },
+      authorization: {
+        from: payer,
+        to: requirements().payTo,
+        value: '10000',
+        validBefore: String(Math.floor(Date.now() / 1000) + 600),
+        nonce: `0x${'01'.repeat(32)}`,
+      },
     },
     ...overrides,
   }
+}
+
+let payments = 0
+
+/** A payment that nobody has seen before. */
+export function newPayload(overrides: Partial<PaymentPayload> = {}): PaymentPayload {
+  const nonce = `0x${(++payments).toString(16).padStart(64, '0')}`
+  const fresh = payload(overrides)
+  const authorization = { ...(fresh.payload.authorization as object), nonce }
+  return { ...fresh, payload: { ...fresh.payload, authorization } }
 }
 
 export function requirementsV1(overrides: Partial<PaymentRequirementsV1> = {}): PaymentRequirementsV1 {

@@ -12,6 +12,7 @@ import {
   hanging,
   httpError,
   kind,
+  newPayload,
   payload,
   payloadV1,
   refusal,
@@ -40,7 +41,7 @@ function pool(options: Partial<AggregatorOptions> = {}): Aggregator {
   })
 }
 const verify = (aggregator: Aggregator) => aggregator.verify(payload(), requirements())
-const settle = (aggregator: Aggregator) => aggregator.settle(payload(), requirements())
+const settle = (aggregator: Aggregator) => aggregator.settle(newPayload(), requirements())
 const verifyCalls = () => [a.calls.verify, b.calls.verify, c.calls.verify]
 const settleCalls = () => [a.calls.settle, b.calls.settle, c.calls.settle]
 
@@ -193,7 +194,6 @@ describe('settle', () => {
     ['a reset', new TypeError('fetch failed', { cause: { code: 'ECONNRESET' } })],
     ['silence', hanging],
     ['garbage', { success: true } as never],
-    ['a pending transaction', refusal('settlement_pending', hash)],
     ['a failed transaction', refusal('invalid_exact_evm_transaction_failed', hash)],
     ['a thrown SettleError with a hash', new SettleError(500, refusal('gremlins', hash))],
   ])('after %s asks nobody else: the money may have moved', async (_, answer) => {
@@ -205,9 +205,16 @@ describe('settle', () => {
     expect(events).toHaveLength(1)
   })
 
+  it('asks a facilitator that has broadcast again how that went, and nobody else', async () => {
+    let calls = 0
+    a.settleAnswer = () => (++calls < 4 ? refusal('settlement_pending', hash) : settled)
+    expect(await done(settle(pool()))).toEqual(settled)
+    expect(settleCalls()).toEqual([4, 0, 0])
+  })
+
   it('names the transaction that a facilitator has named', async () => {
     a.settleAnswer = refusal('settlement_pending', hash)
-    await expect(settle(pool())).rejects.toMatchObject({
+    await expect(done(settle(pool()))).rejects.toMatchObject({
       transaction: hash,
       code: 'SETTLEMENT_INDETERMINATE',
     })

@@ -12,6 +12,7 @@ import {
   hanging,
   httpError,
   kind,
+  newPayload,
   payload,
   refusal,
   refused,
@@ -37,7 +38,7 @@ function pool(healthCheck: HealthCheckOptions | false = false, options: Partial<
   return aggregator
 }
 const verify = () => aggregator.verify(payload(), requirements())
-const settle = () => aggregator.settle(payload(), requirements()).catch(() => undefined)
+const settle = () => aggregator.settle(newPayload(), requirements()).catch(() => undefined)
 async function times(count: number, work: () => Promise<unknown>) {
   for (let i = 0; i < count; i++) await work()
 }
@@ -432,7 +433,7 @@ describe('what the pool advertises', () => {
     expect((await aggregator.getSupported()).kinds[0]?.extra).toEqual({ feePayer: 'KeyOfA' })
     a.settleAnswer = refused()
     await times(3, () =>
-      aggregator.settle(payload(), requirements({ network: solana, extra: {} })).catch(() => undefined),
+      aggregator.settle(newPayload(), requirements({ network: solana, extra: {} })).catch(() => undefined),
     )
     expect(changes.map(change => change.supported.kinds[0]?.extra)).toEqual([{ feePayer: 'KeyOfB' }])
   })

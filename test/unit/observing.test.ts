@@ -4,6 +4,7 @@ import {
   AggregatorError,
   type AggregatorEvents,
   type AggregatorOptions,
+  AggregatorStoppedError,
   AllFacilitatorsFailedError,
   FacilitatorAggregator,
   InvalidOptionsError,
@@ -16,6 +17,7 @@ import {
   hanging,
   httpError,
   network,
+  newPayload,
   payload,
   refused,
   requirements,
@@ -283,7 +285,7 @@ describe('no secret goes out', () => {
       aggregator.on(name, (event: AggregatorEvents[typeof name]) => seen.push(event))
     for (const work of [
       () => verify(aggregator),
-      () => aggregator.settle(payload(), requirements()),
+      () => aggregator.settle(newPayload(), requirements()),
       () => aggregator.getSupported(),
     ]) {
       const error = (await work().catch((thrown: unknown) => thrown)) as Error
@@ -370,7 +372,7 @@ describe('start and stop', () => {
     await aggregator.stop()
     for (const work of [
       () => verify(aggregator),
-      () => aggregator.settle(payload(), requirements()),
+      () => aggregator.settle(newPayload(), requirements()),
       () => aggregator.getSupported(),
       () => aggregator.list(),
       () => aggregator.checkHealth(),
@@ -401,9 +403,10 @@ describe('start and stop', () => {
     a.settleAnswer = hanging
     const aggregator = pool()
     const verified = verify(aggregator).catch((error: unknown) => error)
-    const settled = aggregator.settle(payload(), requirements()).catch((error: unknown) => error)
+    const settled = aggregator.settle(newPayload(), requirements()).catch((error: unknown) => error)
+    await vi.waitFor(() => expect(a.calls.settle).toBe(1))
     await aggregator.stop({ inFlight: 'abort' })
-    expect(await verified).toBeInstanceOf(AllFacilitatorsFailedError)
+    expect(await verified).toBeInstanceOf(AggregatorStoppedError)
     expect(await settled).toBeInstanceOf(SettlementIndeterminateError)
     expect([b.calls.verify, b.calls.settle]).toEqual([0, 0])
     expect(aggregator.getHealthStatus().summary.unhealthy).toBe(0)

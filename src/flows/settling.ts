@@ -1,0 +1,312 @@
+/** One settlement on its way: attempts, what the chain says meanwhile, and the conclusion (DESIGN.md 4.3). */
+import type { SettleResponse } from '@x402/core/types'
+import { now } from '../clock.ts'
+import type { Outcome } from '../facilitator/outcome.ts'
+import type { Payment } from '../payment.ts'
+import type { Member } from '../pool/member.ts'
+import type { ChainView } from '../settlement/chain-view.ts'
+import type { SettlementState } from '../settlement/ledger.ts'
+import type { ProbeAnswer } from '../settlement/probe.ts'
+import type { Run } from './run.ts'
+
+/** How a settlement ended. */
+export type Conclusion =
+  /** A facilitator said so. */
+  | { readonly kind: 'settled'; readonly response: SettleResponse }
+  /** The chain said so. */
+  | { readonly kind: 'recovered'; readonly transaction: string; readonly payer?: string | undefined }
+  /** A deterministic rejection; nothing was charged, or not by this purchase. */
+  | { readonly kind: 'rejected'; readonly response: SettleResponse }
+  /** No facilitator settled, and none can have charged. `response` when all of them lacked the ability. */
+  | { readonly kind: 'failed'; readonly isWordOnly: boolean; readonly response?: SettleResponse | undefined }
+  | { readonly kind: 'indeterminate'; readonly transaction: string | undefined }
+
+export interface SettlingOptions {
+  readonly probeAfterMs: number
+  readonly failoverAfterMs: number
+  readonly audit: 'off' | 'sample' | 'always'
+  /** Told of a facilitator whose claim of success the chain does not know. */
+  onLie(member: Member, transaction: string): void
+}
+
+/** The share of successes that `audit: 'sample'` looks up. */
+const sampleShare = 0.1
+/** Milliseconds between questions to the chain; grows by half with each, to the longest. */
+const firstPollMs = 250
+const longestPollMs = 2_000
+/** Milliseconds after which a facilitator that answered "pending" is asked again, where there is no probe; doubles. */
+const firstRepeatMs = 1_000
+
+type Happening =
+  | { readonly kind: 'ended'; readonly member: Member; readonly outcome: Outcome<'settle'> }
+  | { readonly kind: 'chain'; readonly answer: ProbeAnswer }
+  | { readonly kind: 'time' }
+
+export class Settling {
+  /** Attempts that have not ended. */
+  #open = 0
+  /** The attempt begun last; the older ones were overtaken. */
+  #latest: Member | undefined
+  #patienceEndsAt = 0
+  /** An attempt may have moved the money: only the chain, or a success, can say how this ends. */
+  #mayHaveMoved: boolean
+  /** A facilitator that had trouble says that it broadcast nothing; that is only its word. */
+  #isWordOnly: boolean
+  /** The chain has been asked whether that word is true. */
+  #isWordChecked = false
+  /** A facilitator gave a verdict: no other one is asked. */
+  #verdict: SettleResponse | undefined
+  /** A success that waits for the chain to confirm it. */
+  #claimed: { readonly member: Member; readonly response: SettleResponse } | undefined
+  #transaction: string | undefined
+  /** Whether the next facilitator may be asked. */
+  #mayGoOn: boolean
+  readonly #lacking: SettleResponse[] = []
+
+  #nextQuestionAt = Number.POSITIVE_INFINITY
+  #pollMs = firstPollMs
+  #isAsking = false
+  #repeatMs = firstRepeatMs
+  #repeatTimer: ReturnType<typeof setTimeout> | undefined
+  readonly #happenings: Happening[] = []
+  #wake = () => {}
+
+  /**
+   * @param chain absent where no probe can look at the payment: then an attempt that may have acted is the last
+   * @param before what an earlier settlement of the same purchase left behind
+   */
+  constructor(
+    private readonly run: Run<'settle'>,
+    private readonly payment: Payment,
+    private readonly chain: ChainView | undefined,
+    private readonly options: SettlingOptions,
+    before: SettlementState | undefined,
+  ) {
+    this.#mayHaveMoved = before?.state === 'unresolved'
+    this.#isWordOnly = before?.state === 'failed' && before.isWordOnly
+    this.#transaction = before?.state === 'unresolved' ? before.transaction : undefined
+    this.#mayGoOn = !this.#mayHaveMoved
+    if (this.#mayHaveMoved) this.#askChainAt(now())
+  }
+
+  async conclude(): Promise<Conclusion> {
+    for (;;) {
+      this.#goOn()
+      const conclusion = this.#hopeless() ?? this.#takeIn(await this.#nextHappening())
+      if (conclusion === undefined) continue
+      clearTimeout(this.#repeatTimer)
+      return conclusion
+    }
+  }
+
+  /** Asks the next facilitator, if that is allowed and there is one. */
+  #goOn(): void {
+    if (!this.#mayGoOn || this.#verdict !== undefined) return
+    const member = this.run.next()
+    if (member === undefined) return
+    this.#mayGoOn = false
+    this.#latest = member
+    this.#patienceEndsAt = now() + this.options.failoverAfterMs
+    this.#askChainAt(now() + this.options.probeAfterMs)
+    this.#begin(member)
+  }
+
+  #begin(member: Member): void {
+    this.#open++
+    this.run.ask(member).then(outcome => {
+      this.#open--
+      this.#happen({ kind: 'ended', member, outcome })
+    })
+  }
+
+  /** The conclusion when there is nothing left to wait for. */
+  #hopeless(): Conclusion | undefined {
+    if (this.run.isAborted && this.#isInDoubt) return this.#indeterminate()
+    if (this.#open > 0 || this.#happenings.length > 0) return undefined
+    if (this.#isWordOnly && !this.#isWordChecked) {
+      this.#isWordChecked = true
+      this.#askChainAt(now())
+    }
+    const isChainAsked = this.#isAsking || this.#nextQuestionAt < this.run.deadline
+    if (isChainAsked && (this.#mayHaveMoved || this.#isWordChecked)) return undefined
+    if (this.#mayHaveMoved) return this.#indeterminate()
+    if (this.#verdict !== undefined) return { kind: 'rejected', response: this.#verdict }
+    const isAbilityOnly = this.#lacking.length > 0 && this.#lacking.length === this.run.reports.length
+    return {
+      kind: 'failed',
+      isWordOnly: this.#isWordOnly,
+      response: isAbilityOnly ? this.#lacking.at(-1) : undefined,
+    }
+  }
+
+  #takeIn(happening: Happening): Conclusion | undefined {
+    switch (happening.kind) {
+      case 'ended':
+        return this.#takeOutcome(happening.member, happening.outcome)
+      case 'chain':
+        return this.#takeChainAnswer(happening.answer)
+      case 'time':
+        if (now() < this.run.deadline) return undefined
+        return this.#isInDoubt ? this.#indeterminate() : { kind: 'failed', isWordOnly: this.#isWordOnly }
+    }
+  }
+
+  #takeOutcome(member: Member, outcome: Outcome<'settle'>): Conclusion | undefined {
+    switch (outcome.kind) {
+      case 'answered':
+        if (outcome.response.success) return this.#takeSuccess(member, outcome.response)
+        this.#takeVerdict(outcome.response, false)
+        return undefined
+      case 'spent':
+        this.#takeVerdict(outcome.response, this.#isWordOnly)
+        return undefined
+      case 'declined':
+        if (outcome.cause === 'trouble') this.#isWordOnly = true
+        if (outcome.cause === 'ability' && outcome.response !== undefined)
+          this.#lacking.push(outcome.response)
+        this.#takeNoAction(member)
+        return undefined
+      case 'unreachable':
+        this.#takeNoAction(member)
+        return undefined
+      case 'pending':
+        this.#doubt(outcome.transaction)
+        if (this.chain === undefined) this.#repeat(member)
+        return undefined
+      case 'unknown':
+        this.#doubt(outcome.transaction)
+        if (member === this.#latest) this.#patienceEndsAt = now()
+        return undefined
+    }
+  }
+
+  /** A facilitator did nothing. If it was the one waited for, the next may be asked. */
+  #takeNoAction(member: Member): void {
+    if (member === this.#latest) this.#mayGoOn = true
+  }
+
+  #takeSuccess(member: Member, response: SettleResponse): Conclusion | undefined {
+    const { audit } = this.options
+    const isAudited = audit === 'always' || (audit === 'sample' && Math.random() < sampleShare)
+    if (this.chain === undefined || !isAudited) return { kind: 'settled', response }
+    this.#claimed = { member, response }
+    this.#patienceEndsAt = now() + this.options.failoverAfterMs
+    this.#doubt(response.transaction)
+    return undefined
+  }
+
+  /** A rejection is held back while this very payment may be what has used the authorization, or the money. */
+  #takeVerdict(response: SettleResponse, isSuspicious: boolean): void {
+    this.#verdict = response
+    if (isSuspicious) this.#doubt(undefined)
+    else if (this.#mayHaveMoved || this.#open > 0) this.#askChainAt(now())
+  }
+
+  #doubt(transaction: string | undefined): void {
+    this.#mayHaveMoved = true
+    this.#transaction = transaction ?? this.#transaction
+    this.#pollMs = firstPollMs
+    this.#askChainAt(now())
+  }
+
+  #takeChainAnswer(answer: ProbeAnswer): Conclusion | undefined {
+    switch (answer.state) {
+      case 'paid':
+        return this.#claimed === undefined
+          ? { kind: 'recovered', transaction: answer.transaction, payer: answer.payer }
+          : { kind: 'settled', response: { ...this.#claimed.response, transaction: answer.transaction } }
+      case 'spent-otherwise':
+        return { kind: 'rejected', response: this.#rejection('nonce_already_used') }
+      case 'unspent':
+        if (this.chain?.hasExpired(answer))
+          return { kind: 'rejected', response: this.#rejection('payment_expired') }
+        return this.#takeUnspent()
+      case 'cannot-tell':
+        if (this.#isInDoubt) this.#askAgain()
+        return undefined
+    }
+  }
+
+  #takeUnspent(): Conclusion | undefined {
+    if (this.#isInDoubt) this.#askAgain()
+    if (now() < this.#patienceEndsAt) return undefined
+    // Nobody else is asked after a verdict, and what is in doubt may still land: there is no more to learn.
+    if (this.#verdict !== undefined && this.#mayHaveMoved && this.#open === 0) return this.#indeterminate()
+    if (this.#claimed !== undefined) this.#expose(this.#claimed)
+    if (this.#open > 0 && this.#latest !== undefined && !this.#mayGoOn)
+      this.run.overtake(this.#latest, this.options.failoverAfterMs)
+    this.#mayGoOn = true
+    return undefined
+  }
+
+  get #isInDoubt(): boolean {
+    return this.#mayHaveMoved || this.#open > 0
+  }
+
+  /** A success was claimed that the chain does not know. */
+  #expose({ member, response }: { member: Member; response: SettleResponse }): void {
+    this.#claimed = undefined
+    this.options.onLie(member, response.transaction)
+  }
+
+  /** A facilitator remembers what it has broadcast: asked again, it says how that went. */
+  #repeat(member: Member): void {
+    if (now() + this.#repeatMs >= this.run.deadline) return
+    this.#open++
+    this.#repeatTimer = setTimeout(() => {
+      this.#open--
+      this.#begin(member)
+    }, this.#repeatMs)
+    this.#repeatMs *= 2
+  }
+
+  #askAgain(): void {
+    this.#askChainAt(now() + this.#pollMs)
+    this.#pollMs = Math.min(this.#pollMs * 1.5, longestPollMs)
+  }
+
+  #askChainAt(time: number): void {
+    if (this.chain !== undefined) this.#nextQuestionAt = Math.min(this.#nextQuestionAt, time)
+  }
+
+  #askChain(): void {
+    if (this.chain === undefined || this.#isAsking || now() < this.#nextQuestionAt) return
+    this.#nextQuestionAt = Number.POSITIVE_INFINITY
+    this.#isAsking = true
+    this.chain.ask(this.run.deadline - now()).then(answer => {
+      this.#isAsking = false
+      this.#happen({ kind: 'chain', answer })
+    })
+  }
+
+  #happen(happening: Happening): void {
+    this.#happenings.push(happening)
+    this.#wake()
+  }
+
+  async #nextHappening(): Promise<Happening> {
+    this.#askChain()
+    if (this.#happenings.length === 0) await this.#sleep()
+    return this.#happenings.shift() ?? { kind: 'time' }
+  }
+
+  /** Until something happens, the chain is to be asked, or the deadline. */
+  async #sleep(): Promise<void> {
+    const until = this.#isAsking ? this.run.deadline : Math.min(this.#nextQuestionAt, this.run.deadline)
+    let endWait = () => {}
+    await new Promise<void>(resolve => {
+      this.#wake = resolve
+      endWait = this.run.wait(resolve, Math.max(0, Math.ceil(until - now())))
+    })
+    endWait()
+  }
+
+  #rejection(errorReason: string): SettleResponse {
+    const { network } = this.payment.requirements
+    return this.#verdict ?? { success: false, errorReason, transaction: '', network }
+  }
+
+  #indeterminate(): Conclusion {
+    return { kind: 'indeterminate', transaction: this.#transaction }
+  }
+}

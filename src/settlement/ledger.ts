@@ -1,0 +1,89 @@
+/** The record of each payment's settlement: the guard against a second success (invariant 1). */
+import type { SettlementQuery } from './payment-key.ts'
+
+/** Where the settlement of a payment stands. */
+export type SettlementState =
+  /** Being settled by the holder of `claim`, until `leaseUntil` (Unix ms) at the latest. */
+  | { readonly state: 'settling'; readonly claim: string; readonly leaseUntil: number }
+  /** It may have been charged, and was not delivered. */
+  | { readonly state: 'unresolved'; readonly transaction?: string | undefined }
+  /** Not charged, by the facilitators' word; `isWordOnly` when one of them had read the request. */
+  | { readonly state: 'failed'; readonly isWordOnly: boolean }
+  /** Success was reported to the seller, once. */
+  | { readonly state: 'settled'; readonly transaction: string }
+  /** A deterministic rejection was reported. */
+  | { readonly state: 'rejected'; readonly reason: string }
+
+export interface LedgerEntry {
+  readonly key: string
+  readonly fingerprint: string
+  readonly query: SettlementQuery
+  /** Unix ms of the first claim: what was paid before is not this purchase. */
+  readonly since: number
+  readonly settlement: SettlementState
+}
+
+/** Asks to settle a payment. */
+export interface ClaimRequest {
+  readonly key: string
+  readonly fingerprint: string
+  readonly query: SettlementQuery
+  /** Names this attempt to settle; unique. */
+  readonly claim: string
+  /** Unix ms now; kept as the entry's `since` if there is no entry yet. */
+  readonly since: number
+  /** Unix ms after which the claim lapses, should its holder die. */
+  readonly leaseUntil: number
+}
+
+/**
+ * `claimed`: settle it. `before` is what an earlier settlement of the same purchase left behind, if there was one;
+ * `since` is when the first of them began.
+ * `refused`: it is being settled, or has been, or the entry belongs to another purchase.
+ */
+export type Claim =
+  | { readonly kind: 'claimed'; readonly before: SettlementState | undefined; readonly since: number }
+  | { readonly kind: 'refused'; readonly entry: LedgerEntry }
+
+/**
+ * Where settlements are recorded. Give replicas of one seller the same ledger.
+ *
+ * An implementation makes `claim` atomic: of any number of claims of one key at the same time one is granted.
+ * `settlementLedgerConformance` in `x402-facilitator-aggregator/testing` checks an implementation.
+ */
+export interface SettlementLedger {
+  /**
+   * Grants the claim, and stores `settling`, when there is no entry, or when the entry has the same fingerprint
+   * and is `unresolved`, `failed`, or `settling` with a lapsed lease (reported as `unresolved`). Refuses otherwise.
+   *
+   * @throws when the entry cannot be recorded; nothing is sent to a facilitator then
+   */
+  claim(request: ClaimRequest): Promise<Claim>
+  /**
+   * Stores how the settlement that holds `claim` went; does nothing when another one holds the entry by now.
+   *
+   * @returns whether it was stored
+   */
+  update(key: string, claim: string, settlement: SettlementState): Promise<boolean>
+  get(key: string): Promise<LedgerEntry | undefined>
+  /** The entries that are `unresolved`, or `settling` with a lapsed lease. */
+  unresolved(): Promise<LedgerEntry[]>
+}
+
+/** What a lapsed claim left behind: nobody knows how far it came. */
+export function effectiveState(settlement: SettlementState, nowMs: number): SettlementState {
+  return settlement.state === 'settling' && settlement.leaseUntil <= nowMs
+    ? { state: 'unresolved' }
+    : settlement
+}
+
+/** Whether a claim of the same purchase may take this over. */
+export function isOpen(settlement: SettlementState): boolean {
+  return settlement.state === 'unresolved' || settlement.state === 'failed'
+}
+
+/** What is said of a payment that is being settled, or has been: upstream's own reason for it. */
+export const duplicate = {
+  reason: 'duplicate_settlement',
+  message: 'This payment is being settled, or has been.',
+} as const

@@ -1,0 +1,82 @@
+/** A ledger in the memory of this process. */
+import { LedgerFullError } from '../errors.ts'
+import {
+  type Claim,
+  type ClaimRequest,
+  effectiveState,
+  isOpen,
+  type LedgerEntry,
+  type SettlementLedger,
+  type SettlementState,
+} from './ledger.ts'
+
+/** Clocks differ: an authorization counts as usable this long (s) after its end. */
+const marginSeconds = 60
+/** How long (s) an entry is kept whose authorization says nothing of its end. */
+const defaultKeepSeconds = 24 * 60 * 60
+
+export interface MemoryLedgerOptions {
+  /**
+   * At most this many entries. When all of them are live, settle is refused rather than one forgotten.
+   * @default 100000
+   */
+  maxEntries?: number
+}
+
+export class MemoryLedger implements SettlementLedger {
+  /** In the order of claiming, so that the oldest are looked at first. */
+  readonly #entries = new Map<string, LedgerEntry & { readonly keepUntil: number }>()
+  readonly #maxEntries: number
+
+  constructor(options: MemoryLedgerOptions = {}) {
+    this.#maxEntries = options.maxEntries ?? 100_000
+  }
+
+  /** @throws {LedgerFullError} when every entry is live */
+  async claim(request: ClaimRequest): Promise<Claim> {
+    const { key, fingerprint, query, claim, leaseUntil } = request
+    const nowMs = Date.now()
+    const known = this.#entries.get(key)
+    const before = known && effectiveState(known.settlement, nowMs)
+    if (known !== undefined && before !== undefined && !(isOpen(before) && known.fingerprint === fingerprint))
+      return { kind: 'refused', entry: known }
+    if (known === undefined) this.#makeRoom(nowMs)
+    const keepUntil = (query.validBefore ?? nowMs / 1000 + defaultKeepSeconds) + marginSeconds
+    const settlement: SettlementState = { state: 'settling', claim, leaseUntil }
+    const since = known?.since ?? request.since
+    this.#entries.set(key, { key, fingerprint, query, since, settlement, keepUntil })
+    return { kind: 'claimed', before, since }
+  }
+
+  async update(key: string, claim: string, settlement: SettlementState): Promise<boolean> {
+    const entry = this.#entries.get(key)
+    if (entry?.settlement.state !== 'settling' || entry.settlement.claim !== claim) return false
+    this.#entries.set(key, { ...entry, settlement })
+    return true
+  }
+
+  async get(key: string): Promise<LedgerEntry | undefined> {
+    return this.#entries.get(key)
+  }
+
+  async unresolved(): Promise<LedgerEntry[]> {
+    const nowMs = Date.now()
+    return [...this.#entries.values()].filter(
+      entry => effectiveState(entry.settlement, nowMs).state === 'unresolved',
+    )
+  }
+
+  get size(): number {
+    return this.#entries.size
+  }
+
+  /** Drops finished entries whose authorization cannot be used any more, and nothing else. */
+  #makeRoom(nowMs: number): void {
+    if (this.#entries.size < this.#maxEntries) return
+    for (const [key, entry] of this.#entries) {
+      const isFinished = !['settling', 'unresolved'].includes(entry.settlement.state)
+      if (isFinished && entry.keepUntil * 1000 < nowMs) this.#entries.delete(key)
+    }
+    if (this.#entries.size >= this.#maxEntries) throw new LedgerFullError(this.#maxEntries)
+  }
+}

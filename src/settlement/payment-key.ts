@@ -1,0 +1,111 @@
+/** The identity of a payment on its chain: what can be spent once only (OUTCOMES.md, same title). */
+import type { Payment } from '../payment.ts'
+import { caip2 } from './networks.ts'
+
+/** What a chain must be asked to know whether a payment has been made. */
+export interface SettlementQuery {
+  /** How the authorization is spent. */
+  readonly method: 'eip3009' | 'permit2' | 'svm'
+  /** CAIP-2, whatever the protocol version. */
+  readonly network: string
+  /** The token, as the requirements name it. */
+  readonly asset: string
+  /** Absent on SVM, where the transaction tells. */
+  readonly payer?: string | undefined
+  /** What the token or Permit2 accepts once; on SVM the hash of the transaction's message. */
+  readonly nonce: string
+  readonly payTo: string
+  /** Atomic units that must have moved at least. */
+  readonly amount: string
+  /** Unix time in seconds after which the authorization cannot be used any more; absent where it does not say. */
+  readonly validBefore?: number | undefined
+}
+
+/** A payment that can be told from every other one. */
+export interface KeyedPayment {
+  readonly key: string
+  /** Equal for equal payload and requirements only: who sends it again means the same purchase. */
+  readonly fingerprint: string
+  readonly query: SettlementQuery
+}
+
+/** Payment flows that settle one payload once. In an escrow, two phases share a payload. */
+const onePhaseFlows = new Set<unknown>([undefined, null, 'authorization', 'upfront'])
+
+/** The identity of a payment; `undefined` for schemes whose replay protection is not known here. */
+export async function identify(payment: Payment): Promise<KeyedPayment | undefined> {
+  const { scheme, requirements } = payment
+  const network = caip2(payment.network)
+  const content = payment.payload.payload
+  if (network === undefined || !onePhaseFlows.has(requirements.extra?.paymentFlow)) return undefined
+
+  const query = network.startsWith('solana:')
+    ? scheme === 'exact' && (await readSvm(content))
+    : (scheme === 'exact' && readEip3009(content)) ||
+      ((scheme === 'exact' || scheme === 'upto') && readPermit2(content))
+  if (!query) return undefined
+
+  const { asset, payTo } = requirements
+  const amount = 'amount' in requirements ? requirements.amount : amountOfVersion1(requirements)
+  const scope = query.method === 'eip3009' ? fold(asset) : ''
+  const key = [query.method, network, scope, fold(query.payer ?? ''), query.nonce].join('|')
+  const fingerprint = [content.signature ?? content.transaction, asset, payTo, amount].join('|').toLowerCase()
+  return { key, fingerprint, query: { ...query, network, asset, payTo, amount } }
+}
+
+type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'validBefore'>
+
+function readEip3009(content: Record<string, unknown>): Spend | undefined {
+  const { from, nonce, validBefore } = (content.authorization ?? {}) as Record<string, unknown>
+  if (!isAddress(from) || !isText(nonce)) return undefined
+  return { method: 'eip3009', payer: from, nonce: nonce.toLowerCase(), validBefore: seconds(validBefore) }
+}
+
+function readPermit2(content: Record<string, unknown>): Spend | undefined {
+  const { from, nonce, deadline } = (content.permit2Authorization ?? {}) as Record<string, unknown>
+  if (!isAddress(from) || nonce === undefined || nonce === null) return undefined
+  try {
+    const number = BigInt(nonce as string)
+    return { method: 'permit2', payer: from, nonce: number.toString(), validBefore: seconds(deadline) }
+  } catch {
+    return undefined
+  }
+}
+
+/** A Solana transaction is its message and the signatures over it; the message alone is what may land once. */
+async function readSvm(content: Record<string, unknown>): Promise<Spend | undefined> {
+  if (!isText(content.transaction)) return undefined
+  let bytes: Uint8Array<ArrayBuffer>
+  try {
+    bytes = Uint8Array.from(atob(content.transaction), letter => letter.charCodeAt(0))
+  } catch {
+    return undefined
+  }
+  // A compact-u16 count of signatures, 64 bytes each, precedes the message; it is one byte below 128.
+  const signatures = bytes[0] ?? 0
+  const message = bytes.subarray(1 + signatures * 64)
+  if (signatures === 0 || signatures > 127 || message.length === 0) return undefined
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', message))
+  return { method: 'svm', nonce: Array.from(digest, byte => byte.toString(16).padStart(2, '0')).join('') }
+}
+
+function amountOfVersion1(requirements: object): string {
+  return (requirements as { maxAmountRequired: string }).maxAmountRequired
+}
+
+function fold(address: string): string {
+  return address.startsWith('0x') ? address.toLowerCase() : address
+}
+
+function seconds(value: unknown): number | undefined {
+  const number = Number(value)
+  return value !== undefined && Number.isFinite(number) ? number : undefined
+}
+
+function isAddress(value: unknown): value is string {
+  return isText(value) && /^0x[0-9a-f]{40}$/i.test(value)
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string' && value !== ''
+}

@@ -1,0 +1,26 @@
+/** Asks the chain what became of a payment. */
+import type { SettlementQuery } from './payment-key.ts'
+
+/** What the chain says of a payment. */
+export type ProbeAnswer =
+  /** The authorization has not been used, as of a block with this timestamp (Unix s). */
+  | { readonly state: 'unspent'; readonly asOf?: number | undefined }
+  /** It was used to pay the required payee at least the required amount. */
+  | {
+      readonly state: 'paid'
+      readonly transaction: string
+      readonly payer?: string | undefined
+      /** Timestamp of its block (Unix s): a payment made before its settlement began is a replay. */
+      readonly minedAt: number
+    }
+  /** It was used otherwise: cancelled, or for another payee or a smaller amount. */
+  | { readonly state: 'spent-otherwise'; readonly transaction?: string | undefined }
+  /** Nobody knows: the chain's node does not answer, lags or limits, or the confirmations are still missing. */
+  | { readonly state: 'cannot-tell'; readonly reason: string }
+
+export interface SettlementProbe {
+  /** Whether it can look at payments on this network (CAIP-2), made this way. */
+  supports(network: string, method: SettlementQuery['method']): boolean
+  /** Never throws: what cannot be known is `cannot-tell`. */
+  ask(query: SettlementQuery, options: { readonly signal: AbortSignal }): Promise<ProbeAnswer>
+}
