@@ -1,7 +1,7 @@
 import { defineConfig, type Options } from 'tsup'
 
 const shared: Options = {
-  entry: { index: 'src/index.ts' },
+  entry: { index: 'src/index.ts', evm: 'src/evm/index.ts', testing: 'src/testing/index.ts' },
   target: 'es2022',
   platform: 'neutral',
   dts: true,

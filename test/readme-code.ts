@@ -14,7 +14,11 @@ mkdirSync(folder)
 for (const [index, code] of blocks.entries()) writeFileSync(new URL(`block-${index + 1}.ts`, folder), code)
 const compilerOptions = {
   noUnusedLocals: false,
-  paths: { 'x402-facilitator-aggregator': ['../src/index.ts'] },
+  paths: {
+    'x402-facilitator-aggregator': ['../src/index.ts'],
+    'x402-facilitator-aggregator/evm': ['../src/evm/index.ts'],
+    'x402-facilitator-aggregator/testing': ['../src/testing/index.ts'],
+  },
 }
 writeFileSync(
   new URL('tsconfig.json', folder),

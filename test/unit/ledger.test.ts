@@ -1,0 +1,125 @@
+import { describe, expect, it } from 'vitest'
+import { type ClaimRequest, MemoryLedger } from '../../src/index.ts'
+import { readPayment } from '../../src/payment.ts'
+import { identify } from '../../src/settlement/payment-key.ts'
+import { settlementLedgerConformance } from '../../src/testing/index.ts'
+import { payer, payload, payloadV1, requirements, requirementsV1 } from './builders.ts'
+
+describe('the ledger in memory', () => {
+  for (const { name, run } of settlementLedgerConformance(() => new MemoryLedger())) it(name, run)
+})
+
+describe('the conformance suite finds a ledger', () => {
+  const failing = async (ledger: () => MemoryLedger) => {
+    const names: string[] = []
+    for (const { name, run } of settlementLedgerConformance(ledger)) await run().catch(() => names.push(name))
+    return names
+  }
+
+  it('that is not atomic', async () => {
+    class Slow extends MemoryLedger {
+      override async claim(request: ClaimRequest) {
+        const known = await this.get(request.key)
+        await new Promise(resolve => setTimeout(resolve, 1))
+        return known === undefined
+          ? ({ kind: 'claimed', before: undefined, since: request.since } as const)
+          : super.claim(request)
+      }
+    }
+    expect(await failing(() => new Slow())).toContain('grants one of many claims at the same time')
+  })
+
+  it('that believes anybody', async () => {
+    class Gullible extends MemoryLedger {
+      override async update() {
+        return true
+      }
+    }
+    expect(await failing(() => new Gullible())).toContain(
+      'stores no update of a claim that is not the holder',
+    )
+  })
+})
+
+describe('the identity of a payment', () => {
+  const keyOf = async (...[content, terms]: [unknown, unknown]) =>
+    identify(readPayment(content as never, terms as never))
+  const eip3009 = (overrides: object = {}) => {
+    const inner = payload().payload
+    return payload({
+      payload: { ...inner, authorization: { ...(inner.authorization as object), ...overrides } },
+    })
+  }
+  const permit2 = (nonce: unknown) =>
+    payload({ payload: { signature: '0x', permit2Authorization: { from: payer, nonce, deadline: '99' } } })
+  const solana = 'solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1' as const
+  const svm = (signature: number, message: number) =>
+    payload({
+      payload: {
+        transaction: Buffer.from([1, ...Array(64).fill(signature), ...Array(40).fill(message)]).toString(
+          'base64',
+        ),
+      },
+    })
+
+  it('is the same whatever the protocol version, the case of addresses and the order of keys', async () => {
+    const version2 = await keyOf(payload(), requirements())
+    const version1 = await keyOf(payloadV1(), requirementsV1())
+    const shouting = await keyOf(
+      eip3009({ from: payer.toUpperCase().replace('0X', '0x') }),
+      requirements({ asset: requirements().asset.toLowerCase() }),
+    )
+    const reversed = JSON.parse(JSON.stringify(payload()), (_key, value) =>
+      value && typeof value === 'object' && !Array.isArray(value)
+        ? Object.fromEntries(Object.entries(value).reverse())
+        : value,
+    )
+    expect(version2?.key).toMatch(/^eip3009\|eip155:84532\|0x/)
+    expect(
+      new Set([version2, version1, shouting, await keyOf(reversed, requirements())].map(one => one?.key))
+        .size,
+    ).toBe(1)
+    expect(version1?.fingerprint).toBe(version2?.fingerprint)
+    expect(version1?.query).toMatchObject({ amount: '10000', network: 'eip155:84532' })
+  })
+
+  it.each([
+    ['nonce', eip3009({ nonce: `0x${'02'.repeat(32)}` }), requirements()],
+    ['payer', eip3009({ from: '0x3333333333333333333333333333333333333333' }), requirements()],
+    ['token', payload(), requirements({ asset: '0x3333333333333333333333333333333333333333' })],
+    ['network', payload(), requirements({ network: 'eip155:1' })],
+  ])('is another one with another %s', async (_, content, terms) => {
+    expect((await keyOf(content, terms))?.key).not.toBe((await keyOf(payload(), requirements()))?.key)
+  })
+
+  it('by Permit2 is owner and nonce, however the nonce is written', async () => {
+    const keys = await Promise.all(['255', '0xff', 255].map(nonce => keyOf(permit2(nonce), requirements())))
+    expect(new Set(keys.map(one => one?.key))).toEqual(new Set([`permit2|eip155:84532||${payer}|255`]))
+    expect((await keyOf(permit2('7'), requirements({ scheme: 'upto' })))?.query.method).toBe('permit2')
+    expect(await keyOf(permit2('seven'), requirements())).toBeUndefined()
+  })
+
+  it('on Solana is the message, whoever has signed it by now', async () => {
+    const terms = requirements({ network: solana })
+    const [unsigned, signed, other] = await Promise.all(
+      [svm(0, 7), svm(9, 7), svm(0, 8)].map(one => keyOf(one, terms)),
+    )
+    expect(unsigned?.key).toMatch(/^svm\|solana:/)
+    expect(signed?.key).toBe(unsigned?.key)
+    expect(other?.key).not.toBe(unsigned?.key)
+  })
+
+  it.each([
+    ['of a scheme that we do not know', payload(), requirements({ scheme: 'exotic' })],
+    [
+      'in an escrow, whose two phases share a payload',
+      payload(),
+      requirements({ extra: { paymentFlow: 'escrow' } }),
+    ],
+    ['without a nonce', eip3009({ nonce: undefined }), requirements()],
+    ['on a version 1 network that nobody knows', payloadV1(), requirementsV1({ network: 'moon' as never })],
+    ['on Solana without a transaction', payload(), requirements({ network: solana })],
+  ])('is none %s', async (_, content, terms) => {
+    expect(await keyOf(content, terms)).toBeUndefined()
+  })
+})
