@@ -209,7 +209,7 @@ async function transactionsAbout(
   query: SettlementQuery,
   payer: Address,
   range: { address: Address; fromBlock: bigint; toBlock: bigint },
-): Promise<Set<Hex>> {
+): Promise<Hex[]> {
   const args = { authorizer: payer, nonce: query.nonce as Hex }
   const logs =
     query.method === 'eip3009'
@@ -224,7 +224,7 @@ async function transactionsAbout(
           event: transferred,
           args: { from: payer, to: getAddress(query.payTo) },
         })
-  return new Set(logs.map(log => log.transactionHash))
+  return [...new Set(logs.map(log => log.transactionHash).reverse())]
 }
 
 /** Whether the nonce was used in this very block: a transfer of the same amount may be another purchase. */
@@ -246,9 +246,9 @@ async function spentIn(client: PublicClient, query: SettlementQuery, block: bigi
 function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const abort = () => reject(new Error('no time left'))
-    if (signal.aborted) return abort()
-    signal.addEventListener('abort', abort, { once: true })
     work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
+    if (signal.aborted) abort()
+    else signal.addEventListener('abort', abort, { once: true })
   })
 }
 

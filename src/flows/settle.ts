@@ -3,7 +3,7 @@ import { SettlementIndeterminateError } from '../errors.ts'
 import type { SettlementSummary } from '../observe/events.ts'
 import type { Payment } from '../payment.ts'
 import type { Member } from '../pool/member.ts'
-import type { ChainView } from '../settlement/chain-view.ts'
+import { redact } from '../redact.ts'
 import { duplicate, type SettlementState } from '../settlement/ledger.ts'
 import { identify, type KeyedPayment } from '../settlement/payment-key.ts'
 import { allFailed } from './failure.ts'
@@ -27,38 +27,37 @@ export async function settle(context: Context, payment: Payment): Promise<Settle
   const claim = crypto.randomUUID()
   const claimed = await settlements.claim(keyed, claim, context.deadlineMs.settle)
   if (claimed.kind === 'refused') {
-    const { network } = payment.requirements
-    const payer = keyed.query.payer === undefined ? {} : { payer: keyed.query.payer }
+    const { reason: errorReason, message: errorMessage } = duplicate
     return {
       success: false,
-      errorReason: duplicate.reason,
-      errorMessage: duplicate.message,
+      errorReason,
+      errorMessage,
       transaction: '',
-      network,
-      ...payer,
+      network: payment.requirements.network,
     }
   }
-  const chain = settlements.viewOf(keyed.query, claimed.since)
-  return conclude(context, payment, keyed, chain, claimed.before, settlement =>
+  return conclude(context, payment, { ...keyed, ...claimed }, settlement =>
     settlements.record(keyed, claim, settlement),
   )
 }
 
+/** A payment with what earlier settlements of it left behind. */
+type ClaimedPayment = KeyedPayment & { readonly before: SettlementState | undefined; readonly since: number }
+
 async function conclude(
   context: Context,
   payment: Payment,
-  keyed?: KeyedPayment,
-  chain?: ChainView,
-  before?: SettlementState,
+  keyed?: ClaimedPayment,
   record: (settlement: SettlementState) => Promise<void> = async () => {},
 ): Promise<SettleResponse> {
   const { settlements } = context
   const run = new Run(context, 'settle', { payment })
   const onLie = (member: Member, transaction: string) =>
     quarantine(context, member, payment.network, transaction)
-  const settling = new Settling(run, payment, chain, { ...settlements.settings, onLie }, before)
   let conclusion: Conclusion
   try {
+    const chain = keyed && settlements.viewOf(keyed.query, keyed.since)
+    const settling = new Settling(run, payment, chain, { ...settlements.settings, onLie }, keyed?.before)
     conclusion = await settling.conclude()
   } catch (error) {
     // A fault of ours must not read as "not charged".
@@ -66,8 +65,8 @@ async function conclude(
     context.observer.log(
       'error',
       'fault',
-      { error: String(error) },
-      ({ error }) => `settle met a fault: ${error}`,
+      { error: redact(String(error)) },
+      fields => `settle met a fault of its own: ${fields.error}`,
     )
   }
   await record(stateAfter(conclusion))

@@ -32,8 +32,8 @@ export type Chain = Awaited<ReturnType<typeof startChain>>
 export async function startChain(options: { blockTimeSeconds?: number } = {}) {
   const anvil = await startAnvil(chainId, options.blockTimeSeconds ?? 1)
   const [tokenArtifact, multicallArtifact] = await Promise.all([
-    artifact('TestToken'),
-    artifact('Multicall3'),
+    readArtifact('TestToken'),
+    readArtifact('Multicall3'),
   ])
   const { abi } = tokenArtifact
 
@@ -108,6 +108,6 @@ export async function startChain(options: { blockTimeSeconds?: number } = {}) {
   }
 }
 
-async function artifact(name: string): Promise<Artifact> {
+export async function readArtifact(name: string): Promise<Artifact> {
   return JSON.parse(await readFile(new URL(`../contracts/${name}.artifact.json`, import.meta.url), 'utf8'))
 }

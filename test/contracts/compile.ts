@@ -19,7 +19,7 @@ interface Output {
   >
 }
 
-for (const name of ['TestToken', 'Multicall3']) {
+for (const name of ['TestToken', 'Multicall3', 'TestPermit2']) {
   const at = (suffix: string) => new URL(`./${name}${suffix}`, import.meta.url)
   const output: Output = JSON.parse(
     solc.compile(

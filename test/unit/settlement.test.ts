@@ -154,6 +154,33 @@ describe('a settlement, with a probe', () => {
     expect(settleCalls()).toEqual([1, 0])
   })
 
+  it('ends at the deadline even if the probe never answers', async () => {
+    a.settleAnswer = httpError(502)
+    const deaf: SettlementProbe = { supports: () => true, ask: () => new Promise(() => {}) }
+    const startedAt = performance.now()
+    await expect(done(pool({ probes: [deaf] }).settle(newPayload(), requirements()))).rejects.toBeInstanceOf(
+      SettlementIndeterminateError,
+    )
+    expect(performance.now() - startedAt).toBeLessThanOrEqual(60_100)
+  })
+
+  it('that meets a fault of a probe is indeterminate, not refused', async () => {
+    const broken: SettlementProbe = {
+      supports: () => {
+        throw new Error('bug')
+      },
+      ask: async () => unspent,
+    }
+    await expect(pool({ probes: [broken] }).settle(newPayload(), requirements())).rejects.toBeInstanceOf(
+      SettlementIndeterminateError,
+    )
+    const throwing: SettlementProbe = { supports: () => true, ask: () => Promise.reject(new Error('bug')) }
+    a.settleAnswer = httpError(502)
+    await expect(
+      done(pool({ probes: [throwing] }).settle(newPayload(), requirements())),
+    ).rejects.toBeInstanceOf(SettlementIndeterminateError)
+  })
+
   it('is done when the chain says so, not when a hanging facilitator gets round to answering', async () => {
     a.settleAnswer = hanging
     chain = [unspent, paid]
@@ -328,6 +355,7 @@ describe("the buyer's retry of an unresolved payment", () => {
     const { aggregator, one } = await unresolved()
     chain = paid
     expect(await aggregator.verify(one, requirements())).toEqual({ isValid: true, payer })
+    expect(a.calls.verify).toBe(0)
     expect(await done(aggregator.settle(one, requirements()))).toMatchObject({
       success: true,
       transaction: hash,
@@ -374,7 +402,9 @@ describe("the buyer's retry of an unresolved payment", () => {
     const { aggregator } = await unresolved()
     const left = { network: requirements().network, payer, amount: '10000', payTo: requirements().payTo }
     expect(await aggregator.getUnresolvedSettlements()).toEqual([expect.objectContaining(left)])
+    expect(vi.getTimerCount()).toBe(1)
     await aggregator.stop()
+    expect(vi.getTimerCount()).toBe(0)
     expect(told('settlement:indeterminate').at(-1)).toMatchObject({ ...left, isLeftAtStop: true })
     expect(aggregator.getRecentLogs(1)[0]).toMatchObject({ level: 'error', isLeftAtStop: true })
   })

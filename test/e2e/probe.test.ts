@@ -1,0 +1,207 @@
+import type { Address, Hex, PrivateKeyAccount } from 'viem'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type EvmChainOptions, evmSettlementProbe, type SettlementQuery } from '../../src/evm/index.ts'
+import { type Chain, readArtifact, startChain } from '../bed/chain.ts'
+
+const permit2: Address = '0x000000000022D473030F116dDEE9F6B43aC78BA3'
+const payTo: Address = '0x000000000000000000000000000000000000bEEF'
+
+let chain: Chain
+let owner: PrivateKeyAccount
+let permit2Abi: readonly unknown[]
+let nonces = 0
+
+beforeAll(async () => {
+  chain = await startChain({ blockTimeSeconds: 0.2 })
+  const artifact = await readArtifact('TestPermit2')
+  permit2Abi = artifact.abi
+  await chain.client.setCode({ address: permit2, bytecode: artifact.deployedBytecode })
+  owner = await chain.newAccount('10')
+  await chain.mint(owner.address, 1_000_000n)
+})
+afterAll(() => chain.stop())
+
+const signal = new AbortController().signal
+const probe = (options: Partial<EvmChainOptions> = {}) =>
+  evmSettlementProbe({ [chain.network]: { rpcUrl: chain.rpcUrl, ...options } })
+
+function query(method: 'eip3009' | 'permit2', nonce: string): SettlementQuery {
+  const { network, token } = chain
+  return { method, network, asset: token.address, payer: owner.address, nonce, payTo, amount: '1000' }
+}
+
+async function write(
+  address: Address,
+  abi: readonly unknown[],
+  functionName: string,
+  args: readonly unknown[],
+) {
+  const hash = await chain.walletOf(owner).writeContract({ address, abi, functionName, args } as never)
+  await chain.client.waitForTransactionReceipt({ hash })
+  return hash
+}
+
+describe('an EIP-3009 authorization', () => {
+  const domain = () => ({
+    name: chain.token.name,
+    version: chain.token.version,
+    chainId: chain.chainId,
+    verifyingContract: chain.token.address,
+  })
+  const newNonce = () => `0x${(++nonces).toString(16).padStart(64, '0')}` as Hex
+
+  async function transfer(nonce: Hex, to: Address, value: bigint) {
+    const message = { from: owner.address, to, value, validAfter: 0n, validBefore: 10_000_000_000n, nonce }
+    const signature = await owner.signTypedData({
+      domain: domain(),
+      types: {
+        TransferWithAuthorization: [
+          { name: 'from', type: 'address' },
+          { name: 'to', type: 'address' },
+          { name: 'value', type: 'uint256' },
+          { name: 'validAfter', type: 'uint256' },
+          { name: 'validBefore', type: 'uint256' },
+          { name: 'nonce', type: 'bytes32' },
+        ],
+      },
+      primaryType: 'TransferWithAuthorization',
+      message,
+    })
+    const args = [...Object.values(message), signature]
+    return write(chain.token.address, chain.token.abi, 'transferWithAuthorization', args)
+  }
+
+  it('that nobody used is unspent, as of the newest block', async () => {
+    const answer = await probe().ask(query('eip3009', newNonce()), { signal })
+    expect(answer).toEqual({ state: 'unspent', asOf: expect.any(Number) })
+  })
+
+  it('that paid is paid, by this transaction', async () => {
+    const nonce = newNonce()
+    const transaction = await transfer(nonce, payTo, 1_000n)
+    expect(await probe().ask(query('eip3009', nonce), { signal })).toEqual({
+      state: 'paid',
+      transaction,
+      payer: owner.address,
+      minedAt: expect.any(Number),
+    })
+  })
+
+  it.each([
+    ['too little', payTo, 999n],
+    ['somebody else', '0x000000000000000000000000000000000000dEaD' as Address, 1_000n],
+  ])('that paid %s was spent otherwise', async (_, to, value) => {
+    const nonce = newNonce()
+    const transaction = await transfer(nonce, to, value)
+    expect(await probe().ask(query('eip3009', nonce), { signal })).toEqual({
+      state: 'spent-otherwise',
+      transaction,
+    })
+  })
+
+  it('that was cancelled was spent otherwise', async () => {
+    const nonce = newNonce()
+    const signature = await owner.signTypedData({
+      domain: domain(),
+      types: {
+        CancelAuthorization: [
+          { name: 'authorizer', type: 'address' },
+          { name: 'nonce', type: 'bytes32' },
+        ],
+      },
+      primaryType: 'CancelAuthorization',
+      message: { authorizer: owner.address, nonce },
+    })
+    const [r, s, v] = [
+      `0x${signature.slice(2, 66)}`,
+      `0x${signature.slice(66, 130)}`,
+      Number(`0x${signature.slice(130)}`),
+    ]
+    await write(chain.token.address, chain.token.abi, 'cancelAuthorization', [owner.address, nonce, v, r, s])
+    expect(await probe().ask(query('eip3009', nonce), { signal })).toMatchObject({ state: 'spent-otherwise' })
+  })
+
+  it('counts after its confirmations', async () => {
+    const nonce = newNonce()
+    await transfer(nonce, payTo, 1_000n)
+    const patient = probe({ confirmations: 5 })
+    expect(await patient.ask(query('eip3009', nonce), { signal })).toMatchObject({ state: 'cannot-tell' })
+    await chain.nextBlocks(5)
+    expect(await patient.ask(query('eip3009', nonce), { signal })).toMatchObject({ state: 'paid' })
+  })
+
+  it('is found some blocks back in several requests, and is not taken for spent otherwise when it is not found', async () => {
+    const nonce = newNonce()
+    await transfer(nonce, payTo, 1_000n)
+    await chain.nextBlocks(6)
+    const inSteps = probe({ blocksPerRequest: 2, searchBlocks: 50 })
+    expect(await inSteps.ask(query('eip3009', nonce), { signal })).toMatchObject({ state: 'paid' })
+    const shortSighted = probe({ searchBlocks: 2 })
+    expect(await shortSighted.ask(query('eip3009', nonce), { signal })).toMatchObject({
+      state: 'cannot-tell',
+    })
+  })
+})
+
+describe('a Permit2 authorization', () => {
+  beforeAll(async () => {
+    await write(chain.token.address, chain.token.abi, 'approve', [permit2, 2n ** 256n - 1n])
+  })
+  const spend = (nonce: bigint, to: Address, value: bigint) =>
+    write(permit2, permit2Abi, 'spend', [owner.address, nonce, chain.token.address, to, value])
+
+  it('is unspent, paid, or spent otherwise, nonce by nonce', async () => {
+    const nonce = 256n + 7n
+    expect(await probe().ask(query('permit2', `${nonce}`), { signal })).toMatchObject({ state: 'unspent' })
+    const transaction = await spend(nonce, payTo, 1_000n)
+    expect(await probe().ask(query('permit2', `${nonce}`), { signal })).toMatchObject({
+      state: 'paid',
+      transaction,
+    })
+    expect(await probe().ask(query('permit2', `${nonce + 1n}`), { signal })).toMatchObject({
+      state: 'unspent',
+    })
+    const other = await spend(nonce + 1n, payTo, 10n)
+    expect(await probe().ask(query('permit2', `${nonce + 1n}`), { signal })).toEqual({
+      state: 'spent-otherwise',
+      transaction: other,
+    })
+  })
+
+  it('that was invalidated is not taken for the payment of another nonce', async () => {
+    const nonce = 512n
+    await write(permit2, permit2Abi, 'invalidate', [owner.address, nonce])
+    await spend(nonce + 1n, payTo, 1_000n)
+    expect(await probe().ask(query('permit2', `${nonce}`), { signal })).toMatchObject({
+      state: 'cannot-tell',
+    })
+  })
+})
+
+describe('a probe', () => {
+  it('knows which payments it can look at', () => {
+    expect(probe().supports(chain.network, 'eip3009')).toBe(true)
+    expect(probe().supports(chain.network, 'svm')).toBe(false)
+    expect(probe().supports('eip155:1', 'permit2')).toBe(false)
+  })
+
+  it('cannot tell when its node is dead, or when there is no time', async () => {
+    const dead = probe({ rpcUrl: 'http://127.0.0.1:9' })
+    expect(await dead.ask(query('eip3009', '0x01'), { signal })).toMatchObject({ state: 'cannot-tell' })
+    const none = await probe().ask(query('eip3009', '0x01'), { signal: AbortSignal.abort() })
+    expect(none).toMatchObject({ state: 'cannot-tell' })
+  })
+
+  it.each([
+    [{ base: { rpcUrl: 'https://x.example' } }, /CAIP-2/],
+    [{ 'eip155:1': {} }, /either rpcUrl or client/],
+    [{ 'eip155:1': { rpcUrl: [] } }, /empty list/],
+    [{ 'eip155:1': { rpcUrl: 'ws://x' } }, /https/],
+    [
+      { 'eip155:1': { rpcUrl: 'https://x.example', confirmations: 0 } },
+      /confirmations: expected a whole number from 1, got 0/,
+    ],
+  ])('that is set up wrongly says what is wrong: %j', (chains, message) => {
+    expect(() => evmSettlementProbe(chains)).toThrow(message)
+  })
+})
