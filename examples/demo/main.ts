@@ -3,6 +3,7 @@
  * with upstream's middleware, and a buyer who pays for real.
  */
 import { parseArgs } from 'node:util'
+import { evmSettlementProbe } from '../../src/evm/index.ts'
 import { FacilitatorAggregator } from '../../src/index.ts'
 import { createBuyer } from '../../test/bed/buyer.ts'
 import { startChain } from '../../test/bed/chain.ts'
@@ -35,6 +36,7 @@ const aggregator = new FacilitatorAggregator({
   facilitators: facilitators.map(({ id, url }) => ({ id, url })),
   timeoutMs: { verify: 2_000, supported: 2_000 },
   healthCheck: { intervalMs: 2_000 },
+  settlement: { probes: [evmSettlementProbe({ [chain.network]: { rpcUrl: chain.rpcUrl } })] },
 })
 const seller = await startSeller(chain, aggregator)
 const buyer = await createBuyer(chain)

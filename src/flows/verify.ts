@@ -10,13 +10,18 @@ import { type Context, Run } from './run.ts'
  * not shopped: `isValid: false` about the payment is final.
  *
  * A payment that this seller is settling, or has settled, is refused at once. One whose settlement was left
- * unresolved and undelivered is valid, though its authorization may be used: its settle resumes that settlement.
+ * unresolved and undelivered is valid, though its authorization may be used: its settle resumes that settlement, and
+ * finds out.
  *
  * @throws {AllFacilitatorsFailedError} when none gave a verdict
  */
 export async function verify(context: Context, payment: Payment): Promise<VerifyResponse> {
-  const known = await answerFromLedger(context, payment)
-  if (known !== undefined) return known
+  const keyed = await identify(payment)
+  const standing = keyed === undefined ? 'new' : await context.settlements.standing(keyed)
+  const asValid: VerifyResponse = { isValid: true, ...(keyed?.query.payer && { payer: keyed.query.payer }) }
+  if (standing === 'resumable') return asValid
+  if (standing === 'duplicate')
+    return { ...asValid, isValid: false, invalidReason: duplicate.reason, invalidMessage: duplicate.message }
 
   const run = new Run(context, 'verify', { payment })
   const lacking: VerifyResponse[] = []
@@ -27,7 +32,7 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
         if (outcome.response.isValid) context.pool.rememberVerifier(payment, member)
         return outcome.response
       case 'spent':
-        return outcome.response
+        return standing === 'suspect' ? asValid : outcome.response
       case 'declined':
         if (outcome.cause === 'ability' && outcome.response !== undefined) lacking.push(outcome.response)
         break
@@ -38,21 +43,4 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
     }
   }
   return onlyAbilitiesLacked(run, lacking) ?? allFailed(context, run, 'verify', payment)
-}
-
-async function answerFromLedger(
-  { settlements }: Context,
-  payment: Payment,
-): Promise<VerifyResponse | undefined> {
-  const keyed = await identify(payment)
-  if (keyed === undefined) return undefined
-  const payer = keyed.query.payer === undefined ? {} : { payer: keyed.query.payer }
-  switch (await settlements.standing(keyed)) {
-    case 'new':
-      return undefined
-    case 'resumable':
-      return { isValid: true, ...payer }
-    case 'duplicate':
-      return { isValid: false, invalidReason: duplicate.reason, invalidMessage: duplicate.message, ...payer }
-  }
 }

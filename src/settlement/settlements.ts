@@ -110,10 +110,11 @@ export class Settlements {
   }
 
   /**
-   * What the ledger says of a payment that is about to be verified: `new` (ask the facilitators), `resumable`
-   * (a settlement of this very purchase that was not delivered; its settle will resume it), or `duplicate`.
+   * What the ledger says of a payment that is about to be verified: `new` (ask the facilitators), `suspect` (ask them,
+   * but if they say that it was used, that may be our own doing), `resumable` (a settlement of this very purchase that
+   * was not delivered; its settle will resume it), or `duplicate`.
    */
-  async standing({ key, fingerprint }: KeyedPayment): Promise<'new' | 'resumable' | 'duplicate'> {
+  async standing({ key, fingerprint }: KeyedPayment): Promise<'new' | 'suspect' | 'resumable' | 'duplicate'> {
     if (this.#unstored.has(key)) return 'duplicate'
     let entry: LedgerEntry | undefined
     try {
@@ -123,9 +124,9 @@ export class Settlements {
       this.#ledgerFailed(error)
     }
     if (entry === undefined) return 'new'
-    const { state } = effectiveState(entry.settlement, Date.now())
-    if (entry.fingerprint !== fingerprint || !isOpen({ state } as SettlementState)) return 'duplicate'
-    if (state === 'failed') return 'new'
+    const settlement = effectiveState(entry.settlement, Date.now())
+    if (entry.fingerprint !== fingerprint || !isOpen(settlement)) return 'duplicate'
+    if (settlement.state === 'failed') return settlement.isWordOnly ? 'suspect' : 'new'
     if (this.settings.onRetry === 'deliver') return 'resumable'
     this.observer.tell(
       'settlement:indeterminate',

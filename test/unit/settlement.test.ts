@@ -326,6 +326,26 @@ describe('a payment delivers once', () => {
     })
   })
 
+  it('may be tried again after trouble, and what was charged all the same is found', async () => {
+    a.settleAnswer = refusal('failed_to_execute_transfer')
+    b.settleAnswer = refused()
+    const aggregator = pool({}, { retries: 0 })
+    const one = newPayload()
+    await expect(done(aggregator.settle(one, requirements()))).rejects.toMatchObject({
+      code: 'ALL_FACILITATORS_FAILED',
+    })
+    const used = 'invalid_exact_evm_nonce_already_used'
+    a.verifyAnswer = { isValid: false, invalidReason: used }
+    a.settleAnswer = refusal(used)
+    chain = paid
+    expect(await aggregator.verify(one, requirements())).toEqual({ isValid: true, payer })
+    expect(await done(aggregator.settle(one, requirements()))).toMatchObject({
+      success: true,
+      transaction: hash,
+    })
+    expect(await aggregator.verify(one, requirements())).toMatchObject({ isValid: false })
+  })
+
   it('may be tried again when nobody was reached', async () => {
     a.settleAnswer = refused()
     b.settleAnswer = refused()
