@@ -26,6 +26,7 @@ export interface SettlementSummary {
   readonly asset: string
   /** In atomic units. */
   readonly amount: string
+  /** The transaction that a facilitator or the chain has named, if one has. */
   readonly transaction?: string | undefined
 }
 

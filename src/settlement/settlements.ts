@@ -1,6 +1,7 @@
 /** The settlements of this seller: claimed, recorded, and watched while they are unresolved. */
 import { setBackgroundTimeout } from '../clock.ts'
 import { LedgerError } from '../errors.ts'
+import type { SettlementSummary } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
 import { redact } from '../redact.ts'
 import { ChainView } from './chain-view.ts'
@@ -32,17 +33,9 @@ const leaseMarginMs = 30_000
 const maxUnstored = 10_000
 
 /** A settlement that may have been charged and was not delivered. */
-export interface UnresolvedSettlement {
+export interface UnresolvedSettlement extends SettlementSummary {
   /** Identifies the payment. */
   readonly key: string
-  readonly network: string
-  readonly payer?: string | undefined
-  readonly payTo: string
-  readonly asset: string
-  /** In atomic units. */
-  readonly amount: string
-  /** The transaction that a facilitator named, if one did. */
-  readonly transaction?: string | undefined
 }
 
 export class Settlements {
