@@ -196,7 +196,11 @@ async function searchBlocks(
     const head = await client.getBlockNumber({ cacheTime: 0 })
     const depth = head - receipt.blockNumber + 1n
     if (depth < BigInt(chain.confirmations))
-      return { state: 'cannot-tell', reason: `${depth} of ${chain.confirmations} confirmations` }
+      return {
+        state: 'cannot-tell',
+        reason: `${depth} of ${chain.confirmations} confirmations`,
+        isMined: true,
+      }
     const { timestamp } = await client.getBlock({ blockHash: receipt.blockHash })
     return { state: 'paid', transaction: hash, payer, minedAt: Number(timestamp) }
   }

@@ -59,6 +59,8 @@ export class Settling {
   /** A success that waits for the chain to confirm it. */
   #claimed: { readonly member: Member; readonly response: SettleResponse } | undefined
   #transaction: string | undefined
+  /** The chain has shown the payment, though not under enough blocks yet. */
+  #wasMined = false
   /** Whether the next facilitator may be asked. */
   #mayGoOn: boolean
   readonly #lacking: SettleResponse[] = []
@@ -222,6 +224,7 @@ export class Settling {
           return { kind: 'rejected', response: this.#rejection('payment_expired') }
         return this.#takeUnspent()
       case 'cannot-tell':
+        this.#wasMined ||= answer.isMined === true
         if (this.#isInDoubt) this.#askAgain()
         return undefined
     }
@@ -246,7 +249,8 @@ export class Settling {
   /** A success was claimed that the chain does not know. */
   #expose({ member, response }: { member: Member; response: SettleResponse }): void {
     this.#claimed = undefined
-    this.options.onLie(member, response.transaction)
+    // What a reorganization took back was no lie.
+    if (!this.#wasMined) this.options.onLie(member, response.transaction)
   }
 
   /** A facilitator remembers what it has broadcast: asked again, it says how that went. */

@@ -16,7 +16,12 @@ export type ProbeAnswer =
   /** It was used otherwise: cancelled, or for another payee or a smaller amount. */
   | { readonly state: 'spent-otherwise'; readonly transaction?: string | undefined }
   /** Nobody knows: the chain's node does not answer, lags or limits, or the confirmations are still missing. */
-  | { readonly state: 'cannot-tell'; readonly reason: string }
+  | {
+      readonly state: 'cannot-tell'
+      readonly reason: string
+      /** It has paid, but confirmations are missing. */
+      readonly isMined?: boolean
+    }
 
 export interface SettlementProbe {
   /** Whether it can look at payments on this network (CAIP-2), made this way. */

@@ -218,18 +218,16 @@ describe('a payment', () => {
   })
 
   it('that a reorganization takes back is not a success before its confirmations', async () => {
-    const rpcUrl = chain.rpcUrl
-    await open({
-      audit: 'always',
-      probes: [evmSettlementProbe({ [chain.network]: { rpcUrl, confirmations: 3 } })],
-    })
+    const probes = [evmSettlementProbe({ [chain.network]: { rpcUrl: chain.rpcUrl, confirmations: 3 } })]
+    await open({ audit: 'always', probes }, { deadlineMs: { settle: 30_000 } })
     const { payload, nonce } = await buyer.sign(seller.url)
-    const settlement = aggregator.settle(payload, payload.accepted).catch((error: unknown) => error)
+    const settlement = aggregator.settle(payload, payload.accepted)
     await expect.poll(() => chain.isSpent(buyer.address, nonce), { interval: 20 }).toBe(true)
     await chain.reorganize(1)
-    const answer = await settlement
-    const isPaid = await chain.isSpent(buyer.address, nonce)
-    expect(isPaid).toBe((answer as { success?: boolean }).success === true)
+    expect(await chain.isSpent(buyer.address, nonce)).toBe(false)
+    expect(await settlement).toMatchObject({ success: true })
+    expect(await chain.isSpent(buyer.address, nonce)).toBe(true)
+    expect(await received()).toBe(1n)
   })
 
   it('whose seller is killed between broadcast and answer is no second success after the restart', async () => {

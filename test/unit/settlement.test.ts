@@ -287,6 +287,19 @@ describe('audit', () => {
     expect(told('facilitator:quarantined')).toEqual([])
   })
 
+  it('does not take for a lie what a reorganization took back', async () => {
+    chain = [{ state: 'cannot-tell', reason: '1 of 3 confirmations', isMined: true }, unspent]
+    b.settleAnswer = () => {
+      chain = paid
+      return settled
+    }
+    expect(await done(pool({ audit: 'always' }).settle(newPayload(), requirements()))).toMatchObject({
+      success: true,
+    })
+    expect(settleCalls()).toEqual([1, 1])
+    expect(told('facilitator:quarantined')).toEqual([])
+  })
+
   it('looks up about a tenth with sample', async () => {
     chain = paid
     const aggregator = pool({ audit: 'sample' })
