@@ -32,7 +32,7 @@ const reservedShare = 0.1
 
 export class Run<O extends Operation> {
   readonly reports: AttemptReport[] = []
-  readonly #route: Route
+  #route: Route
   readonly #network: string | undefined
   readonly deadline: number
   #last: { readonly member: Member; readonly outcome: Outcome } | undefined
@@ -65,6 +65,11 @@ export class Run<O extends Operation> {
     member ??= lastResort?.shift()
     if (member !== undefined && this.#last !== undefined) this.#reportFailover(this.#last, member)
     return member
+  }
+
+  /** Begins the route anew, as the facilitators' health is now. */
+  startOver(): void {
+    this.#route = this.context.pool.route(this.operation, this.request.payment)
   }
 
   get isAborted(): boolean {

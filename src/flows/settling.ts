@@ -63,6 +63,8 @@ export class Settling {
   #wasMined = false
   /** Whether the next facilitator may be asked. */
   #mayGoOn: boolean
+  /** Every facilitator of the route has been asked. */
+  #isExhausted = false
   readonly #lacking: SettleResponse[] = []
 
   #nextQuestionAt = Number.POSITIVE_INFINITY
@@ -105,8 +107,12 @@ export class Settling {
   #goOn(): void {
     if (!this.#mayGoOn || this.#verdict !== undefined) return
     const member = this.run.next()
-    if (member === undefined) return
     this.#mayGoOn = false
+    if (member === undefined) {
+      this.#isExhausted = true
+      this.#patienceEndsAt = now() + this.options.failoverAfterMs
+      return
+    }
     this.#latest = member
     this.#patienceEndsAt = now() + this.options.failoverAfterMs
     this.#askChainAt(now() + this.options.probeAfterMs)
@@ -238,6 +244,9 @@ export class Settling {
     if (this.#claimed !== undefined) this.#expose(this.#claimed)
     if (this.#open > 0 && this.#latest !== undefined && !this.#mayGoOn)
       this.run.overtake(this.#latest, this.options.failoverAfterMs)
+    // All were asked, and the chain says that nothing came of it: asking again cannot charge twice.
+    if (this.#isExhausted && this.#open === 0) this.run.startOver()
+    this.#isExhausted = false
     this.#mayGoOn = true
     return undefined
   }

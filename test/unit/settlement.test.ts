@@ -121,6 +121,17 @@ describe('a settlement, with a probe', () => {
     expect(settleCalls()).toEqual([1, 1])
   })
 
+  it('asks them all again when all have failed and the chain says that nothing came of it', async () => {
+    a.settleAnswer = httpError(502)
+    let calls = 0
+    b.settleAnswer = () => {
+      if (++calls === 1) throw httpError(502)
+      return settled
+    }
+    expect(await done(pool().settle(newPayload(), requirements()))).toEqual(settled)
+    expect(settleCalls()).toEqual([2, 2])
+  })
+
   it('is a rejection when the authorization was used otherwise', async () => {
     a.settleAnswer = httpError(502)
     chain = spentOtherwise
