@@ -15,7 +15,7 @@ import {
   timeout,
   wrap,
 } from 'cockatiel'
-import { FacilitatorAggregator, type FacilitatorClientLike } from '../src/index.ts'
+import { FacilitatorAggregator, type FacilitatorClientLike, MemoryLedger } from '../src/index.ts'
 
 const { values: flags } = parseArgs({
   options: { json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
@@ -38,10 +38,17 @@ const requirements: PaymentRequirements = {
   maxTimeoutSeconds: 60,
   extra: { name: 'USD Coin', version: '2' },
 }
-const payload: PaymentPayload = {
-  x402Version: 2,
-  accepted: requirements,
-  payload: { signature: `0x${'ab'.repeat(65)}`, authorization: { from: requirements.payTo, nonce: '0x01' } },
+const signature = `0x${'ab'.repeat(65)}`
+let payments = 0
+
+/** A payment that nobody has seen, as each settles once; run out already, so that the ledger may forget it. */
+function newPayload(): PaymentPayload {
+  const nonce = `0x${(++payments).toString(16).padStart(64, '0')}`
+  return {
+    x402Version: 2,
+    accepted: requirements,
+    payload: { signature, authorization: { from: requirements.payTo, nonce, validBefore: '1' } },
+  }
 }
 const verified: VerifyResponse = { isValid: true }
 const settled: SettleResponse = { success: true, transaction: '0x01', network: 'eip155:8453' }
@@ -61,9 +68,10 @@ function noop(): FacilitatorClientLike {
 type Call = (operation: 'verify' | 'settle') => Promise<unknown>
 const clients = [noop(), noop(), noop()] as const
 
-const direct: Call = operation => clients[0][operation](payload, requirements)
+const direct: Call = operation => clients[0][operation](newPayload(), requirements)
 
 const naive: Call = async operation => {
+  const payload = newPayload()
   let lastError: unknown
   for (const client of clients) {
     try {
@@ -80,16 +88,19 @@ const policy = wrap(
   circuitBreaker(handleAll, { halfOpenAfter: 30_000, breaker: new ConsecutiveBreaker(3) }),
   timeout(5_000, TimeoutStrategy.Aggressive),
 )
-const cockatiel: Call = operation =>
-  policy.execute<unknown>(() => clients[0][operation](payload, requirements))
+const cockatiel: Call = operation => {
+  const payload = newPayload()
+  return policy.execute<unknown>(() => clients[0][operation](payload, requirements))
+}
 
 const pool = new FacilitatorAggregator({
   facilitators: clients.map((client, index) => ({ id: `facilitator-${index}`, client })),
   maxLogEntries: 1_000,
+  settlement: { ledger: new MemoryLedger({ maxEntries: 10_000 }) },
 })
 pool.on('attempt', () => {})
 await pool.getSupported()
-const aggregator: Call = operation => pool[operation](payload, requirements)
+const aggregator: Call = operation => pool[operation](newPayload(), requirements)
 
 const contenders = { direct, naive, cockatiel, aggregator }
 type Name = keyof typeof contenders
@@ -115,7 +126,7 @@ function median(values: number[]): number {
   return values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
 }
 
-/** Growth of the live heap over a million operations, after a warm-up that fills the log and the statistics. */
+/** Growth of the live heap over a million operations, after a warm-up that fills log, statistics and ledger. */
 async function measureHeapGrowth(): Promise<number> {
   const run = async (operations: number) => {
     for (let i = 0; i < operations; i++) await aggregator(i % 2 === 0 ? 'verify' : 'settle')

@@ -57,7 +57,7 @@ async function conclude(
   let conclusion: Conclusion
   try {
     const chain = keyed && settlements.viewOf(keyed.query, keyed.since)
-    const settling = new Settling(run, payment, chain, { ...settlements.settings, onLie }, keyed?.before)
+    const settling = new Settling(run, payment, chain, settlements.settings, onLie, keyed?.before)
     conclusion = await settling.conclude()
   } catch (error) {
     // A fault of ours must not read as "not charged".

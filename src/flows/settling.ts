@@ -25,8 +25,6 @@ export interface SettlingOptions {
   readonly probeAfterMs: number
   readonly failoverAfterMs: number
   readonly audit: 'off' | 'sample' | 'always'
-  /** Told of a facilitator whose claim of success the chain does not know. */
-  onLie(member: Member, transaction: string): void
 }
 
 /** The share of successes that `audit: 'sample'` looks up. */
@@ -84,6 +82,8 @@ export class Settling {
     private readonly payment: Payment,
     private readonly chain: ChainView | undefined,
     private readonly options: SettlingOptions,
+    /** Told of a facilitator whose claim of success the chain does not know. */
+    private readonly onLie: (member: Member, transaction: string) => void,
     before: SettlementState | undefined,
   ) {
     this.#mayHaveMoved = before?.state === 'unresolved'
@@ -259,7 +259,7 @@ export class Settling {
   #expose({ member, response }: { member: Member; response: SettleResponse }): void {
     this.#claimed = undefined
     // What a reorganization took back was no lie.
-    if (!this.#wasMined) this.options.onLie(member, response.transaction)
+    if (!this.#wasMined) this.onLie(member, response.transaction)
   }
 
   /** A facilitator remembers what it has broadcast: asked again, it says how that went. */
@@ -303,8 +303,13 @@ export class Settling {
     return this.#happenings.shift() ?? { kind: 'time' }
   }
 
-  /** Until something happens, the chain is to be asked, or the deadline. */
+  /** Until something happens, the chain is to be asked, or the deadline. An attempt ends by the deadline itself. */
   async #sleep(): Promise<void> {
+    if (this.chain === undefined && this.#open > 0) {
+      return new Promise(resolve => {
+        this.#wake = resolve
+      })
+    }
     const until = this.#isAsking ? this.run.deadline : Math.min(this.#nextQuestionAt, this.run.deadline)
     let endWait = () => {}
     await new Promise<void>(resolve => {

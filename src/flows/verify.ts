@@ -1,7 +1,7 @@
 import type { VerifyResponse } from '@x402/core/types'
 import type { Payment } from '../payment.ts'
 import { duplicate } from '../settlement/ledger.ts'
-import { identify } from '../settlement/payment-key.ts'
+import { identify, type KeyedPayment } from '../settlement/payment-key.ts'
 import { allFailed, onlyAbilitiesLacked } from './failure.ts'
 import { type Context, Run } from './run.ts'
 
@@ -18,10 +18,9 @@ import { type Context, Run } from './run.ts'
 export async function verify(context: Context, payment: Payment): Promise<VerifyResponse> {
   const keyed = await identify(payment)
   const standing = keyed === undefined ? 'new' : await context.settlements.standing(keyed)
-  const asValid: VerifyResponse = { isValid: true, ...(keyed?.query.payer && { payer: keyed.query.payer }) }
-  if (standing === 'resumable') return asValid
+  if (standing === 'resumable') return resumable(keyed)
   if (standing === 'duplicate')
-    return { ...asValid, isValid: false, invalidReason: duplicate.reason, invalidMessage: duplicate.message }
+    return { isValid: false, invalidReason: duplicate.reason, invalidMessage: duplicate.message }
 
   const run = new Run(context, 'verify', { payment })
   const lacking: VerifyResponse[] = []
@@ -32,7 +31,7 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
         if (outcome.response.isValid) context.pool.rememberVerifier(payment, member)
         return outcome.response
       case 'spent':
-        return standing === 'suspect' ? asValid : outcome.response
+        return standing === 'suspect' ? resumable(keyed) : outcome.response
       case 'declined':
         if (outcome.cause === 'ability' && outcome.response !== undefined) lacking.push(outcome.response)
         break
@@ -43,4 +42,9 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
     }
   }
   return onlyAbilitiesLacked(run, lacking) ?? allFailed(context, run, 'verify', payment)
+}
+
+function resumable(keyed: KeyedPayment | undefined): VerifyResponse {
+  const payer = keyed?.query.payer
+  return payer === undefined ? { isValid: true } : { isValid: true, payer }
 }

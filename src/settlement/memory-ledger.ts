@@ -23,9 +23,15 @@ export interface MemoryLedgerOptions {
   maxEntries?: number
 }
 
+type Kept = Omit<LedgerEntry, 'settlement'> & {
+  settlement: SettlementState
+  /** Unix s after which the authorization cannot be used any more. */
+  readonly keepUntil: number
+}
+
 export class MemoryLedger implements SettlementLedger {
   /** In the order of claiming, so that the oldest are looked at first. */
-  readonly #entries = new Map<string, LedgerEntry & { readonly keepUntil: number }>()
+  readonly #entries = new Map<string, Kept>()
   readonly #maxEntries: number
 
   constructor(options: MemoryLedgerOptions = {}) {
@@ -39,7 +45,7 @@ export class MemoryLedger implements SettlementLedger {
     const known = this.#entries.get(key)
     const before = known && effectiveState(known.settlement, nowMs)
     if (known !== undefined && before !== undefined && !(isOpen(before) && known.fingerprint === fingerprint))
-      return { kind: 'refused', entry: known }
+      return { kind: 'refused', entry: { ...known } }
     if (known === undefined) this.#makeRoom(nowMs)
     const keepUntil = (query.validBefore ?? nowMs / 1000 + defaultKeepSeconds) + marginSeconds
     const settlement: SettlementState = { state: 'settling', claim, leaseUntil }
@@ -51,19 +57,20 @@ export class MemoryLedger implements SettlementLedger {
   async update(key: string, claim: string, settlement: SettlementState): Promise<boolean> {
     const entry = this.#entries.get(key)
     if (entry?.settlement.state !== 'settling' || entry.settlement.claim !== claim) return false
-    this.#entries.set(key, { ...entry, settlement })
+    entry.settlement = settlement
     return true
   }
 
   async get(key: string): Promise<LedgerEntry | undefined> {
-    return this.#entries.get(key)
+    const entry = this.#entries.get(key)
+    return entry && { ...entry }
   }
 
   async unresolved(): Promise<LedgerEntry[]> {
     const nowMs = Date.now()
-    return [...this.#entries.values()].filter(
-      entry => effectiveState(entry.settlement, nowMs).state === 'unresolved',
-    )
+    return [...this.#entries.values()]
+      .filter(entry => effectiveState(entry.settlement, nowMs).state === 'unresolved')
+      .map(entry => ({ ...entry }))
   }
 
   get size(): number {

@@ -32,25 +32,37 @@ export interface KeyedPayment {
 /** Payment flows that settle one payload once. In an escrow, two phases share a payload. */
 const onePhaseFlows = new Set<unknown>([undefined, null, 'authorization', 'upfront'])
 
-/** The identity of a payment; `undefined` for schemes whose replay protection is not known here. */
-export async function identify(payment: Payment): Promise<KeyedPayment | undefined> {
+/**
+ * The identity of a payment; `undefined` for schemes whose replay protection is not known here. A promise on SVM only,
+ * where it is a hash.
+ */
+export function identify(payment: Payment): KeyedPayment | undefined | Promise<KeyedPayment | undefined> {
   const { scheme, requirements } = payment
   const network = caip2(payment.network)
   const content = payment.payload.payload
   if (network === undefined || !onePhaseFlows.has(requirements.extra?.paymentFlow)) return undefined
 
-  const query = network.startsWith('solana:')
-    ? scheme === 'exact' && (await readSvm(content))
-    : (scheme === 'exact' && readEip3009(content)) ||
-      ((scheme === 'exact' || scheme === 'upto') && readPermit2(content))
-  if (!query) return undefined
+  if (network.startsWith('solana:'))
+    return scheme === 'exact'
+      ? readSvm(content).then(spend => spend && keyed(payment, network, spend))
+      : undefined
+  const spend =
+    (scheme === 'exact' ? readEip3009(content) : undefined) ??
+    (scheme === 'exact' || scheme === 'upto' ? readPermit2(content) : undefined)
+  return spend && keyed(payment, network, spend)
+}
 
+function keyed({ requirements, payload }: Payment, network: string, spend: Spend): KeyedPayment {
   const { asset, payTo } = requirements
+  const { signature, transaction } = payload.payload
   const amount = 'amount' in requirements ? requirements.amount : amountOfVersion1(requirements)
-  const scope = query.method === 'eip3009' ? fold(asset) : ''
-  const key = [query.method, network, scope, fold(query.payer ?? ''), query.nonce].join('|')
-  const fingerprint = [content.signature ?? content.transaction, asset, payTo, amount].join('|').toLowerCase()
-  return { key, fingerprint, query: { ...query, network, asset, payTo, amount } }
+  const { method, payer, nonce, validBefore } = spend
+  const scope = method === 'eip3009' ? fold(asset) : ''
+  return {
+    key: `${method}|${network}|${scope}|${fold(payer ?? '')}|${nonce}`,
+    fingerprint: `${signature ?? transaction}|${fold(asset)}|${fold(payTo)}|${amount}`,
+    query: { method, payer, nonce, validBefore, network, asset, payTo, amount },
+  }
 }
 
 type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'validBefore'>
