@@ -4,7 +4,7 @@ import type { SettlementSummary } from '../observe/events.ts'
 import type { Payment } from '../payment.ts'
 import type { Member } from '../pool/member.ts'
 import { redact } from '../redact.ts'
-import { duplicate, type SettlementState } from '../settlement/ledger.ts'
+import { type Claim, duplicate, type SettlementState } from '../settlement/ledger.ts'
 import { identify, type KeyedPayment } from '../settlement/payment-key.ts'
 import { allFailed } from './failure.ts'
 import { type Context, Run } from './run.ts'
@@ -36,18 +36,16 @@ export async function settle(context: Context, payment: Payment): Promise<Settle
       network: payment.requirements.network,
     }
   }
-  return conclude(context, payment, { ...keyed, ...claimed }, settlement =>
+  return conclude(context, payment, keyed, claimed, settlement =>
     settlements.record(keyed, claim, settlement),
   )
 }
 
-/** A payment with what earlier settlements of it left behind. */
-type ClaimedPayment = KeyedPayment & { readonly before: SettlementState | undefined; readonly since: number }
-
 async function conclude(
   context: Context,
   payment: Payment,
-  keyed?: ClaimedPayment,
+  keyed?: KeyedPayment,
+  claimed?: Extract<Claim, { kind: 'claimed' }>,
   record: (settlement: SettlementState) => Promise<void> = async () => {},
 ): Promise<SettleResponse> {
   const { settlements } = context
@@ -56,8 +54,8 @@ async function conclude(
     quarantine(context, member, payment.network, transaction)
   let conclusion: Conclusion
   try {
-    const chain = keyed && settlements.viewOf(keyed.query, keyed.since)
-    const settling = new Settling(run, payment, chain, settlements.settings, onLie, keyed?.before)
+    const chain = keyed && claimed && settlements.viewOf(keyed.query, claimed.since)
+    const settling = new Settling(run, payment, chain, settlements.settings, onLie, claimed?.before)
     conclusion = await settling.conclude()
   } catch (error) {
     // A fault of ours must not read as "not charged".
