@@ -34,10 +34,10 @@ export async function attempt<O extends Operation>(
   try {
     const called = invoke(client, operation, request, abort)
     answer = isThenable(called) ? await withTimeout(called, timeoutMs, alarms) : called
+    if (answer !== timedOut) return classifyResponse(operation, answer)
   } catch (error) {
     return classifyError(operation, error)
   }
-  if (answer !== timedOut) return classifyResponse(operation, answer)
   abort.now()
   const reason = alarms.signal.aborted ? 'aborted by stop()' : `no answer within ${Math.round(timeoutMs)} ms`
   return { kind: 'unknown', reason, timedOut: true }

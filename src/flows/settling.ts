@@ -7,6 +7,7 @@ import type { Member } from '../pool/member.ts'
 import type { ChainView } from '../settlement/chain-view.ts'
 import type { SettlementState } from '../settlement/ledger.ts'
 import type { ProbeAnswer } from '../settlement/probe.ts'
+import { onlyAbilitiesLacked } from './failure.ts'
 import type { Run } from './run.ts'
 
 /** How a settlement ended. */
@@ -121,10 +122,12 @@ export class Settling {
 
   #begin(member: Member): void {
     this.#open++
-    this.run.ask(member).then(outcome => {
+    const end = (outcome: Outcome<'settle'>) => {
       this.#open--
       this.#happen({ kind: 'ended', member, outcome })
-    })
+    }
+    // A fault of ours must neither crash the seller nor read as "not charged".
+    this.run.ask(member).then(end, () => end({ kind: 'unknown', reason: 'a fault in the aggregator' }))
   }
 
   /** The conclusion when there is nothing left to wait for. */
@@ -139,12 +142,8 @@ export class Settling {
     if (isChainAsked && (this.#mayHaveMoved || this.#isWordChecked)) return undefined
     if (this.#mayHaveMoved) return this.#indeterminate()
     if (this.#verdict !== undefined) return { kind: 'rejected', response: this.#verdict }
-    const isAbilityOnly = this.#lacking.length > 0 && this.#lacking.length === this.run.reports.length
-    return {
-      kind: 'failed',
-      isWordOnly: this.#isWordOnly,
-      response: isAbilityOnly ? this.#lacking.at(-1) : undefined,
-    }
+    const response = onlyAbilitiesLacked(this.run, this.#lacking)
+    return { kind: 'failed', isWordOnly: this.#isWordOnly, response }
   }
 
   #takeIn(happening: Happening): Conclusion | undefined {

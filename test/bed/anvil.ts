@@ -29,7 +29,12 @@ export async function startAnvil(chainId: number, blockTimeSeconds: number): Pro
 
 function findAnvil(): string {
   const named = process.env.ANVIL
-  if (named !== undefined) return named
+  if (named !== undefined) {
+    if (existsSync(named)) return named
+    throw new Error(
+      `ANVIL names ${named}, where there is nothing: set it to the path of an anvil, or unset it.`,
+    )
+  }
   try {
     const manifest = createRequire(import.meta.url).resolve('@foundry-rs/anvil-linux-amd64/package.json')
     const binary = manifest.replace('package.json', 'bin/anvil')

@@ -212,6 +212,13 @@ describe('settle', () => {
     expect(settleCalls()).toEqual([4, 0, 0])
   })
 
+  it('takes an answer whose fields make no sense for unknown, and does not crash', async () => {
+    a.settleAnswer = { success: false, errorReason: { code: 7 }, transaction: '', network: 'x' } as never
+    a.verifyAnswer = { isValid: false, invalidReason: 42 } as never
+    await expect(done(settle(pool()))).rejects.toBeInstanceOf(SettlementIndeterminateError)
+    expect(await done(verify(pool()))).toEqual(valid)
+  })
+
   it('names the transaction that a facilitator has named', async () => {
     a.settleAnswer = refusal('settlement_pending', hash)
     await expect(done(settle(pool()))).rejects.toMatchObject({
