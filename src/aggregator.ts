@@ -33,6 +33,8 @@ export interface ReinitializableServer {
 
 /** The configuration in use, without secrets. */
 export interface AggregatorConfig {
+  /** Whether there is more than the first facilitator. */
+  enabled: boolean
   facilitators: {
     id: string
     /** Absent for a facilitator given by a client object. */
@@ -180,10 +182,12 @@ export class FacilitatorAggregator implements FacilitatorClient {
 
   /** The configuration in use, without secrets. */
   getConfig(): AggregatorConfig {
-    const { deadlineMs, backoffMs, strategy, whenAllUnhealthy, healthCheck, logLevel, maxLogEntries } =
+    const { enabled, deadlineMs, backoffMs, strategy, whenAllUnhealthy, logLevel, maxLogEntries } =
       this.#settings
+    const { healthCheck } = this.#settings
     const { intervalMs, maxConsecutiveFailures, coolDownMs, mode } = healthCheck
     return {
+      enabled,
       facilitators: this.#pool.members.map(({ enabled, options: { client: _, ...options } }) => ({
         ...options,
         enabled,
@@ -292,7 +296,10 @@ export class FacilitatorAggregator implements FacilitatorClient {
     if (this.#stopping !== undefined) return this.#stopping
     this.#state = 'stopped'
     this.#healthChecker.stop()
-    this.#stopping = Promise.allSettled(this.#inFlight).then(() => this.#settlements.stop())
+    this.#stopping = Promise.allSettled(this.#inFlight).then(async () => {
+      await this.#settlements.stop()
+      this.#observer.emitter.emit('stop', {})
+    })
     return this.#stopping
   }
 

@@ -24,6 +24,7 @@ export type {
   SupportedAnswer,
 } from './facilitator/client.ts'
 export type { AuthHeaders } from './facilitator/http-client.ts'
+export { type KnownFacilitator, type KnownFacilitatorName, knownFacilitators } from './facilitator/known.ts'
 export type { AttemptReport, Operation, OutcomeKind } from './facilitator/outcome.ts'
 export type {
   AggregatorEvents,
@@ -38,6 +39,7 @@ export type { FacilitatorStatistics, Performance } from './observe/statistics.ts
 export type {
   AggregatorOptions,
   FacilitatorByClient,
+  FacilitatorByName,
   FacilitatorByUrl,
   FacilitatorOptions,
   HealthCheckOptions,

@@ -1,4 +1,5 @@
 /** What the options may be, and what is said when they are not. */
+import { type KnownFacilitator, knownFacilitators } from './facilitator/known.ts'
 
 /** What was expected of a value, or nothing when it is right. `path` names the option. */
 type Check = (value: unknown, path: string) => string[]
@@ -63,6 +64,7 @@ const perOperation = either(
 const facilitatorFields = fields({
   id: text,
   url: (value, path) => problemsOfUrl(value).map(problem => `${path} ${problem}`),
+  known: oneOf(...Object.keys(knownFacilitators)),
   client: having('a facilitator client', 'verify', 'settle', 'getSupported'),
   createAuthHeaders: callable('a function that returns headers keyed by operation'),
   fetch: callable('a fetch function'),
@@ -75,21 +77,26 @@ const facilitatorFields = fields({
 
 const facilitator: Check = (value, path) => {
   const problems = facilitatorFields(value, path)
-  const { id, url, client, createAuthHeaders } = (value ?? {}) as Record<string, unknown>
-  if (id === undefined) problems.push(`${path}.id is missing`)
-  if (url === undefined && client === undefined)
-    problems.push(`${path}.url is missing: give either a url or a client`)
-  if (url !== undefined && client !== undefined)
-    problems.push(`${path}.client is given beside url: give either a url or a client`)
+  const { id, url, client, known, createAuthHeaders } = (value ?? {}) as Record<string, unknown>
+  if (id === undefined && known === undefined) problems.push(`${path}.id is missing`)
+  const ways = Object.entries({ url, client, known }).filter(([, way]) => way !== undefined)
+  if (ways.length === 0) problems.push(`${path}.url is missing: give either a url, a client, or a known name`)
+  if (ways.length > 1)
+    problems.push(
+      `${path}.${ways[1]?.[0]} is given beside ${ways[0]?.[0]}: give either a url, a client, or a known name`,
+    )
   if (client !== undefined && createAuthHeaders !== undefined)
     problems.push(`${path}.createAuthHeaders goes with url: a client makes its own headers`)
+  const table: Record<string, KnownFacilitator> = knownFacilitators
+  if (table[known as string]?.auth === 'cdp' && createAuthHeaders === undefined)
+    problems.push(`${path}.createAuthHeaders is missing: cdpAuthHeaders of the entry point /env makes it`)
   return problems
 }
 
 const facilitators: Check = (value, path) => {
   if (!Array.isArray(value) || value.length === 0)
     return [`${path}: expected a list of at least one facilitator`]
-  const ids = value.map((member: { id?: unknown } | null) => member?.id)
+  const ids = value.map((member: { id?: unknown; known?: unknown } | null) => member?.id ?? member?.known)
   return value.flatMap((member, index) => {
     const id = ids[index]
     const name = `${path}[${index}]${typeof id === 'string' ? ` "${id}"` : ''}`
@@ -100,6 +107,7 @@ const facilitators: Check = (value, path) => {
 
 const optionFields = fields({
   facilitators,
+  enabled: flag,
   timeoutMs: perOperation,
   deadlineMs: perOperation,
   retries: wholeNumber(0, 'a number of tries'),

@@ -2,6 +2,7 @@
 import { InvalidOptionsError } from './errors.ts'
 import type { FacilitatorClientLike } from './facilitator/client.ts'
 import { type AuthHeaders, httpFacilitatorClient } from './facilitator/http-client.ts'
+import { type KnownFacilitatorName, knownFacilitators } from './facilitator/known.ts'
 import type { Operation } from './facilitator/outcome.ts'
 import type { Logger, LogLevel } from './observe/log.ts'
 import { findProblems } from './options-schema.ts'
@@ -39,10 +40,7 @@ interface FacilitatorCommon {
   retries?: number
 }
 
-/** A facilitator at a URL. */
-export interface FacilitatorByUrl extends FacilitatorCommon {
-  /** Where it answers, such as `https://facilitator.example`; `/verify` and so on are added. */
-  url: string
+interface OverHttp {
   /**
    * Headers keyed by operation, as in upstream's `FacilitatorConfig`. Called afresh for each request, so that
    * short-lived tokens work.
@@ -53,6 +51,22 @@ export interface FacilitatorByUrl extends FacilitatorCommon {
    * @default the global one
    */
   fetch?: typeof fetch
+}
+
+/** A facilitator at a URL. */
+export interface FacilitatorByUrl extends FacilitatorCommon, OverHttp {
+  /** Where it answers, such as `https://facilitator.example`; `/verify` and so on are added. */
+  url: string
+  client?: never
+  known?: never
+}
+
+/** A public facilitator, by its name in `knownFacilitators`. */
+export interface FacilitatorByName extends Omit<FacilitatorCommon, 'id'>, OverHttp {
+  known: KnownFacilitatorName
+  /** @default the name in `known` */
+  id?: string
+  url?: never
   client?: never
 }
 
@@ -61,11 +75,12 @@ export interface FacilitatorByClient extends FacilitatorCommon {
   /** Upstream's `HTTPFacilitatorClient`, Coinbase CDP's client, an in-process `x402Facilitator`, or your own. */
   client: FacilitatorClientLike
   url?: never
+  known?: never
   createAuthHeaders?: never
   fetch?: never
 }
 
-export type FacilitatorOptions = FacilitatorByUrl | FacilitatorByClient
+export type FacilitatorOptions = FacilitatorByUrl | FacilitatorByName | FacilitatorByClient
 
 export interface HealthCheckOptions {
   /**
@@ -135,6 +150,12 @@ export interface AggregatorOptions {
   /** The pool. At least one. */
   facilitators: readonly FacilitatorOptions[]
   /**
+   * `false` switches the aggregation off: only the first enabled facilitator (by priority) is used, as if it were
+   * alone.
+   * @default true
+   */
+  enabled?: boolean
+  /**
    * Milliseconds until one attempt is given up.
    * @default { verify: 5000, settle: 30000, supported: 5000, list: 5000 }
    */
@@ -191,6 +212,7 @@ export interface AggregatorOptions {
 
 /** The options with every default in its place. */
 export interface Settings {
+  readonly enabled: boolean
   readonly members: readonly MemberOptions[]
   readonly deadlineMs: Readonly<Record<Operation, number>>
   readonly backoffMs: number
@@ -232,11 +254,15 @@ export function readOptions(options: AggregatorOptions): Settings {
   const problems = findProblems(options)
   if (problems.length > 0) throw new InvalidOptionsError(problems)
 
-  const { healthCheck = {} } = options
+  const { healthCheck = {}, enabled = true } = options
+  const members = options.facilitators.map((facilitator, index) =>
+    readFacilitator(facilitator, index, options),
+  )
   const checks = healthCheck === false ? {} : healthCheck
   const intervalMs = checks.intervalMs ?? defaults.intervalMs
   return {
-    members: options.facilitators.map((facilitator, index) => readFacilitator(facilitator, index, options)),
+    enabled,
+    members: enabled ? members : [firstOf(members)],
     deadlineMs: perOperation(options.deadlineMs, undefined, defaults.deadlineMs),
     backoffMs: options.backoffMs ?? defaults.backoffMs,
     strategy: options.strategy ?? 'priority',
@@ -266,16 +292,26 @@ function readFacilitator(
   index: number,
   all: AggregatorOptions,
 ): MemberOptions {
+  const { known } = facilitator
+  const url = known === undefined ? facilitator.url : knownFacilitators[known].url
   return {
-    id: facilitator.id,
-    url: facilitator.url,
+    // The options were checked: one without an id is known by name, one without a URL is a client.
+    id: facilitator.id ?? known ?? '',
+    url,
     priority: facilitator.priority ?? index + 1,
     weight: facilitator.weight ?? 1,
     enabled: facilitator.enabled ?? true,
-    client: facilitator.client ?? httpFacilitatorClient(facilitator),
+    client: facilitator.client ?? httpFacilitatorClient({ ...facilitator, url: url ?? '' }),
     timeoutMs: perOperation(facilitator.timeoutMs, all.timeoutMs, defaults.timeoutMs),
     retries: facilitator.retries ?? all.retries ?? defaults.retries,
   }
+}
+
+function firstOf(members: readonly MemberOptions[]): MemberOptions {
+  const enabled = members.filter(member => member.enabled)
+  return (enabled.length > 0 ? enabled : members).reduce((first, other) =>
+    other.priority < first.priority ? other : first,
+  )
 }
 
 function perOperation(

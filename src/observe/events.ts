@@ -67,6 +67,8 @@ export interface AggregatorEvents {
     readonly transaction: string
   }
   log: LogEntry
+  /** `stop()` has begun and the calls in flight have ended. */
+  stop: Record<never, never>
 }
 
 export type EventName = keyof AggregatorEvents

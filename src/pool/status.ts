@@ -17,6 +17,8 @@ export interface FacilitatorHealth {
   /** No lane's circuit is open. */
   isHealthy: boolean
   isEnabled: boolean
+  /** It claimed a settlement that the chain does not know. */
+  isQuarantined: boolean
   /** The most that any lane has in a row. */
   consecutiveFailures: number
   totalSuccesses: number
@@ -62,6 +64,7 @@ function facilitatorHealth(member: Member): FacilitatorHealth {
     id: member.id,
     isHealthy: member.isHealthy,
     isEnabled: member.enabled,
+    isQuarantined: member.isQuarantined,
     consecutiveFailures: Math.max(0, ...lanes.map(lane => lane.consecutiveFailures)),
     totalSuccesses: successes,
     totalFailures: failures,

@@ -236,6 +236,7 @@ describe('statistics', () => {
         id,
         isHealthy: true,
         isEnabled: true,
+        isQuarantined: false,
         consecutiveFailures: 0,
         totalSuccesses: 1,
         totalFailures: 0,
