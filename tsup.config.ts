@@ -1,17 +1,28 @@
 import { defineConfig, type Options } from 'tsup'
 
+const entry = {
+  index: 'src/index.ts',
+  evm: 'src/evm/index.ts',
+  env: 'src/env/index.ts',
+  http: 'src/http/index.ts',
+  node: 'src/node/index.ts',
+  testing: 'src/testing/index.ts',
+}
+
 const shared: Options = {
-  entry: { index: 'src/index.ts', evm: 'src/evm/index.ts', testing: 'src/testing/index.ts' },
+  entry,
   target: 'es2022',
   platform: 'neutral',
   dts: true,
   clean: false,
   sourcemap: true,
+  splitting: true,
   treeshake: true,
+  external: [/^node:/, '@coinbase/cdp-sdk/auth'],
 }
 
 export default defineConfig([
-  { ...shared, format: 'esm' },
+  { ...shared, format: 'esm', entry: { ...entry, cli: 'src/cli/main.ts' }, dts: { entry } },
   // p-retry and p-timeout are ES modules only, which `require` cannot load on every Node 20.
   { ...shared, format: 'cjs', noExternal: ['p-retry', 'p-timeout', 'is-network-error'] },
 ])

@@ -21,6 +21,7 @@ import { Observer } from './observe/observer.ts'
 import { type AggregatorOptions, readOptions, type Settings } from './options.ts'
 import { readPayment } from './payment.ts'
 import { HealthChecker } from './pool/health-checker.ts'
+import type { Member } from './pool/member.ts'
 import { Pool } from './pool/pool.ts'
 import { type HealthStatus, healthStatus, type Statistics, statistics } from './pool/status.ts'
 import { redact } from './redact.ts'
@@ -206,12 +207,14 @@ export class FacilitatorAggregator implements FacilitatorClient {
   /**
    * Asks every enabled facilitator now (`GET /supported`).
    *
+   * @param id asks only this one, even if it is disabled
    * @returns the health after it
+   * @throws {InvalidOptionsError} when there is no facilitator with this id
    * @throws {AggregatorStoppedError} after `stop()`
    */
-  checkHealth(): Promise<HealthStatus> {
+  checkHealth(id?: string): Promise<HealthStatus> {
     return this.#operate('supported', async () => {
-      await this.#healthChecker.checkAll()
+      await (id === undefined ? this.#healthChecker.checkAll() : this.#supported.refresh(this.#member(id)))
       return this.getHealthStatus()
     })
   }
@@ -222,11 +225,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
    * @throws {InvalidOptionsError} when there is no facilitator with this id
    */
   setFacilitatorEnabled(id: string, enabled: boolean): void {
-    const member = this.#pool.member(id)
-    if (member === undefined) {
-      const known = this.#pool.members.map(other => other.id).join(', ')
-      throw new InvalidOptionsError([`there is no facilitator "${id}"; there are ${known}`])
-    }
+    const member = this.#member(id)
     member.enabled = enabled
     if (enabled) member.isQuarantined = false
     this.#observer.log(
@@ -301,6 +300,13 @@ export class FacilitatorAggregator implements FacilitatorClient {
       this.#observer.emitter.emit('stop', {})
     })
     return this.#stopping
+  }
+
+  #member(id: string): Member {
+    const member = this.#pool.member(id)
+    if (member !== undefined) return member
+    const known = this.#pool.members.map(other => other.id).join(', ')
+    throw new InvalidOptionsError([`there is no facilitator "${id}"; there are ${known}`])
   }
 
   #operate<T>(operation: Operation, work: () => Promise<T>): Promise<T> {

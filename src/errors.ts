@@ -4,6 +4,7 @@ import type { AttemptReport, Operation } from './facilitator/outcome.ts'
 /** Stable identifiers of what went wrong, for programs. */
 export type AggregatorErrorCode =
   | 'INVALID_OPTIONS'
+  | 'INVALID_ENVIRONMENT'
   | 'INVALID_PAYMENT'
   | 'ALL_FACILITATORS_FAILED'
   | 'NO_ELIGIBLE_FACILITATOR'
@@ -58,8 +59,12 @@ export class InvalidPaymentError extends AggregatorError {
   override readonly name = 'InvalidPaymentError'
   readonly code = 'INVALID_PAYMENT'
 
-  constructor(problem: string) {
-    super(`Not an x402 payment: ${problem}`)
+  constructor(
+    /** The wrong field, such as `paymentPayload.payload`. */
+    readonly path: string,
+    problem: string,
+  ) {
+    super(`Not an x402 payment: ${path}: ${problem}`)
   }
 }
 

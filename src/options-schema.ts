@@ -152,7 +152,7 @@ export function findProblems(options: unknown): string[] {
   return optionFields({ facilitators: null, ...(options as object) }, '')
 }
 
-function problemsOfUrl(value: unknown): string[] {
+export function problemsOfUrl(value: unknown): string[] {
   let url: URL
   try {
     url = new URL(value as string)

@@ -57,17 +57,19 @@ function looksRight(payload: AnyPaymentPayload, requirements: AnyPaymentRequirem
 
 function explain(payload: unknown, requirements: unknown): void {
   const parsedPayload = PaymentPayloadSchema.safeParse(payload)
-  if (!parsedPayload.success)
-    throw new InvalidPaymentError(describe('paymentPayload', parsedPayload.error.issues[0]))
+  if (!parsedPayload.success) throw invalid('paymentPayload', parsedPayload.error.issues[0])
   const schema =
     parsedPayload.data.x402Version === 1 ? PaymentRequirementsV1Schema : PaymentRequirementsV2Schema
   const parsed = schema.safeParse(requirements)
-  if (!parsed.success) throw new InvalidPaymentError(describe('paymentRequirements', parsed.error.issues[0]))
+  if (!parsed.success) throw invalid('paymentRequirements', parsed.error.issues[0])
 }
 
-function describe(root: string, issue: { path: (string | number)[]; message: string } | undefined): string {
+function invalid(
+  root: string,
+  issue: { path: (string | number)[]; message: string } | undefined,
+): InvalidPaymentError {
   const path = [root, ...(issue?.path ?? [])].join('.')
-  return `${path}: ${issue?.message ?? 'wrong shape'}`
+  return new InvalidPaymentError(path, issue?.message ?? 'wrong shape')
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

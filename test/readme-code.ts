@@ -16,8 +16,7 @@ const compilerOptions = {
   noUnusedLocals: false,
   paths: {
     'x402-facilitator-aggregator': ['../src/index.ts'],
-    'x402-facilitator-aggregator/evm': ['../src/evm/index.ts'],
-    'x402-facilitator-aggregator/testing': ['../src/testing/index.ts'],
+    'x402-facilitator-aggregator/*': ['../src/*/index.ts'],
   },
 }
 writeFileSync(

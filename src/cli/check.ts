@@ -1,0 +1,116 @@
+/** `x402-aggregator check`: asks every configured facilitator once. */
+import { parseArgs } from 'node:util'
+import { FacilitatorAggregator } from '../aggregator.ts'
+import { optionsFromEnv } from '../env/index.ts'
+import type { AttemptReport } from '../facilitator/outcome.ts'
+import type { AggregatorOptions, FacilitatorOptions } from '../options.ts'
+import { readConfiguration } from './configuration.ts'
+import { table } from './table.ts'
+
+const help = `usage: x402-aggregator check [options]
+
+Asks every configured facilitator once for what it supports (GET /supported). Exit code 1 when an enabled one cannot
+be used.
+
+options:
+  --config <file>   JSON with the names of the variables; variables win
+  --json            the findings as JSON
+  --help
+
+example:
+  FACILITATOR_1_ID=payai FACILITATOR_2_URL=https://facilitator.x402.rs x402-aggregator check`
+
+interface Finding {
+  id: string
+  url: string | undefined
+  status: 'ok' | 'disabled' | 'refused credentials' | 'failed'
+  /** Why it cannot be used. */
+  reason?: string | undefined
+  latencyMs?: number
+  versions: number[]
+  schemes: string[]
+  networks: string[]
+  /** `accepted` by `/supported`, which not every facilitator guards. */
+  credentials: 'none' | 'accepted' | 'refused' | 'unknown'
+}
+
+export async function check(args: string[]): Promise<number> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      config: { type: 'string' },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  if (values.help) {
+    console.log(help)
+    return 0
+  }
+  const options = optionsFromEnv(await readConfiguration(values.config))
+  const findings = await Promise.all(options.facilitators.map(facilitator => ask(facilitator, options)))
+  console.log(values.json ? JSON.stringify({ facilitators: findings }, null, 2) : describe(findings))
+  return findings.some(({ status }) => status !== 'ok' && status !== 'disabled') ? 1 : 0
+}
+
+async function ask(facilitator: FacilitatorOptions, options: AggregatorOptions): Promise<Finding> {
+  const { logger: _, ...quiet } = options
+  const alone = new FacilitatorAggregator({
+    ...quiet,
+    facilitators: [{ ...facilitator, enabled: true }],
+    retries: 0,
+    healthCheck: false,
+  })
+  const [member] = alone.getConfig().facilitators
+  const hasCredentials = facilitator.createAuthHeaders !== undefined
+  const finding: Finding = {
+    id: member?.id ?? '',
+    url: member?.url,
+    status: 'ok',
+    versions: [],
+    schemes: [],
+    networks: [],
+    credentials: hasCredentials ? 'unknown' : 'none',
+  }
+  if (facilitator.enabled === false) return { ...finding, status: 'disabled' }
+
+  let attempt: AttemptReport | undefined
+  alone.on('attempt', report => {
+    attempt = report
+  })
+  try {
+    const { kinds } = await alone.getSupported()
+    finding.versions = unique(kinds.map(({ x402Version }) => x402Version))
+    finding.schemes = unique(kinds.map(({ scheme }) => scheme))
+    finding.networks = unique(kinds.map(({ network }) => network))
+    if (hasCredentials) finding.credentials = 'accepted'
+    if (kinds.length === 0) Object.assign(finding, { status: 'failed', reason: 'it supports nothing' })
+  } catch {
+    finding.reason = attempt?.reason ?? attempt?.outcome
+    const isRefused = attempt !== undefined && /^(401|403|createAuthHeaders)\b/.test(attempt.reason ?? '')
+    finding.status = isRefused ? 'refused credentials' : 'failed'
+    if (isRefused) finding.credentials = 'refused'
+  } finally {
+    await alone.stop()
+  }
+  if (attempt !== undefined) finding.latencyMs = Math.round(attempt.durationMs)
+  return finding
+}
+
+function unique<T>(values: readonly T[]): T[] {
+  return [...new Set(values)].sort()
+}
+
+function describe(findings: readonly Finding[]): string {
+  const rows = findings.map(finding => [
+    finding.id,
+    finding.reason === undefined ? finding.status : `${finding.status}: ${finding.reason}`,
+    finding.latencyMs === undefined ? '-' : `${finding.latencyMs} ms`,
+    finding.credentials,
+    finding.versions.map(version => `v${version}`).join(' ') || '-',
+    finding.schemes.join(' ') || '-',
+    finding.networks.join(' ') || '-',
+  ])
+  const header = ['FACILITATOR', 'STATUS', 'LATENCY', 'CREDENTIALS', 'VERSIONS', 'SCHEMES', 'NETWORKS']
+  return table([header, ...rows], process.stdout.columns)
+}

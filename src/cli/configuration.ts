@@ -1,0 +1,44 @@
+/** The variables that a command works with: those of its environment, over those of a JSON file. */
+import { readFile } from 'node:fs/promises'
+import type { Environment } from '../env/index.ts'
+import { UsageError } from './usage-error.ts'
+
+const variable =
+  /^(ENABLE_FACILITATOR_AGGREGATOR|FACILITATOR_(\d+_\w+|TIMEOUT_MS|SETTLE_TIMEOUT_MS|RETRIES|HEALTH_CHECK|HEALTH_CHECK_INTERVAL_MS|MAX_CONSECUTIVE_FAILURES|LOGGING|GATEWAY_TOKEN)|CDP_API_KEY_(ID|SECRET)|RPC_URL_\d+)$/
+
+/**
+ * @param path of a JSON object whose names are the variables'
+ * @throws {UsageError} that says what is wrong with the file
+ */
+export async function readConfiguration(path: string | undefined): Promise<Environment> {
+  if (path === undefined) return process.env
+  const file = await readJson(path)
+  if (typeof file !== 'object' || file === null || Array.isArray(file))
+    throw new UsageError(`${path}: expected a JSON object such as { "FACILITATOR_1_URL": "https://…" }`)
+  const problems = Object.entries(file).flatMap(([name, value]) => {
+    if (!variable.test(name)) return [`${name} is not a variable`]
+    return ['string', 'number', 'boolean'].includes(typeof value)
+      ? []
+      : [`${name}: expected a text, a number, true or false`]
+  })
+  if (problems.length > 0) throw new UsageError(`${path}: ${problems.join('; ')}`)
+  const variables = Object.entries(file).map(([name, value]) => [name, String(value)])
+  const set = Object.entries(process.env).filter(([, value]) => value !== '')
+  return { ...Object.fromEntries(variables), ...Object.fromEntries(set) }
+}
+
+async function readJson(path: string): Promise<unknown> {
+  let text: string
+  try {
+    text = await readFile(path, 'utf8')
+  } catch (error) {
+    const reason =
+      (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : String(error)
+    throw new UsageError(`--config ${path}: ${reason}`)
+  }
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new UsageError(`${path}: is not JSON: ${(error as Error).message}`)
+  }
+}

@@ -1,0 +1,132 @@
+/** `x402-aggregator status`: a running gateway, as a table that keeps itself up to date. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import type { Status } from '../http/index.ts'
+import { table } from './table.ts'
+import { UsageError } from './usage-error.ts'
+
+const help = `usage: x402-aggregator status <url> [options]
+
+Shows health and statistics of a running gateway, anew every few seconds until Ctrl-C; once where the output is not a
+terminal. FACILITATOR_GATEWAY_TOKEN holds the token, if the gateway needs one.
+
+options:
+  --interval <seconds>   2 by default
+  --once                 show it once
+  --json                 the status as JSON, once
+  --help
+
+example:
+  x402-aggregator status http://127.0.0.1:4020`
+
+export async function status(args: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      interval: { type: 'string', default: '2' },
+      once: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  if (values.help) {
+    console.log(help)
+    return 0
+  }
+  const url = readUrl(positionals)
+  const seconds = Number(values.interval)
+  if (!(seconds > 0 && seconds <= 86_400))
+    throw new UsageError(`--interval: expected seconds above 0, got "${values.interval}"`)
+
+  if (values.json) {
+    console.log(JSON.stringify(await fetchStatus(url), null, 2))
+    return 0
+  }
+  const isLive = process.stdout.isTTY && !values.once
+  do {
+    const text = describe(url, await fetchStatus(url))
+    console.log(isLive ? `\x1b[2J\x1b[H${text}` : text)
+    if (isLive) await sleep(seconds * 1000)
+  } while (isLive)
+  return 0
+}
+
+function readUrl([text, ...others]: string[]): URL {
+  if (text === undefined || others.length > 0)
+    throw new UsageError('status: give one URL, such as http://127.0.0.1:4020')
+  let url: URL
+  try {
+    url = new URL(text)
+  } catch {
+    throw new UsageError(`status: "${text}" is not a URL; expected something like http://127.0.0.1:4020`)
+  }
+  if (url.pathname === '/') url.pathname = '/api/facilitator-status'
+  url.search = '?include=health,stats,settlements'
+  return url
+}
+
+async function fetchStatus(url: URL): Promise<Status> {
+  const token = process.env.FACILITATOR_GATEWAY_TOKEN?.split(',')[0]?.trim()
+  let response: Response
+  try {
+    response = await fetch(url, {
+      headers: token ? { authorization: `Bearer ${token}` } : {},
+      signal: AbortSignal.timeout(10_000),
+    })
+  } catch (error) {
+    const { cause, message } = error as Error & { cause?: { code?: string } }
+    throw new UsageError(
+      `${url.origin} does not answer (${cause?.code ?? message}): is the gateway running there?`,
+    )
+  }
+  if (response.status === 401)
+    throw new UsageError(`${url.origin} needs a token: set FACILITATOR_GATEWAY_TOKEN`)
+  const body: unknown = await response.json().catch(() => undefined)
+  if (response.ok && typeof body === 'object' && body !== null && 'health' in body) return body as Status
+  throw new UsageError(
+    `${url.origin}${url.pathname} is not the status of a gateway (HTTP ${response.status})`,
+  )
+}
+
+function describe(
+  url: URL,
+  { timestamp, enabled, health, statistics, unresolvedSettlements }: Status,
+): string {
+  const rows = (health?.facilitators ?? []).map(facilitator => {
+    const numbers = statistics?.facilitators.find(({ id }) => id === facilitator.id)
+    const open = facilitator.lanes.filter(({ circuit }) => circuit !== 'closed')
+    return [
+      facilitator.id,
+      stateOf(facilitator),
+      facilitator.successRate,
+      `${facilitator.averageResponseTimeMs} ms`,
+      `${numbers?.performance.p95Ms ?? 0} ms`,
+      `${numbers?.operations.verify ?? 0}`,
+      `${numbers?.operations.settle ?? 0}`,
+      open.map(({ operation, network = '', circuit }) => `${operation} ${network} ${circuit}`).join(', ') ||
+        '-',
+    ]
+  })
+  const header = ['FACILITATOR', 'STATE', 'SUCCESS', 'AVERAGE', 'P95', 'VERIFY', 'SETTLE', 'CIRCUITS']
+  const unresolved = unresolvedSettlements?.length ?? 0
+  return [
+    `${url.origin} at ${timestamp}${enabled ? '' : ' (aggregation is switched off)'}`,
+    table([header, ...rows], process.stdout.columns),
+    `${health?.summary.healthy} of ${health?.summary.total} healthy, ${unresolved} unresolved settlements`,
+  ].join('\n')
+}
+
+function stateOf({
+  isEnabled,
+  isQuarantined,
+  isHealthy,
+}: {
+  isEnabled: boolean
+  isQuarantined: boolean
+  isHealthy: boolean
+}): string {
+  if (!isEnabled) return 'disabled'
+  if (isQuarantined) return 'quarantined'
+  return isHealthy ? 'healthy' : 'unhealthy'
+}

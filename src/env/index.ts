@@ -1,0 +1,75 @@
+/** An aggregator configured by environment variables. */
+import { FacilitatorAggregator } from '../aggregator.ts'
+import type { AggregatorOptions } from '../options.ts'
+import type { SettlementProbe } from '../settlement/probe.ts'
+import { LazyEvmProbe } from './lazy-evm-probe.ts'
+import { readFacilitators } from './read-facilitators.ts'
+import { type Environment, Variables } from './variables.ts'
+
+export { type CdpCredentials, cdpAuthHeaders } from './cdp.ts'
+export { type Environment, InvalidEnvironmentError } from './variables.ts'
+
+/** Options that no variable can hold; they win over the variables. */
+export type EnvironmentOverrides = Partial<Omit<AggregatorOptions, 'facilitators'>>
+
+/**
+ * The aggregator that the variables describe: which facilitators, in which order, and how patient. Unless
+ * `ENABLE_FACILITATOR_AGGREGATOR` is `true`, it is its first facilitator alone, with the same interface.
+ *
+ * @param env `process.env`, a Worker's `env`, or any record of strings
+ * @param overrides what no variable can hold, such as a `logger` or a `settlement.ledger`
+ * @throws {InvalidEnvironmentError} that lists every variable that is wrong, without its secrets
+ *
+ * @example
+ * ```ts
+ * const aggregator = aggregatorFromEnv(process.env)
+ * ```
+ */
+export function aggregatorFromEnv(
+  env: Environment,
+  overrides: EnvironmentOverrides = {},
+): FacilitatorAggregator {
+  const options = optionsFromEnv(env)
+  const settlement = { ...options.settlement, ...overrides.settlement }
+  const aggregator = new FacilitatorAggregator({ ...options, ...overrides, settlement })
+  for (const probe of settlement.probes ?? [])
+    if (probe instanceof LazyEvmProbe) aggregator.once('attempt', () => probe.load())
+  return aggregator
+}
+
+/**
+ * The options that the variables describe, to be changed before use.
+ *
+ * @throws {InvalidEnvironmentError} that lists every variable that is wrong, without its secrets
+ */
+export function optionsFromEnv(env: Environment): AggregatorOptions {
+  const variables = new Variables(env)
+  const timeoutMs = variables.milliseconds('FACILITATOR_TIMEOUT_MS', 5_000)
+  const settleMs = variables.milliseconds('FACILITATOR_SETTLE_TIMEOUT_MS', 30_000)
+  const isVerbose = variables.flag('FACILITATOR_LOGGING') ?? false
+  const hasHealthCheck = variables.flag('FACILITATOR_HEALTH_CHECK') ?? true
+  const intervalMs = variables.milliseconds('FACILITATOR_HEALTH_CHECK_INTERVAL_MS', 30_000)
+  const maxConsecutiveFailures = variables.wholeNumber('FACILITATOR_MAX_CONSECUTIVE_FAILURES', 1, 3)
+  const options: AggregatorOptions = {
+    enabled: variables.flag('ENABLE_FACILITATOR_AGGREGATOR') ?? false,
+    facilitators: readFacilitators(variables),
+    timeoutMs: { verify: timeoutMs, supported: timeoutMs, list: timeoutMs, settle: settleMs },
+    // A longer patience with one facilitator must leave time for another.
+    deadlineMs: { verify: Math.max(10_000, 2 * timeoutMs), settle: Math.max(60_000, 2 * settleMs) },
+    retries: variables.wholeNumber('FACILITATOR_RETRIES', 0, 1),
+    healthCheck: hasHealthCheck && { intervalMs, maxConsecutiveFailures },
+    settlement: { probes: readProbes(variables) },
+    ...(isVerbose && { logger: console, logLevel: 'debug' as const }),
+  }
+  variables.throwIfWrong()
+  return options
+}
+
+function readProbes(variables: Variables): SettlementProbe[] {
+  const chains: Record<string, { rpcUrl: string[] }> = {}
+  for (const { name, match } of variables.matching(/^RPC_URL_(\d+)$/)) {
+    const rpcUrl = variables.urls(name, 'https://mainnet.base.org')
+    if (rpcUrl !== undefined) chains[`eip155:${match[1]}`] = { rpcUrl }
+  }
+  return Object.keys(chains).length === 0 ? [] : [new LazyEvmProbe(chains)]
+}

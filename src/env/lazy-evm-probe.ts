@@ -1,0 +1,41 @@
+/** The EVM probe, loaded with the first payment: viem is needed only where `RPC_URL_<chain id>` is set. */
+import type { EvmChainOptions } from '../evm/index.ts'
+import type { SettlementQuery } from '../settlement/payment-key.ts'
+import type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
+
+export class LazyEvmProbe implements SettlementProbe {
+  #probe: Promise<SettlementProbe> | undefined
+
+  constructor(private readonly chains: Readonly<Record<string, EvmChainOptions>>) {}
+
+  supports(network: string, method: SettlementQuery['method']): boolean {
+    return method !== 'svm' && network in this.chains
+  }
+
+  async ask(query: SettlementQuery, options: { readonly signal: AbortSignal }): Promise<ProbeAnswer> {
+    try {
+      return await (await this.load()).ask(query, options)
+    } catch (error) {
+      return { state: 'cannot-tell', reason: error instanceof Error ? error.message : String(error) }
+    }
+  }
+
+  /** @throws {Error} without viem */
+  load(): Promise<SettlementProbe> {
+    this.#probe ??= loadProbe(this.chains)
+    return this.#probe
+  }
+}
+
+async function loadProbe(chains: Readonly<Record<string, EvmChainOptions>>): Promise<SettlementProbe> {
+  // Bundlers take an import that may fail for optional only inside a `try`.
+  try {
+    const { evmSettlementProbe } = await import('../evm/index.ts')
+    return evmSettlementProbe(chains)
+  } catch (cause) {
+    throw new Error(
+      'RPC_URL_<chain id> needs viem, and payments are not looked up on their chains: npm install viem',
+      { cause },
+    )
+  }
+}

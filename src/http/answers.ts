@@ -1,0 +1,87 @@
+/** What the gateway answers to each result and error of the aggregator. */
+import { AggregatorError, type AggregatorErrorCode, InvalidPaymentError } from '../errors.ts'
+import type { AnyPaymentPayload, AnyPaymentRequirements } from '../facilitator/client.ts'
+
+export type AnswerStatus = 200 | 400 | 401 | 404 | 413 | 422 | 429 | 500 | 502 | 503
+
+export interface Answer {
+  readonly status: AnswerStatus
+  readonly body: object
+  readonly headers: Readonly<Record<string, string>>
+  /** It decides the payment: asked again, the answer would be the same. */
+  readonly isFinal: boolean
+}
+
+/** An answer that is not the protocol's. */
+export function problem(
+  status: AnswerStatus,
+  error: string,
+  message: string,
+  retryAfterMs?: number,
+  details: object = {},
+): Answer {
+  const headers: Record<string, string> = {}
+  if (retryAfterMs !== undefined) headers['retry-after'] = `${Math.ceil(retryAfterMs / 1000)}`
+  if (status === 401) headers['www-authenticate'] = 'Bearer'
+  return { status, body: { error, message, ...details }, headers, isFinal: false }
+}
+
+const statuses: Partial<Record<AggregatorErrorCode, AnswerStatus>> = {
+  INVALID_PAYMENT: 400,
+  ALL_FACILITATORS_FAILED: 502,
+  NO_ELIGIBLE_FACILITATOR: 502,
+  NO_HEALTHY_FACILITATOR: 503,
+  LEDGER_FULL: 503,
+  LEDGER_FAILED: 503,
+  AGGREGATOR_STOPPED: 503,
+}
+
+const retryAfterMs = 1_000
+
+/** Runs one operation of the aggregator; an error becomes an answer that upstream's clients understand. */
+export async function answerTo(operate: () => Promise<object>): Promise<Answer> {
+  try {
+    return protocolAnswer(await operate())
+  } catch (error) {
+    // What is not known to have left the money alone must not read as a refusal: see createGateway.
+    if (!(error instanceof AggregatorError))
+      return problem(200, 'INTERNAL_ERROR', 'the gateway met a fault of its own')
+    const { path, transaction } = error as { path?: string; transaction?: string }
+    const status = statuses[error.code] ?? 200
+    return problem(status, error.code, error.message, status === 503 ? retryAfterMs : undefined, {
+      ...(path !== undefined && { path }),
+      ...(transaction !== undefined && { transaction }),
+    })
+  }
+}
+
+/** What a facilitator sends in a header rather than in the body stays there. */
+function protocolAnswer(response: object): Answer {
+  const { extensionResponses, ...body } = response as { extensionResponses?: object }
+  const headers: Record<string, string> = {}
+  if (extensionResponses !== undefined)
+    headers['extension-responses'] = btoa(
+      String.fromCharCode(...new TextEncoder().encode(JSON.stringify(extensionResponses))),
+    )
+  return { status: 200, body, headers, isFinal: true }
+}
+
+/**
+ * The payment in a request's body.
+ *
+ * @throws {InvalidPaymentError} naming what is wrong; the payment itself is checked by the aggregator
+ */
+export function readBody(text: string): {
+  paymentPayload: AnyPaymentPayload
+  paymentRequirements: AnyPaymentRequirements
+} {
+  let body: unknown
+  try {
+    body = JSON.parse(text)
+  } catch (error) {
+    throw new InvalidPaymentError('body', `is not JSON: ${(error as Error).message}`)
+  }
+  if (typeof body !== 'object' || body === null || Array.isArray(body))
+    throw new InvalidPaymentError('body', 'expected an object with paymentPayload and paymentRequirements')
+  return body as never
+}
