@@ -3,7 +3,14 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
+      {
+        test: {
+          name: 'unit',
+          include: ['test/unit/**/*.test.ts'],
+          // The SDK itself brings a hundred packages; examples/ use it for real.
+          alias: { '@coinbase/cdp-sdk/auth': new URL('test/unit/cdp-sdk.ts', import.meta.url).pathname },
+        },
+      },
       {
         test: {
           name: 'e2e',

@@ -1,0 +1,270 @@
+import { generateKeyPairSync } from 'node:crypto'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterEach, describe, expect, it } from 'vitest'
+import {
+  aggregatorFromEnv,
+  cdpAuthHeaders,
+  type Environment,
+  InvalidEnvironmentError,
+  optionsFromEnv,
+} from '../../src/env/index.ts'
+import { MemoryLedger } from '../../src/index.ts'
+import { payload, requirements } from './builders.ts'
+
+const keys = { CDP_API_KEY_ID: 'an-id', CDP_API_KEY_SECRET: 'hunter2' }
+const cdpUrl = 'https://api.cdp.coinbase.com/platform/v2/x402'
+
+const facilitators = (env: Environment) =>
+  aggregatorFromEnv({ ENABLE_FACILITATOR_AGGREGATOR: 'true', ...env })
+    .getConfig()
+    .facilitators.map(({ id, url, priority, enabled }) => ({ id, url, priority, enabled }))
+const ids = (env: Environment) => facilitators(env).map(({ id }) => id)
+
+function problems(env: Environment): readonly string[] {
+  try {
+    optionsFromEnv(env)
+  } catch (error) {
+    expect(error).toBeInstanceOf(InvalidEnvironmentError)
+    return (error as InvalidEnvironmentError).problems
+  }
+  return []
+}
+
+describe('which facilitators the environment names', () => {
+  it('x402.rs and PayAI when nothing is set, and CDP when its keys are there', () => {
+    expect(ids({})).toEqual(['x402-rs', 'payai'])
+    expect(facilitators(keys)).toEqual([
+      { id: 'x402-rs', url: 'https://facilitator.x402.rs', priority: 1, enabled: true },
+      { id: 'payai', url: 'https://facilitator.payai.network', priority: 2, enabled: true },
+      { id: 'coinbase-cdp', url: cdpUrl, priority: 3, enabled: true },
+    ])
+  })
+
+  it('those of the published example, whose third is CDP by its keys', () => {
+    const env = {
+      ENABLE_FACILITATOR_AGGREGATOR: 'true',
+      FACILITATOR_1_URL: 'https://facilitator.x402.rs',
+      FACILITATOR_1_ENABLED: 'true',
+      FACILITATOR_2_URL: 'https://facilitator.payai.network',
+      FACILITATOR_2_ENABLED: 'true',
+      FACILITATOR_3_ENABLED: 'true',
+      FACILITATOR_TIMEOUT_MS: '5000',
+      FACILITATOR_RETRIES: '1',
+      FACILITATOR_HEALTH_CHECK: 'true',
+      FACILITATOR_HEALTH_CHECK_INTERVAL_MS: '30000',
+      FACILITATOR_MAX_CONSECUTIVE_FAILURES: '3',
+      FACILITATOR_LOGGING: 'true',
+      ...keys,
+    }
+    expect(ids(env)).toEqual(['x402-rs', 'payai', 'coinbase-cdp'])
+    expect(facilitators({ ...env, FACILITATOR_3_ENABLED: 'false' })[2]).toMatchObject({
+      id: 'coinbase-cdp',
+      enabled: false,
+    })
+    expect(facilitators({ ...env, FACILITATOR_2_ENABLED: 'false' })[1]).toMatchObject({
+      id: 'payai',
+      enabled: false,
+    })
+    expect(
+      ids({
+        ...env,
+        FACILITATOR_4_URL: 'https://your-custom-facilitator.com',
+        FACILITATOR_4_ENABLED: 'true',
+      }),
+    ).toEqual(['x402-rs', 'payai', 'coinbase-cdp', 'facilitator-4'])
+  })
+
+  it('any number, with gaps, in the order of their priorities', () => {
+    const env = {
+      FACILITATOR_12_URL: 'https://twelve.example',
+      FACILITATOR_7_URL: 'https://seven.example',
+      FACILITATOR_7_PRIORITY: '0',
+      FACILITATOR_20_ID: 'payai',
+    }
+    expect(facilitators(env)).toEqual([
+      { id: 'facilitator-7', url: 'https://seven.example', priority: 0, enabled: true },
+      { id: 'facilitator-12', url: 'https://twelve.example', priority: 12, enabled: true },
+      { id: 'payai', url: 'https://facilitator.payai.network', priority: 20, enabled: true },
+    ])
+  })
+
+  it('CDP after the last, unless one of them is CDP already', () => {
+    const one = { FACILITATOR_1_URL: 'https://one.example' }
+    expect(facilitators({ ...one, ...keys }).at(-1)).toMatchObject({ id: 'coinbase-cdp', priority: 2 })
+    expect(ids({ ...keys, FACILITATOR_1_ID: 'coinbase-cdp' })).toEqual(['coinbase-cdp'])
+    expect(ids({ ...keys, FACILITATOR_1_URL: `${cdpUrl}/`, FACILITATOR_1_ID: 'mine' })).toEqual(['mine'])
+  })
+
+  it('the first enabled one alone unless aggregation is switched on', () => {
+    for (const env of [
+      {},
+      { ENABLE_FACILITATOR_AGGREGATOR: 'false' },
+      { ENABLE_FACILITATOR_AGGREGATOR: '' },
+    ]) {
+      const config = aggregatorFromEnv({ ...env, FACILITATOR_1_ENABLED: 'false', ...keys }).getConfig()
+      expect(config).toMatchObject({ enabled: false, facilitators: [{ id: 'coinbase-cdp' }] })
+    }
+  })
+})
+
+describe('the other variables', () => {
+  it('set timeouts, deadlines that leave room for another try, retries and health checks', () => {
+    const config = aggregatorFromEnv({
+      FACILITATOR_TIMEOUT_MS: '10000',
+      FACILITATOR_SETTLE_TIMEOUT_MS: '40000',
+      FACILITATOR_RETRIES: '2',
+      FACILITATOR_HEALTH_CHECK_INTERVAL_MS: '60000',
+      FACILITATOR_MAX_CONSECUTIVE_FAILURES: '5',
+      FACILITATOR_1_URL: 'https://one.example',
+      FACILITATOR_1_TIMEOUT_MS: '700',
+    }).getConfig()
+    expect(config).toMatchObject({
+      facilitators: [{ timeoutMs: { verify: 700, settle: 40_000, supported: 700, list: 700 }, retries: 2 }],
+      deadlineMs: { verify: 20_000, settle: 80_000 },
+      healthCheck: { intervalMs: 60_000, maxConsecutiveFailures: 5 },
+    })
+    expect(aggregatorFromEnv({ FACILITATOR_HEALTH_CHECK: 'off' }).getConfig().healthCheck).toBe(false)
+    expect(aggregatorFromEnv({}).getConfig()).toMatchObject({
+      facilitators: [{ timeoutMs: { verify: 5_000, settle: 30_000 }, retries: 1 }],
+      deadlineMs: { verify: 10_000, settle: 60_000 },
+    })
+  })
+
+  it('FACILITATOR_LOGGING tells the console everything', () => {
+    expect(optionsFromEnv({ FACILITATOR_LOGGING: 'true' })).toMatchObject({
+      logger: console,
+      logLevel: 'debug',
+    })
+    expect(optionsFromEnv({})).not.toHaveProperty('logger')
+  })
+
+  it('overrides win, and keep what they do not name', () => {
+    const ledger = new MemoryLedger()
+    const aggregator = aggregatorFromEnv(
+      { RPC_URL_8453: 'https://node.example' },
+      { retries: 7, settlement: { ledger } },
+    )
+    expect(aggregator.getConfig().facilitators[0]?.retries).toBe(7)
+  })
+
+  it('RPC_URL_<chain id> gives a probe for that chain, from several nodes if need be', async () => {
+    const { settlement } = optionsFromEnv({ RPC_URL_84532: 'http://127.0.0.1:9, http://127.0.0.1:9' })
+    const [probe] = settlement?.probes ?? []
+    expect(probe?.supports('eip155:84532', 'eip3009')).toBe(true)
+    expect(probe?.supports('eip155:84532', 'svm')).toBe(false)
+    expect(probe?.supports('eip155:1', 'eip3009')).toBe(false)
+    const query = {
+      method: 'eip3009' as const,
+      network: 'eip155:84532',
+      asset: requirements().asset,
+      payTo: requirements().payTo,
+      payer: requirements().payTo,
+      nonce: `0x${'01'.repeat(32)}`,
+      amount: '1',
+    }
+    expect(await probe?.ask(query, { signal: AbortSignal.timeout(5_000) })).toMatchObject({
+      state: 'cannot-tell',
+    })
+  })
+})
+
+describe('credentials', () => {
+  let close = () => {}
+  afterEach(() => close())
+
+  async function headersSent(header: string): Promise<Record<string, unknown>> {
+    let headers: Record<string, unknown> = {}
+    const server = createServer((request, response) => {
+      headers = request.headers
+      response.end(JSON.stringify({ isValid: true }))
+    }).listen(0, '127.0.0.1')
+    close = () => server.close()
+    await new Promise(resolve => server.once('listening', resolve))
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+    const aggregator = aggregatorFromEnv({
+      FACILITATOR_1_URL: url,
+      FACILITATOR_1_AUTH_HEADER: header,
+      FACILITATOR_HEALTH_CHECK: 'false',
+    })
+    await aggregator.verify(payload(), requirements())
+    return headers
+  }
+
+  it('FACILITATOR_<n>_AUTH_HEADER is sent, under its own name or as Authorization', async () => {
+    expect(await headersSent('Bearer a:b')).toMatchObject({ authorization: 'Bearer a:b' })
+    close()
+    expect(await headersSent('X-Custom-Auth: your-token')).toMatchObject({ 'x-custom-auth': 'your-token' })
+  })
+
+  it('CDP gets a token for each operation, signed by its SDK', async () => {
+    const headers = await cdpAuthHeaders({ apiKeyId: 'an-id', apiKeySecret: 'hunter2' })()
+    expect(headers).toEqual({
+      verify: { Authorization: 'Bearer an-id POST api.cdp.coinbase.com/platform/v2/x402/verify' },
+      settle: { Authorization: 'Bearer an-id POST api.cdp.coinbase.com/platform/v2/x402/settle' },
+      supported: { Authorization: 'Bearer an-id GET api.cdp.coinbase.com/platform/v2/x402/supported' },
+      list: { Authorization: 'Bearer an-id GET api.cdp.coinbase.com/platform/v2/x402/discovery/resources' },
+    })
+  })
+})
+
+describe('wrong variables are reported together', () => {
+  it('each with its name, its problem and an example', () => {
+    expect(
+      problems({
+        ENABLE_FACILITATOR_AGGREGATOR: 'maybe',
+        FACILITATOR_TIMEOUT_MS: '5s',
+        FACILITATOR_RETRIES: '-1',
+        FACILITATOR_1_URL: 'not a url',
+        FACILITATOR_2_URLL: 'https://x.example',
+        FACILITATOR_4_ID: 'mine',
+        FACILITATOR_5_ENABLED: 'true',
+        RPC_URL_8453: 'mainnet',
+        CDP_API_KEY_SECRET: 'hunter2',
+      }),
+    ).toEqual([
+      'FACILITATOR_TIMEOUT_MS: expected milliseconds, a whole number from 1, got "5s"; for example FACILITATOR_TIMEOUT_MS=5000',
+      'ENABLE_FACILITATOR_AGGREGATOR: expected true or false, got "maybe"; for example ENABLE_FACILITATOR_AGGREGATOR=true',
+      expect.stringMatching(/^CDP_API_KEY_ID: is missing beside CDP_API_KEY_SECRET; for example/),
+      expect.stringMatching(/^FACILITATOR_2_URLL: is not a variable; there are FACILITATOR_2_URL, /),
+      expect.stringMatching(/^FACILITATOR_1_URL: is not a URL.*for example FACILITATOR_1_URL=https/),
+      expect.stringMatching(/^FACILITATOR_4_URL: is missing, as "mine" is none of x402-rs, payai/),
+      expect.stringMatching(/^FACILITATOR_5_URL: is missing; for example/),
+      expect.stringContaining('FACILITATOR_RETRIES: expected a whole number from 0, got "-1"'),
+      expect.stringMatching(/^RPC_URL_8453: expected one or more URLs/),
+    ])
+  })
+
+  it('CDP without keys', () => {
+    expect(problems({ FACILITATOR_3_ENABLED: 'true' })).toEqual([
+      expect.stringContaining('CDP_API_KEY_SECRET are missing, which Coinbase CDP (facilitator 3) needs'),
+    ])
+    expect(problems({ FACILITATOR_1_URL: 'https://x.example', FACILITATOR_3_ENABLED: 'false' })).toEqual([])
+  })
+
+  it('one id for two', () => {
+    expect(problems({ FACILITATOR_1_ID: 'payai', FACILITATOR_2_ID: 'payai' })).toEqual([
+      expect.stringContaining('"payai" names two facilitators'),
+    ])
+  })
+
+  it('without their secrets', () => {
+    const secret = 'hunter2'
+    const { privateKey } = generateKeyPairSync('ed25519')
+    const text = problems({
+      FACILITATOR_1_URL: `https://me:${secret}@x.example`,
+      FACILITATOR_1_AUTH_HEADER: `Bearer ${secret}\u0007`,
+      RPC_URL_1: `wss://node.example/${secret}`,
+      CDP_API_KEY_SECRET: `${secret}${privateKey.export({ type: 'pkcs8', format: 'pem' })}`,
+    }).join('\n')
+    expect(text.split('\n')).toHaveLength(4)
+    expect(text).not.toContain(secret)
+    expect(text).not.toContain('PRIVATE KEY')
+  })
+
+  it('but leaves alone what is not its own, and what is yet to be filled in', () => {
+    const foreign = { FACILITATOR_URL: 'x', FACILITATOR_2_URL: '', KV: { get() {} }, PATH: '/bin' }
+    expect(problems(foreign)).toEqual([])
+    expect(ids(foreign)).toEqual(['x402-rs', 'payai'])
+  })
+})

@@ -1,0 +1,591 @@
+import { HTTPFacilitatorClient } from '@x402/core/server'
+import { SettleError, VerifyError } from '@x402/core/types'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { createGateway, createStatusHandler, type GatewayOptions } from '../../src/http/index.ts'
+import { type AggregatorOptions, FacilitatorAggregator, MemoryLedger } from '../../src/index.ts'
+import {
+  FakeFacilitator,
+  hanging,
+  httpError,
+  newPayload,
+  payload,
+  payloadV1,
+  refusal,
+  refused,
+  requirements,
+  requirementsV1,
+  settled,
+  valid,
+} from './builders.ts'
+
+let a: FakeFacilitator
+let b: FakeFacilitator
+let aggregator: FacilitatorAggregator
+
+beforeEach(() => {
+  a = new FakeFacilitator()
+  b = new FakeFacilitator()
+})
+afterEach(async () => {
+  vi.useRealTimers()
+  await aggregator.stop({ inFlight: 'abort' })
+})
+
+function open(options: GatewayOptions = {}, settings: Partial<AggregatorOptions> = {}) {
+  aggregator = new FacilitatorAggregator({
+    facilitators: [
+      { id: 'a', client: a },
+      { id: 'b', client: b },
+    ],
+    healthCheck: false,
+    backoffMs: 0,
+    ...settings,
+  })
+  return createGateway(aggregator, options)
+}
+
+type Gateway = ReturnType<typeof open>
+
+async function ask(gateway: Gateway, method: string, path: string, init: RequestInit = {}) {
+  const response = await gateway.fetch(new Request(`http://gateway.example${path}`, { method, ...init }))
+  const text = await response.text()
+  return {
+    status: response.status,
+    headers: response.headers,
+    body: text === '' ? undefined : JSON.parse(text),
+  }
+}
+const get = (gateway: Gateway, path: string, headers: Record<string, string> = {}) =>
+  ask(gateway, 'GET', path, { headers })
+const post = (gateway: Gateway, path: string, body: unknown, headers: Record<string, string> = {}) =>
+  ask(gateway, 'POST', path, {
+    headers: { 'content-type': 'application/json', ...headers },
+    body: typeof body === 'string' ? body : JSON.stringify(body),
+  })
+
+const pay = (paymentPayload: object = payload(), paymentRequirements: object = requirements()) => ({
+  x402Version: 2,
+  paymentPayload,
+  paymentRequirements,
+})
+const payment = pay()
+const settle = (gateway: Gateway, body: unknown = payment, headers?: Record<string, string>) =>
+  post(gateway, '/settle', body, headers)
+
+describe('the gateway answers as a facilitator does', () => {
+  it('verify, settle and supported', async () => {
+    const gateway = open()
+    expect(await post(gateway, '/verify', pay())).toMatchObject({ status: 200, body: valid })
+    expect(await settle(gateway)).toMatchObject({ status: 200, body: settled })
+    expect(await get(gateway, '/supported')).toMatchObject({
+      status: 200,
+      body: { kinds: [{ scheme: 'exact' }] },
+    })
+  })
+
+  it('payments of protocol version 1', async () => {
+    a.supportedAnswer = {
+      kinds: [{ x402Version: 1, scheme: 'exact', network: 'base-sepolia' }],
+      extensions: [],
+      signers: {},
+    }
+    const gateway = open()
+    expect(await post(gateway, '/verify', pay(payloadV1(), requirementsV1()))).toMatchObject({ body: valid })
+    expect(await settle(gateway, pay(payloadV1(), requirementsV1()))).toMatchObject({ body: settled })
+  })
+
+  it('the discovery list, with its query', async () => {
+    const queries: unknown[] = []
+    Object.assign(a, {
+      list: async (query: unknown) => {
+        queries.push(query)
+        return { x402Version: 2, items: [] }
+      },
+    })
+    const gateway = open()
+    expect(await get(gateway, '/discovery/resources?limit=5&type=http')).toMatchObject({
+      status: 200,
+      body: { x402Version: 2, items: [] },
+    })
+    expect(queries).toEqual([{ limit: '5', type: 'http' }])
+  })
+
+  it('rejections as results', async () => {
+    a.verifyAnswer = { isValid: false, invalidReason: 'insufficient_funds' }
+    a.settleAnswer = refusal('insufficient_funds')
+    const gateway = open()
+    expect(await post(gateway, '/verify', pay())).toMatchObject({
+      status: 200,
+      body: { isValid: false, invalidReason: 'insufficient_funds' },
+    })
+    expect(await settle(gateway)).toMatchObject({
+      status: 200,
+      body: { success: false, errorReason: 'insufficient_funds' },
+    })
+  })
+
+  it('what a facilitator says of extensions in its header', async () => {
+    a.verifyAnswer = { ...valid, extensionResponses: { bazaar: { status: 'listed' } } } as never
+    const { headers, body } = await post(open(), '/verify', pay())
+    expect(body).toEqual(valid)
+    expect(JSON.parse(atob(headers.get('extension-responses') ?? ''))).toEqual({
+      bazaar: { status: 'listed' },
+    })
+  })
+
+  it('under a base path', async () => {
+    const gateway = open({ basePath: '/facilitator' })
+    expect(await get(gateway, '/facilitator/supported')).toMatchObject({ status: 200 })
+    expect(await get(gateway, '/supported')).toMatchObject({ status: 404, body: { error: 'NOT_FOUND' } })
+  })
+})
+
+describe('an error of the aggregator', () => {
+  it('that left the money alone is 502 or 503', async () => {
+    a.settleAnswer = refused()
+    b.settleAnswer = refused()
+    a.verifyAnswer = httpError(500)
+    b.verifyAnswer = httpError(500)
+    const gateway = open({}, { retries: 0 })
+    expect(await settle(gateway)).toMatchObject({ status: 502, body: { error: 'ALL_FACILITATORS_FAILED' } })
+    expect(await post(gateway, '/verify', pay())).toMatchObject({ status: 502 })
+    const full = open({}, { settlement: { ledger: new MemoryLedger({ maxEntries: 1 }) } })
+    await settle(full)
+    const answer = await settle(full, pay(newPayload()))
+    expect(answer).toMatchObject({ status: 503, body: { error: 'LEDGER_FULL' } })
+    expect(answer.headers.get('retry-after')).toBe('1')
+  })
+
+  it('that left doubt does not look like a failure to upstream', async () => {
+    a.settleAnswer = httpError(502)
+    const gateway = open()
+    const { status, body } = await settle(gateway)
+    expect(status).toBe(200)
+    expect(body).toMatchObject({ error: 'SETTLEMENT_INDETERMINATE', requestId: expect.any(String) })
+    expect(body).not.toHaveProperty('success')
+  })
+
+  it('that nobody expected does not either, and says nothing of its cause', async () => {
+    const gateway = open()
+    vi.spyOn(aggregator, 'settle').mockRejectedValue(new Error('secret'))
+    expect(await settle(gateway)).toMatchObject({
+      status: 200,
+      body: { error: 'INTERNAL_ERROR', message: 'the gateway met a fault of its own' },
+    })
+  })
+
+  it('that was stopped is 503', async () => {
+    const gateway = open()
+    await aggregator.stop()
+    expect(await settle(gateway)).toMatchObject({ status: 503, body: { error: 'AGGREGATOR_STOPPED' } })
+  })
+})
+
+describe('bad requests', () => {
+  it.each([
+    ['{"paymentPayload":', 'body'],
+    ['[]', 'body'],
+    [{ x402Version: 2 }, 'paymentPayload'],
+    [pay({ ...payload(), accepted: undefined }), 'paymentPayload.accepted'],
+    [pay(payload(), { ...requirements(), payTo: '' }), 'paymentRequirements.payTo'],
+  ])('are 400 with the path of the wrong field: %j', async (body, path) => {
+    const gateway = open()
+    for (const operation of ['/verify', '/settle'])
+      expect(await post(gateway, operation, body)).toMatchObject({
+        status: 400,
+        body: { error: 'INVALID_PAYMENT', path, requestId: expect.any(String) },
+      })
+    expect(a.calls).toMatchObject({ verify: 0, settle: 0 })
+  })
+
+  it('of more than 256 kB are 413, whether they say so or not', async () => {
+    const gateway = open()
+    const long = JSON.stringify({ padding: 'x'.repeat(262_144) })
+    expect(await settle(gateway, long)).toMatchObject({ status: 413, body: { error: 'TOO_LARGE' } })
+    const stream = new Blob([long]).stream()
+    const chunked = { body: stream, duplex: 'half' } as RequestInit
+    expect(await ask(gateway, 'POST', '/settle', chunked)).toMatchObject({ status: 413 })
+    expect(await settle(open({ maxBodyBytes: 10 }))).toMatchObject({ status: 413 })
+  })
+
+  it('to another path are 404, and tell the paths', async () => {
+    expect((await get(open(), '/pay')).body.message).toContain('POST /settle')
+  })
+
+  it('keep their id', async () => {
+    const { headers } = await get(open(), '/supported', { 'x-request-id': 'mine' })
+    expect(headers.get('x-request-id')).toBe('mine')
+    expect(headers.get('x-content-type-options')).toBe('nosniff')
+  })
+})
+
+describe('access', () => {
+  it('needs one of the tokens', async () => {
+    const gateway = open({ tokens: ['first', 'second'] })
+    for (const authorization of ['', 'Bearer', 'Bearer wrong', 'Bearer firs', 'Basic first']) {
+      const { status, headers } = await get(gateway, '/supported', { authorization })
+      expect([status, headers.get('www-authenticate')]).toEqual([401, 'Bearer'])
+    }
+    for (const token of ['first', 'second'])
+      expect(await get(gateway, '/supported', { authorization: `Bearer ${token}` })).toMatchObject({
+        status: 200,
+      })
+    expect(await get(gateway, '/healthz')).toMatchObject({ status: 200, body: { status: 'alive' } })
+    expect(await get(gateway, '/api/facilitator-status')).toMatchObject({ status: 401 })
+  })
+
+  it('is refused to an empty token at once', () => {
+    expect(() => open({ tokens: [''] })).toThrow('tokens: expected a list of texts that are not empty')
+  })
+
+  it('is limited per client, and says when to come back', async () => {
+    vi.useFakeTimers()
+    const gateway = open({ tokens: ['one', 'two'], rateLimit: { perSecond: 0.5, burst: 2 } })
+    const as = (token: string) => get(gateway, '/supported', { authorization: `Bearer ${token}` })
+    expect([(await as('one')).status, (await as('one')).status]).toEqual([200, 200])
+    const limited = await as('one')
+    expect(limited).toMatchObject({ status: 429, body: { error: 'RATE_LIMITED' } })
+    expect(limited.headers.get('retry-after')).toBe('2')
+    expect((await as('two')).status).toBe(200)
+    vi.advanceTimersByTime(2_000)
+    expect((await as('one')).status).toBe(200)
+    expect((await as('one')).status).toBe(429)
+  })
+
+  it('is limited for those without a token too, by their address', async () => {
+    const gateway = open({ tokens: ['one'], rateLimit: { perSecond: 1, burst: 1 } })
+    const from = (remoteAddress: string) =>
+      gateway.fetch(new Request('http://gateway.example/supported'), {
+        incoming: { socket: { remoteAddress } },
+      })
+    expect((await from('10.0.0.1')).status).toBe(401)
+    expect((await from('10.0.0.1')).status).toBe(429)
+    expect((await from('10.0.0.2')).status).toBe(401)
+  })
+
+  it('ends when the gateway drains, but for what is in flight', async () => {
+    let finish = () => {}
+    a.settleAnswer = () =>
+      new Promise(resolve => {
+        finish = () => resolve(settled)
+      })
+    const gateway = open()
+    const running = settle(gateway)
+    await vi.waitFor(() => expect(a.calls.settle).toBe(1))
+    gateway.drain()
+    const refusedNow = await settle(gateway, pay(newPayload()))
+    expect(refusedNow).toMatchObject({ status: 503, body: { error: 'SHUTTING_DOWN' } })
+    expect(refusedNow.headers.get('retry-after')).toBe('1')
+    expect(await get(gateway, '/readyz')).toMatchObject({
+      status: 503,
+      body: { reasons: ['the gateway is shutting down'] },
+    })
+    expect(await get(gateway, '/healthz')).toMatchObject({ status: 200 })
+    finish()
+    expect(await running).toMatchObject({ status: 200, body: settled })
+  })
+})
+
+describe('Idempotency-Key', () => {
+  const key = { 'idempotency-key': 'k' }
+
+  it('gives the same answer again, and settles once', async () => {
+    const gateway = open()
+    expect(await settle(gateway, payment, key)).toMatchObject({ status: 200, body: settled })
+    expect(await settle(gateway, payment, key)).toMatchObject({ status: 200, body: settled })
+    expect(a.calls.settle).toBe(1)
+  })
+
+  it('without it, the same payment is a duplicate', async () => {
+    const gateway = open()
+    await settle(gateway, payment, key)
+    const duplicate = { success: false, errorReason: 'duplicate_settlement' }
+    expect(await settle(gateway)).toMatchObject({ status: 200, body: duplicate })
+    expect(await settle(gateway, payment, { 'idempotency-key': 'other' })).toMatchObject({ body: duplicate })
+    expect(await settle(gateway, payment, key)).toMatchObject({ body: settled })
+  })
+
+  it('waits for the answer that is on its way', async () => {
+    let finish = () => {}
+    a.settleAnswer = () =>
+      new Promise(resolve => {
+        finish = () => resolve(settled)
+      })
+    const gateway = open()
+    const both = Promise.all([settle(gateway, payment, key), settle(gateway, payment, key)])
+    await vi.waitFor(() => expect(a.calls.settle).toBe(1))
+    finish()
+    for (const answer of await both) expect(answer).toMatchObject({ status: 200, body: settled })
+    expect(a.calls.settle).toBe(1)
+  })
+
+  it('is refused for another payment', async () => {
+    const gateway = open()
+    await settle(gateway, payment, key)
+    expect(await settle(gateway, pay(newPayload()), key)).toMatchObject({
+      status: 422,
+      body: { error: 'IDEMPOTENCY_KEY_REUSED' },
+    })
+    expect(a.calls.settle).toBe(1)
+  })
+
+  it('belongs to one client', async () => {
+    const gateway = open({ tokens: ['one', 'two'] })
+    await settle(gateway, pay(), { ...key, authorization: 'Bearer one' })
+    expect(await settle(gateway, pay(newPayload()), { ...key, authorization: 'Bearer two' })).toMatchObject({
+      status: 200,
+      body: settled,
+    })
+  })
+
+  it('goes on where an answer that decided nothing ended', async () => {
+    a.settleAnswer = refused()
+    b.settleAnswer = refused()
+    const gateway = open({}, { retries: 0 })
+    expect(await settle(gateway, payment, key)).toMatchObject({ status: 502 })
+    a.settleAnswer = settled
+    expect(await settle(gateway, payment, key)).toMatchObject({ status: 200, body: settled })
+  })
+
+  it('is forgotten after its time', async () => {
+    vi.useFakeTimers()
+    const gateway = open({ idempotencyMs: 1_000 })
+    await settle(gateway, payment, key)
+    vi.advanceTimersByTime(1_001)
+    expect(await settle(gateway, pay(newPayload()), key)).toMatchObject({ status: 200, body: settled })
+    expect(a.calls.settle).toBe(2)
+  })
+
+  it('is kept for a bounded number of payments, and never dropped while one is running', async () => {
+    const gateway = open({ rateLimit: false })
+    let finish = () => {}
+    a.settleAnswer = () =>
+      new Promise(resolve => {
+        finish = () => resolve(settled)
+      })
+    const running = settle(gateway, payment, key)
+    await vi.waitFor(() => expect(a.calls.settle).toBe(1))
+    a.settleAnswer = refusal('insufficient_funds')
+    for (let i = 0; i < 10_001; i++) await settle(gateway, pay(newPayload()), { 'idempotency-key': `${i}` })
+    const again = settle(gateway, payment, key)
+    finish()
+    expect(await running).toMatchObject({ body: settled })
+    expect(await again).toMatchObject({ body: settled })
+  }, 30_000)
+
+  it('is 1 to 255 characters long', async () => {
+    const long = { 'idempotency-key': 'x'.repeat(256) }
+    expect(await settle(open(), pay(), long)).toMatchObject({
+      status: 400,
+      body: { error: 'INVALID_REQUEST' },
+    })
+  })
+})
+
+describe('readiness', () => {
+  it('is lost while no facilitator can be used, with the reasons', async () => {
+    const gateway = open({}, { healthCheck: { maxConsecutiveFailures: 1 }, retries: 0 })
+    expect(await get(gateway, '/readyz')).toMatchObject({
+      status: 200,
+      body: { status: 'ready', reasons: [] },
+    })
+    aggregator.setFacilitatorEnabled('b', false)
+    expect(await get(gateway, '/readyz')).toMatchObject({ status: 200, body: { reasons: ['b is disabled'] } })
+    a.supportedAnswer = refused()
+    await aggregator.checkHealth()
+    expect(await get(gateway, '/readyz')).toMatchObject({
+      status: 503,
+      body: { status: 'not ready', reasons: ['a is unhealthy: a circuit is open', 'b is disabled'] },
+    })
+  })
+
+  it('is lost after the first check that nobody answered, before any circuit opens', async () => {
+    const gateway = open({}, { retries: 0 })
+    a.supportedAnswer = refused()
+    b.supportedAnswer = refused()
+    await aggregator.checkHealth()
+    expect(await get(gateway, '/readyz')).toMatchObject({
+      status: 503,
+      body: { reasons: ['a did not answer its last check', 'b did not answer its last check'] },
+    })
+  })
+})
+
+describe('the status', () => {
+  const status = (query = '') => get(open(), `/api/facilitator-status${query}`)
+
+  it('has the published shape', async () => {
+    const { status: code, body } = await status()
+    expect(code).toBe(200)
+    expect(body).toEqual({
+      enabled: true,
+      timestamp: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
+      health: {
+        facilitators: [
+          expect.objectContaining({ id: 'a', isHealthy: true, successRate: '100%' }),
+          expect.anything(),
+        ],
+        summary: { total: 2, healthy: 2, unhealthy: 0 },
+      },
+      statistics: {
+        facilitators: [
+          expect.objectContaining({
+            id: 'a',
+            operations: { verify: 0, settle: 0, supported: 0, list: 0, total: 0 },
+            results: { success: 0, failure: 0, successRate: '100%' },
+          }),
+          expect.anything(),
+        ],
+      },
+      logs: [],
+      config: expect.objectContaining({ enabled: true }),
+      unresolvedSettlements: [],
+    })
+  })
+
+  it('shows the parts asked for', async () => {
+    expect(Object.keys((await status('?include=health')).body)).toEqual(['enabled', 'timestamp', 'health'])
+    expect(Object.keys((await status('?include=stats,config')).body)).toEqual([
+      'enabled',
+      'timestamp',
+      'statistics',
+      'config',
+    ])
+    const gateway = open()
+    await post(gateway, '/verify', pay())
+    await post(gateway, '/verify', pay())
+    const logs = await get(gateway, '/api/facilitator-status?include=logs&logLimit=1')
+    expect(logs.body.logs).toHaveLength(1)
+    expect(logs.body.logs[0].message).toContain('a: verify')
+  })
+
+  it('says whether aggregation is on', async () => {
+    const gateway = open({}, { enabled: false })
+    expect(await get(gateway, '/api/facilitator-status?include=health')).toMatchObject({
+      body: { enabled: false, health: { summary: { total: 1 } } },
+    })
+  })
+
+  it.each([
+    ['?inlcude=health', 'inlcude is not a parameter; there are include, logLimit'],
+    ['?include=helth', 'include: "helth" is not a part; there are health, stats, logs, config, settlements'],
+    ['?logLimit=-1', 'logLimit: expected a whole number from 0, got "-1"'],
+  ])('refuses %s', async (query, message) => {
+    expect(await status(query)).toMatchObject({ status: 400, body: { error: 'INVALID_REQUEST', message } })
+  })
+
+  it('can be mounted elsewhere, or not at all', async () => {
+    expect(await get(open({ statusPath: '/status' }), '/status')).toMatchObject({ status: 200 })
+    expect(await get(open({ statusPath: false }), '/api/facilitator-status')).toMatchObject({ status: 404 })
+  })
+})
+
+describe('what an operator may do', () => {
+  const authorized = { authorization: 'Bearer secret' }
+  const act = (gateway: Gateway, body: unknown, headers = authorized) =>
+    post(gateway, '/api/facilitator-status', body, headers)
+  const guarded = () => open({ tokens: ['secret'] })
+
+  it('check the health, of one or of all', async () => {
+    const gateway = guarded()
+    expect(await act(gateway, { action: 'check-health' })).toMatchObject({
+      status: 200,
+      body: { action: 'check-health', health: { summary: { total: 2, healthy: 2 } } },
+    })
+    expect([a.calls.supported, b.calls.supported]).toEqual([1, 1])
+    await act(gateway, { action: 'check-health', facilitator: 'b' })
+    expect([a.calls.supported, b.calls.supported]).toEqual([1, 2])
+  })
+
+  it('disable and enable a facilitator', async () => {
+    const gateway = guarded()
+    await act(gateway, { action: 'disable', facilitator: 'a' })
+    await settle(gateway, pay(), authorized)
+    expect([a.calls.settle, b.calls.settle]).toEqual([0, 1])
+    const { body } = await act(gateway, { action: 'enable', facilitator: 'a' })
+    expect(body.health.facilitators[0]).toMatchObject({ id: 'a', isEnabled: true })
+  })
+
+  it('with a token only', async () => {
+    expect(await act(open(), { action: 'check-health' })).toMatchObject({ status: 401 })
+    const gateway = guarded()
+    expect(await act(gateway, { action: 'check-health' }, { authorization: 'Bearer wrong' })).toMatchObject({
+      status: 401,
+    })
+    for (const options of [{}, { token: 'other' }, { token: '' }]) {
+      const handler = createStatusHandler(aggregator, options)
+      const request = new Request('http://x.example/', { method: 'POST', headers: authorized, body: '{}' })
+      expect((await handler(request)).status).toBe(401)
+    }
+    const handler = createStatusHandler(aggregator, { token: 'secret' })
+    const body = JSON.stringify({ action: 'check-health' })
+    const request = new Request('http://x.example/', { method: 'POST', headers: authorized, body })
+    expect((await handler(request)).status).toBe(200)
+    expect(a.calls.supported).toBe(1)
+  })
+
+  it.each([
+    ['nonsense', 'the body is not JSON'],
+    [{ action: 'restart' }, 'action: "restart" is not one; there are check-health, enable, disable'],
+    [{}, 'action: undefined is not one'],
+    [{ action: 'enable' }, 'facilitator: expected the id of the one to enable'],
+    [{ action: 'enable', facilitator: 'z' }, 'there is no facilitator "z"; there are a, b'],
+    [{ action: 'check-health', facilitator: 'z' }, 'there is no facilitator "z"'],
+    [{ action: 'enable', facilitator: 1 }, 'facilitator: expected an id'],
+    [
+      { action: 'enable', facilitators: 'a' },
+      'facilitators is not a field; there are action and facilitator',
+    ],
+  ])('told clearly when it is wrong: %j', async (body, message) => {
+    const answer = await act(guarded(), body)
+    expect(answer.status).toBe(400)
+    expect(answer.body.message).toContain(message)
+  })
+
+  it('and nothing else', async () => {
+    const answer = await ask(guarded(), 'DELETE', '/api/facilitator-status', { headers: authorized })
+    expect(answer).toMatchObject({ status: 405 })
+    expect(answer.headers.get('allow')).toBe('GET, POST')
+  })
+})
+
+describe("upstream's client at the gateway", () => {
+  /** Upstream's client has no `fetch` of its own: the global one is led to the gateway meanwhile. */
+  async function through<T>(
+    gateway: Gateway,
+    call: (client: HTTPFacilitatorClient) => Promise<T>,
+  ): Promise<T> {
+    const spy = vi
+      .spyOn(globalThis, 'fetch')
+      .mockImplementation(async (input, init) => gateway.fetch(new Request(input as string, init)))
+    try {
+      return await call(new HTTPFacilitatorClient({ url: 'http://gateway.example' }))
+    } finally {
+      spy.mockRestore()
+    }
+  }
+
+  it('takes doubt for "the facilitator could not answer"', async () => {
+    a.settleAnswer = httpError(504)
+    const doubt = through(open(), client => client.settle(payload(), requirements()))
+    await expect(doubt).rejects.toMatchObject({ name: 'FacilitatorResponseError' })
+    await expect(doubt).rejects.toThrow('SETTLEMENT_INDETERMINATE')
+  })
+
+  it('sees no verdict where nobody gave one', async () => {
+    a.verifyAnswer = refused()
+    b.verifyAnswer = refused()
+    const failure = await through(open({}, { retries: 0 }), client =>
+      client.verify(payload(), requirements()),
+    ).catch((error: unknown) => error)
+    expect(failure).not.toBeInstanceOf(VerifyError)
+    expect(failure).not.toBeInstanceOf(SettleError)
+    expect(String(failure)).toContain('(502)')
+  })
+
+  it('waits no longer than the aggregator for a facilitator that hangs', async () => {
+    a.settleAnswer = () => hanging()
+    const doubt = through(open({}, { timeoutMs: 20 }), client => client.settle(payload(), requirements()))
+    await expect(doubt).rejects.toMatchObject({ name: 'FacilitatorResponseError' })
+  })
+})
