@@ -87,7 +87,7 @@ async function ask(facilitator: FacilitatorOptions, options: AggregatorOptions):
     if (kinds.length === 0) Object.assign(finding, { status: 'failed', reason: 'it supports nothing' })
   } catch {
     finding.reason = attempt?.reason ?? attempt?.outcome
-    const isRefused = attempt !== undefined && /^(401|403|createAuthHeaders)\b/.test(attempt.reason ?? '')
+    const isRefused = attempt !== undefined && /\b(401|403|createAuthHeaders)\b/.test(attempt.reason ?? '')
     finding.status = isRefused ? 'refused credentials' : 'failed'
     if (isRefused) finding.credentials = 'refused'
   } finally {

@@ -50,7 +50,7 @@ function explain(error: unknown): string {
   const missing = /Cannot find package '([^']+)'/.exec(message)?.[1]
   if (code === 'ERR_MODULE_NOT_FOUND' && missing !== undefined)
     return `this command needs ${missing}: npm install hono @hono/node-server`
-  if (code?.startsWith('ERR_PARSE_ARGS')) return `${message.split('. ', 1)[0]}; --help tells what there is`
+  if (code?.startsWith('ERR_PARSE_ARGS')) return `${message.split(/\.\s/, 1)[0]}; --help tells what there is`
   return (error as Error).name === 'InvalidListenError' ? message : ((error as Error).stack ?? message)
 }
 

@@ -1,0 +1,191 @@
+import { execFile } from 'node:child_process'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import { check } from '../../src/cli/check.ts'
+import { readConfiguration } from '../../src/cli/configuration.ts'
+import { status } from '../../src/cli/status.ts'
+import { createGateway } from '../../src/http/index.ts'
+import { FacilitatorAggregator } from '../../src/index.ts'
+import { type GatewayServer, listen } from '../../src/node/index.ts'
+import { FakeFacilitator, kind, supporting } from './builders.ts'
+
+const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+
+/** Two facilitators over HTTP: gateways are facilitators too. */
+const opened: [FacilitatorAggregator, GatewayServer][] = []
+let open = ''
+let guarded = ''
+const nobody = 'http://127.0.0.1:9'
+
+async function start(tokens: string[]): Promise<string> {
+  const client = new FakeFacilitator({
+    supportedAnswer: supporting(kind(), kind({ x402Version: 1, network: 'base-sepolia' as never })),
+  })
+  const aggregator = new FacilitatorAggregator({
+    facilitators: [{ id: 'inner', client }],
+    healthCheck: false,
+  })
+  const server = await listen(createGateway(aggregator, { tokens }), { port: 0 })
+  opened.push([aggregator, server])
+  return server.url
+}
+
+beforeAll(async () => {
+  open = await start([])
+  guarded = await start(['secret'])
+})
+afterAll(async () => {
+  for (const [aggregator, server] of opened) {
+    await aggregator.stop()
+    await server.close()
+  }
+})
+
+let printed: string
+beforeEach(() => {
+  printed = ''
+  vi.spyOn(console, 'log').mockImplementation(line => {
+    printed += `${line}\n`
+  })
+})
+afterEach(() => {
+  vi.restoreAllMocks()
+  vi.unstubAllEnvs()
+})
+
+const run = (...args: string[]) =>
+  promisify(execFile)(process.execPath, ['--import', 'tsx', main, ...args]).then(
+    ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),
+    (error: { code: number; stdout: string; stderr: string }) => error,
+  )
+
+describe('x402-aggregator', () => {
+  it('tells what it can do', async () => {
+    const { code, stdout } = await run('--help')
+    expect(code).toBe(0)
+    for (const command of ['serve', 'check', 'status']) expect(stdout).toContain(command)
+  })
+
+  it.each([
+    [['sevre'], '"sevre" is not a command; there are serve, check, status'],
+    [['serve', '--prot', '1'], "Unknown option '--prot'; --help tells what there is"],
+    [['serve', '--port', 'x'], '--port: expected a whole number from 0 to 65535, got "x"'],
+    [['serve', '--grace', '-1'], '--grace'],
+    [['serve', '--host', '0.0.0.0'], 'set FACILITATOR_GATEWAY_TOKEN, or say --allow-unauthenticated'],
+    [['status', 'nonsense'], '"nonsense" is not a URL'],
+    [['status', nobody], `${nobody} does not answer`],
+    [['check', '--config', 'missing.json'], '--config missing.json: there is no such file'],
+  ])('%j ends with one line and its remedy', async (args, message) => {
+    const { code, stderr } = await run(...args)
+    expect(code).toBe(2)
+    expect(stderr).toContain(message)
+    expect(stderr.trim().split('\n')).toHaveLength(1)
+  })
+
+  it.each(['serve', 'check', 'status'])('%s --help gives an example', async command => {
+    expect((await run(command, '--help')).stdout).toContain('example')
+  })
+
+  it('serve says so when its port is taken', async () => {
+    const { code, stderr } = await run('serve', '--port', new URL(open).port)
+    expect(code).toBe(2)
+    expect(stderr).toContain('the port is taken; choose another')
+  })
+})
+
+describe('check', () => {
+  it('shows what each facilitator supports, and is content', async () => {
+    vi.stubEnv('FACILITATOR_1_URL', open)
+    vi.stubEnv('FACILITATOR_2_URL', guarded)
+    vi.stubEnv('FACILITATOR_2_AUTH_HEADER', 'Bearer secret')
+    vi.stubEnv('FACILITATOR_3_URL', nobody)
+    vi.stubEnv('FACILITATOR_3_ENABLED', 'false')
+    expect(await check([])).toBe(0)
+    const lines = printed.trim().split('\n')
+    expect(lines[1]).toMatch(/^facilitator-1 +ok +\d+ ms +none +v1 v2 +exact +base-sepolia eip155:84532$/)
+    expect(lines[2]).toMatch(/^facilitator-2 +ok +\d+ ms +accepted/)
+    expect(lines[3]).toMatch(/^facilitator-3 +disabled/)
+  })
+
+  it('fails when one cannot be used, and says why', async () => {
+    vi.stubEnv('FACILITATOR_1_URL', nobody)
+    vi.stubEnv('FACILITATOR_2_URL', guarded)
+    vi.stubEnv('FACILITATOR_2_AUTH_HEADER', 'Bearer wrong')
+    vi.stubEnv('FACILITATOR_3_URL', open)
+    expect(await check(['--json'])).toBe(1)
+    expect(JSON.parse(printed).facilitators).toMatchObject([
+      { id: 'facilitator-1', url: nobody, status: 'failed', credentials: 'none', networks: [] },
+      { id: 'facilitator-2', status: 'refused credentials', credentials: 'refused' },
+      { id: 'facilitator-3', status: 'ok', versions: [1, 2], schemes: ['exact'] },
+    ])
+    expect(printed).not.toContain('wrong')
+  })
+})
+
+describe('status', () => {
+  it('shows a running gateway as a table, or as JSON', async () => {
+    expect(await status([open])).toBe(0)
+    expect(printed).toMatch(/FACILITATOR +STATE/)
+    expect(printed).toMatch(/inner +healthy +100%/)
+    expect(printed).toContain('1 of 1 healthy, 0 unresolved settlements')
+    printed = ''
+    await status([open, '--json'])
+    expect(JSON.parse(printed)).toMatchObject({ enabled: true, health: { summary: { total: 1 } } })
+  })
+
+  it('needs the token of a guarded one', async () => {
+    await expect(status([guarded])).rejects.toThrow('needs a token: set FACILITATOR_GATEWAY_TOKEN')
+    vi.stubEnv('FACILITATOR_GATEWAY_TOKEN', 'secret')
+    expect(await status([guarded])).toBe(0)
+  })
+
+  it('knows what is not a gateway', async () => {
+    await expect(status([`${open}/supported`])).rejects.toThrow('is not the status of a gateway')
+  })
+})
+
+describe('a configuration file', () => {
+  let folder: string
+  const file = async (content: unknown) => {
+    const path = join(folder, 'config.json')
+    await writeFile(path, typeof content === 'string' ? content : JSON.stringify(content))
+    return path
+  }
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'x402-facilitator-aggregator-'))
+  })
+  afterAll(() => rm(folder, { recursive: true }))
+
+  it('has the names of the variables, and variables win', async () => {
+    vi.stubEnv('FACILITATOR_RETRIES', '5')
+    vi.stubEnv('FACILITATOR_2_URL', '')
+    const path = await file({
+      ENABLE_FACILITATOR_AGGREGATOR: true,
+      FACILITATOR_RETRIES: 1,
+      FACILITATOR_2_URL: open,
+      RPC_URL_8453: 'https://node.example',
+    })
+    expect(await readConfiguration(path)).toMatchObject({
+      ENABLE_FACILITATOR_AGGREGATOR: 'true',
+      FACILITATOR_RETRIES: '5',
+      FACILITATOR_2_URL: open,
+    })
+    expect(await check(['--config', path, '--json'])).toBe(0)
+    expect(JSON.parse(printed).facilitators).toMatchObject([{ id: 'facilitator-2', url: open }])
+  })
+
+  it.each([
+    ['{', 'is not JSON'],
+    ['[]', 'expected a JSON object such as'],
+    [
+      { FACILITATOR_RETIRES: 1, FACILITATOR_1_URL: {} },
+      'FACILITATOR_RETIRES is not a variable; FACILITATOR_1_URL: expected',
+    ],
+  ])('that is wrong is explained: %j', async (content, message) => {
+    await expect(readConfiguration(await file(content))).rejects.toThrow(message)
+  })
+})
