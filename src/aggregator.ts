@@ -162,6 +162,17 @@ export class FacilitatorAggregator implements FacilitatorClient {
     return this.#settlements.unresolved()
   }
 
+  /**
+   * Closes an unresolved settlement that you have delivered or refunded: from now on the payment is a duplicate, so that
+   * the buyer's retry does not deliver it once more.
+   *
+   * @param key from `getUnresolvedSettlements()` or the event `settlement:resolved`
+   * @returns false when there is no such settlement, or it is being settled now
+   */
+  closeSettlement(key: string): Promise<boolean> {
+    return this.#settlements.close(key)
+  }
+
   /** The health of each facilitator, with the circuit of each of its lanes. */
   getHealthStatus(): HealthStatus {
     return healthStatus(this.#pool.members)
@@ -296,6 +307,10 @@ export class FacilitatorAggregator implements FacilitatorClient {
     this.#state = 'stopped'
     this.#healthChecker.stop()
     this.#stopping = Promise.allSettled(this.#inFlight).then(async () => {
+      // It may have been started again meanwhile.
+      if (this.#state !== 'stopped') return
+      // Attempts that were overtaken, and that nobody waits for any more.
+      this.#alarms.ringAll()
       await this.#settlements.stop()
       this.#observer.emitter.emit('stop', {})
     })

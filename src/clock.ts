@@ -14,6 +14,16 @@ export function setBackgroundTimeout(callback: () => void, delayMs: number): Tim
   return handle
 }
 
+/** Waits for `work`, but no longer than `signal` allows. */
+export function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(new Error('no time left'))
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
+    if (signal.aborted) abort()
+    else signal.addEventListener('abort', abort, { once: true })
+  })
+}
+
 interface Alarm {
   readonly ring: () => void
   readonly handle: TimerHandle

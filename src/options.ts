@@ -8,6 +8,7 @@ import type { Logger, LogLevel } from './observe/log.ts'
 import { findProblems } from './options-schema.ts'
 import type { MemberOptions } from './pool/member.ts'
 import type { Strategy } from './pool/strategy.ts'
+import { BoundedLedger } from './settlement/bounded-ledger.ts'
 import type { SettlementLedger } from './settlement/ledger.ts'
 import { MemoryLedger } from './settlement/memory-ledger.ts'
 import type { SettlementProbe } from './settlement/probe.ts'
@@ -268,9 +269,9 @@ export function readOptions(options: AggregatorOptions): Settings {
     strategy: options.strategy ?? 'priority',
     whenAllUnhealthy: options.whenAllUnhealthy ?? 'try',
     settlement: {
-      ledger: options.settlement?.ledger ?? new MemoryLedger(),
       ...defaults.settlement,
       ...options.settlement,
+      ledger: ledgerOf(options.settlement?.ledger),
     },
     healthCheck: {
       enabled: healthCheck !== false,
@@ -305,6 +306,10 @@ function readFacilitator(
     timeoutMs: perOperation(facilitator.timeoutMs, all.timeoutMs, defaults.timeoutMs),
     retries: facilitator.retries ?? all.retries ?? defaults.retries,
   }
+}
+
+function ledgerOf(ledger: SettlementLedger = new MemoryLedger()): SettlementLedger {
+  return ledger instanceof MemoryLedger ? ledger : new BoundedLedger(ledger)
 }
 
 function firstOf(members: readonly MemberOptions[]): MemberOptions {

@@ -12,6 +12,7 @@ import {
   parseAbiItem,
   parseEventLogs,
 } from 'viem'
+import { untilAborted } from '../clock.ts'
 import type { SettlementQuery } from '../settlement/payment-key.ts'
 import type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
 
@@ -128,13 +129,16 @@ function reach(network: string, options: EvmChainOptions): ChainAccess {
 
 async function look(chain: ChainAccess, query: SettlementQuery): Promise<ProbeAnswer> {
   const newest = await chain.client.getBlock()
-  if (!(await isSpent(chain.client, query))) return { state: 'unspent', asOf: Number(newest.timestamp) }
+  // Read at that very block: behind one URL, the node that answers next may lag.
+  if (!(await isSpent(chain.client, query, newest.number)))
+    return { state: 'unspent', asOf: Number(newest.timestamp) }
   return findPayment(chain, query, newest.number)
 }
 
 async function isSpent(
   client: PublicClient,
   { method, asset, payer, nonce }: SettlementQuery,
+  blockNumber: bigint,
 ): Promise<boolean> {
   const owner = getAddress(payer ?? '')
   if (method === 'eip3009') {
@@ -143,6 +147,7 @@ async function isSpent(
       abi: eip3009,
       functionName: 'authorizationState',
       args: [owner, nonce as Hex],
+      blockNumber,
     })
   }
   const number = BigInt(nonce)
@@ -151,6 +156,7 @@ async function isSpent(
     abi: permit2Abi,
     functionName: 'nonceBitmap',
     args: [owner, number >> 8n],
+    blockNumber,
   })
   return ((word >> (number & 255n)) & 1n) === 1n
 }
@@ -192,15 +198,15 @@ async function searchBlocks(
         isAddressEqual(transfer.args.to, getAddress(query.payTo)) &&
         transfer.args.value >= BigInt(query.amount),
     )
-    if (!isPaid) return { state: 'spent-otherwise', transaction: hash }
     const head = await client.getBlockNumber({ cacheTime: 0 })
     const depth = head - receipt.blockNumber + 1n
     if (depth < BigInt(chain.confirmations))
       return {
         state: 'cannot-tell',
         reason: `${depth} of ${chain.confirmations} confirmations`,
-        isMined: true,
+        isMined: isPaid,
       }
+    if (!isPaid) return { state: 'spent-otherwise', transaction: hash }
     const { timestamp } = await client.getBlock({ blockHash: receipt.blockHash })
     return { state: 'paid', transaction: hash, payer, minedAt: Number(timestamp) }
   }
@@ -245,15 +251,6 @@ async function spentIn(client: PublicClient, query: SettlementQuery, block: bigi
     return (word >> (number & 255n)) & 1n
   }
   return (await bitAt(block)) === 1n && (await bitAt(block - 1n)) === 0n
-}
-
-function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(new Error('no time left'))
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
-    if (signal.aborted) abort()
-    else signal.addEventListener('abort', abort, { once: true })
-  })
 }
 
 function shortMessage(error: unknown): string {

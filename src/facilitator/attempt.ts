@@ -91,13 +91,18 @@ function isThenable(value: unknown): value is PromiseLike<unknown> {
 /** Call options whose signal is made when a client first looks at it. */
 class LazyAbort implements CallOptions {
   #controller: AbortController | undefined
+  #isOver = false
 
   get signal(): AbortSignal {
-    this.#controller ??= new AbortController()
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      if (this.#isOver) this.now()
+    }
     return this.#controller.signal
   }
 
   now(): void {
+    this.#isOver = true
     this.#controller?.abort(new DOMException('The attempt was given up.', 'TimeoutError'))
   }
 }

@@ -43,8 +43,17 @@ export function classifyResponse<O extends Operation>(
   const response = answer as Responses[O]
   const isSuccess = succeeds(operation, answer)
   if (isSuccess === undefined) return { kind: 'unknown', reason: "an answer that is not the protocol's" }
-  if (isSuccess)
-    return isOk(httpStatus) ? { kind: 'answered', response } : classifyStatus(operation, httpStatus)
+  if (isSuccess) {
+    if (isOk(httpStatus)) return { kind: 'answered', response }
+    if (operation !== 'settle') return classifyStatus(operation, httpStatus)
+    // A success under an error's status contradicts itself: the chain has to say.
+    const { transaction } = answer as Refusal
+    return {
+      kind: 'unknown',
+      reason: `HTTP ${httpStatus} with a success`,
+      transaction: transaction || undefined,
+    }
+  }
 
   const { invalidReason, invalidMessage, errorReason, errorMessage, transaction } = answer as Refusal
   const reason = invalidReason ?? errorReason ?? 'no reason given'
@@ -188,5 +197,7 @@ function isConnectFailure(cause: unknown): boolean {
   if (typeof cause !== 'object' || cause === null) return false
   const { code, syscall, errors } = cause as { code?: unknown; syscall?: unknown; errors?: unknown }
   if (Array.isArray(errors) && errors.length > 0) return errors.every(isConnectFailure)
-  return syscall === 'connect' || syscall === 'getaddrinfo' || beforeSending.test(String(code))
+  // Some of the codes come in mid-connection too, where the call that failed is named.
+  if (syscall !== undefined) return syscall === 'connect' || syscall === 'getaddrinfo'
+  return beforeSending.test(String(code))
 }

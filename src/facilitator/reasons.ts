@@ -16,7 +16,8 @@ export type ReasonMeaning =
   | 'spent'
 
 /** Compliance comes first: no laxer facilitator may be asked, whatever else the reason contains. */
-const screenedOut = /kyt|sanction|blocked_?address|address_?blocked|deny_?list|blacklist|screened|compliance/
+const screenedOut =
+  /(?<![a-z0-9])kyt(?![a-z0-9])|sanction|blocked_?address|address_?blocked|deny_?list|blacklist|screened|compliance/
 
 /**
  * What a chain's node says when it refuses a transaction for want of gas money, as upstream's facilitator passes

@@ -35,6 +35,7 @@ export class Run<O extends Operation> {
   #route: Route
   readonly #network: string | undefined
   readonly deadline: number
+  #isEnded = false
   #last: { readonly member: Member; readonly outcome: Outcome } | undefined
 
   constructor(
@@ -67,6 +68,11 @@ export class Run<O extends Operation> {
     return member
   }
 
+  /** From now on no attempt begins, not even as the retry of one that is still open. */
+  end(): void {
+    this.#isEnded = true
+  }
+
   /** Begins the route anew, as the facilitators' health is now. */
   startOver(): void {
     this.#route = this.context.pool.route(this.operation, this.request.payment)
@@ -95,7 +101,7 @@ export class Run<O extends Operation> {
     const outcome =
       member.options.retries === 0 || !worthIt(first)
         ? first
-        : await retry(first, async () => (this.#remainingMs > 0 ? this.#attempt(member) : undefined), {
+        : await retry(first, async () => (this.#mayBegin ? this.#attempt(member) : undefined), {
             retries: member.options.retries,
             backoffMs: this.context.backoffMs,
             remainingMs: Math.max(0, this.#remainingMs),
@@ -173,6 +179,7 @@ export class Run<O extends Operation> {
   }
 
   #isWorthARetry(outcome: Outcome<O>, member: Member): boolean {
+    if (this.#isEnded) return false
     const isLast = this.#left === 0
     const pauseMs = retryAfterMs(outcome) ?? 0
     if (pauseMs >= this.#remainingMs - this.#reservedMs || this.#remainingMs <= 0) return false
@@ -197,6 +204,10 @@ export class Run<O extends Operation> {
       1,
       Math.min(member.options.timeoutMs[this.operation], this.#remainingMs - this.#reservedMs),
     )
+  }
+
+  get #mayBegin(): boolean {
+    return this.#remainingMs > 0 && !this.#isEnded
   }
 
   get #remainingMs(): number {

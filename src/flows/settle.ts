@@ -36,26 +36,25 @@ export async function settle(context: Context, payment: Payment): Promise<Settle
       network: payment.requirements.network,
     }
   }
-  return conclude(context, payment, keyed, claimed, settlement =>
-    settlements.record(keyed, claim, settlement),
-  )
+  return conclude(context, payment, { keyed, claimed, claim })
 }
 
-async function conclude(
-  context: Context,
-  payment: Payment,
-  keyed?: KeyedPayment,
-  claimed?: Extract<Claim, { kind: 'claimed' }>,
-  record: (settlement: SettlementState) => Promise<void> = async () => {},
-): Promise<SettleResponse> {
+/** A payment's entry in the ledger, held by `claim`. */
+interface Hold {
+  readonly keyed: KeyedPayment
+  readonly claimed: Extract<Claim, { kind: 'claimed' }>
+  readonly claim: string
+}
+
+async function conclude(context: Context, payment: Payment, hold?: Hold): Promise<SettleResponse> {
   const { settlements } = context
   const run = new Run(context, 'settle', { payment })
   const onLie = (member: Member, transaction: string) =>
     quarantine(context, member, payment.network, transaction)
   let conclusion: Conclusion
   try {
-    const chain = keyed && claimed && settlements.viewOf(keyed.query, claimed.since)
-    const settling = new Settling(run, payment, chain, settlements.settings, onLie, claimed?.before)
+    const chain = hold && settlements.viewOf(hold.claimed)
+    const settling = new Settling(run, payment, chain, settlements.settings, onLie, hold?.claimed.before)
     conclusion = await settling.conclude()
   } catch (error) {
     // A fault of ours must not read as "not charged".
@@ -67,8 +66,15 @@ async function conclude(
       fields => `settle met a fault of its own: ${fields.error}`,
     )
   }
-  await record(stateAfter(conclusion))
-  return report(context, payment, run, conclusion, keyed)
+  run.end()
+  const after = stateAfter(conclusion)
+  // A claim that lapsed may be another one's by now, who delivers: one success, not two.
+  if (hold !== undefined && !(await settlements.record(hold.keyed, hold.claim, after)))
+    conclusion = {
+      kind: 'indeterminate',
+      transaction: 'transaction' in after ? after.transaction : undefined,
+    }
+  return report(context, payment, run, conclusion, hold?.keyed)
 }
 
 function stateAfter(conclusion: Conclusion): SettlementState {

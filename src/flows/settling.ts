@@ -64,13 +64,15 @@ export class Settling {
   #mayGoOn: boolean
   /** Every facilitator of the route has been asked. */
   #isExhausted = false
+  /** The next was asked while an attempt was open: either may be what has used the authorization. */
+  #wasOvertaken = false
   readonly #lacking: SettleResponse[] = []
 
   #nextQuestionAt = Number.POSITIVE_INFINITY
   #pollMs = firstPollMs
   #isAsking = false
   #repeatMs = firstRepeatMs
-  #repeatTimer: ReturnType<typeof setTimeout> | undefined
+  #endRepeat = () => {}
   readonly #happenings: Happening[] = []
   #wake = () => {}
 
@@ -99,7 +101,7 @@ export class Settling {
       this.#goOn()
       const conclusion = this.#hopeless() ?? this.#takeIn(await this.#nextHappening())
       if (conclusion === undefined) continue
-      clearTimeout(this.#repeatTimer)
+      this.#endRepeat()
       return conclusion
     }
   }
@@ -114,6 +116,7 @@ export class Settling {
       this.#patienceEndsAt = now() + this.options.failoverAfterMs
       return
     }
+    this.#wasOvertaken ||= this.#open > 0
     this.#latest = member
     this.#patienceEndsAt = now() + this.options.failoverAfterMs
     this.#askChainAt(now() + this.options.probeAfterMs)
@@ -165,7 +168,7 @@ export class Settling {
         this.#takeVerdict(outcome.response, false)
         return undefined
       case 'spent':
-        this.#takeVerdict(outcome.response, this.#isWordOnly)
+        this.#takeVerdict(outcome.response, this.#isWordOnly || this.#wasOvertaken)
         return undefined
       case 'declined':
         if (outcome.cause === 'trouble') this.#isWordOnly = true
@@ -189,7 +192,8 @@ export class Settling {
 
   /** A facilitator did nothing. If it was the one waited for, the next may be asked. */
   #takeNoAction(member: Member): void {
-    if (member === this.#latest) this.#mayGoOn = true
+    // Where no chain can be asked, an attempt that may have acted is the last, whatever its repeat was answered.
+    if (member === this.#latest && !(this.#mayHaveMoved && this.chain === undefined)) this.#mayGoOn = true
   }
 
   #takeSuccess(member: Member, response: SettleResponse): Conclusion | undefined {
@@ -211,7 +215,7 @@ export class Settling {
 
   #doubt(transaction: string | undefined): void {
     this.#mayHaveMoved = true
-    this.#transaction = transaction ?? this.#transaction
+    this.#transaction ??= transaction
     this.#pollMs = firstPollMs
     this.#askChainAt(now())
   }
@@ -230,7 +234,7 @@ export class Settling {
         return this.#takeUnspent()
       case 'cannot-tell':
         this.#wasMined ||= answer.isMined === true
-        if (this.#isInDoubt) this.#askAgain()
+        if (this.#isInDoubt || (this.#isWordChecked && this.#verdict !== undefined)) this.#askAgain()
         return undefined
     }
   }
@@ -265,9 +269,11 @@ export class Settling {
   #repeat(member: Member): void {
     if (now() + this.#repeatMs >= this.run.deadline) return
     this.#open++
-    this.#repeatTimer = setTimeout(() => {
+    this.#endRepeat = this.run.wait(() => {
+      this.#endRepeat()
       this.#open--
-      this.#begin(member)
+      if (this.run.isAborted) this.#happen({ kind: 'time' })
+      else this.#begin(member)
     }, this.#repeatMs)
     this.#repeatMs *= 2
   }

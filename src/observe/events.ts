@@ -59,7 +59,11 @@ export interface AggregatorEvents {
     readonly isRetryRejected?: boolean
   }
   /** The chain has told the fate of an indeterminate settlement. After `paid`: deliver, or refund. */
-  'settlement:resolved': SettlementSummary & { readonly result: 'paid' | 'spent-otherwise' | 'expired' }
+  'settlement:resolved': SettlementSummary & {
+    /** Identifies the payment: for `closeSettlement`. */
+    readonly key: string
+    readonly result: 'paid' | 'spent-otherwise' | 'expired'
+  }
   /** A facilitator claimed a success that the chain does not know: it is asked no more until enabled again. */
   'facilitator:quarantined': {
     readonly facilitator: string

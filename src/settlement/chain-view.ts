@@ -1,4 +1,5 @@
 /** What the chain says of one payment, asked as often as its settlement needs to know. */
+import { untilAborted } from '../clock.ts'
 import type { SettlementQuery } from './payment-key.ts'
 import type { ProbeAnswer, SettlementProbe } from './probe.ts'
 
@@ -9,6 +10,13 @@ const questionTimeoutMs = 10_000
  * in whole seconds, and a block may be built some seconds into its slot.
  */
 const toleranceMs = 3_000
+/**
+ * Milliseconds by which the clocks of this process and of the chain may differ: a payment that is older than its
+ * settlement by less may be its own, or a replay of another one, and nobody can tell.
+ */
+const clockSkewMs = 60_000
+/** Seconds that must pass after its end before an unused authorization counts as run out. */
+const expiryMarginSeconds = 60
 
 export class ChainView {
   constructor(
@@ -24,12 +32,19 @@ export class ChainView {
   async ask(timeoutMs = questionTimeoutMs): Promise<ProbeAnswer> {
     try {
       const signal = AbortSignal.timeout(Math.max(1, Math.ceil(Math.min(timeoutMs, questionTimeoutMs))))
-      const answer = await this.probe.ask(this.query, { signal })
-      if (answer.state !== 'paid' || answer.minedAt * 1000 >= this.since - toleranceMs) return answer
-      return { state: 'spent-otherwise', transaction: answer.transaction }
+      const answer = await untilAborted(this.probe.ask(this.query, { signal }), signal)
+      return answer.state === 'paid' ? this.#date(answer) : answer
     } catch (error) {
       return { state: 'cannot-tell', reason: error instanceof Error ? error.message : String(error) }
     }
+  }
+
+  #date(answer: Extract<ProbeAnswer, { state: 'paid' }>): ProbeAnswer {
+    const ageMs = this.since - answer.minedAt * 1000
+    if (ageMs <= toleranceMs) return answer
+    return ageMs > clockSkewMs
+      ? { state: 'spent-otherwise', transaction: answer.transaction }
+      : { state: 'cannot-tell', reason: 'paid at about the time when its settlement began' }
   }
 
   /** Whether the authorization has run out unused: then it can never be charged. */
@@ -39,7 +54,7 @@ export class ChainView {
       answer.state === 'unspent' &&
       answer.asOf !== undefined &&
       validBefore !== undefined &&
-      answer.asOf >= validBefore
+      answer.asOf >= validBefore + expiryMarginSeconds
     )
   }
 }

@@ -27,6 +27,7 @@ export interface LedgerEntry {
 export interface ClaimRequest {
   readonly key: string
   readonly fingerprint: string
+  /** Kept as the entry's if there is no entry yet. */
   readonly query: SettlementQuery
   /** Names this attempt to settle; unique. */
   readonly claim: string
@@ -38,11 +39,16 @@ export interface ClaimRequest {
 
 /**
  * `claimed`: settle it. `before` is what an earlier settlement of the same purchase left behind, if there was one;
- * `since` is when the first of them began.
+ * `since` is when the first of them began, and `query` what it asked of the chain.
  * `refused`: it is being settled, or has been, or the entry belongs to another purchase.
  */
 export type Claim =
-  | { readonly kind: 'claimed'; readonly before: SettlementState | undefined; readonly since: number }
+  | {
+      readonly kind: 'claimed'
+      readonly before: SettlementState | undefined
+      readonly since: number
+      readonly query: SettlementQuery
+    }
   | { readonly kind: 'refused'; readonly entry: LedgerEntry }
 
 /**

@@ -40,18 +40,18 @@ export class MemoryLedger implements SettlementLedger {
 
   /** @throws {LedgerFullError} when every entry is live */
   async claim(request: ClaimRequest): Promise<Claim> {
-    const { key, fingerprint, query, claim, leaseUntil } = request
+    const { key, fingerprint, claim, leaseUntil } = request
     const nowMs = Date.now()
     const known = this.#entries.get(key)
     const before = known && effectiveState(known.settlement, nowMs)
     if (known !== undefined && before !== undefined && !(isOpen(before) && known.fingerprint === fingerprint))
       return { kind: 'refused', entry: { ...known } }
     if (known === undefined) this.#makeRoom(nowMs)
+    const { since, query } = known ?? request
     const keepUntil = (query.validBefore ?? nowMs / 1000 + defaultKeepSeconds) + marginSeconds
     const settlement: SettlementState = { state: 'settling', claim, leaseUntil }
-    const since = known?.since ?? request.since
     this.#entries.set(key, { key, fingerprint, query, since, settlement, keepUntil })
-    return { kind: 'claimed', before, since }
+    return { kind: 'claimed', before, since, query }
   }
 
   async update(key: string, claim: string, settlement: SettlementState): Promise<boolean> {
@@ -77,12 +77,21 @@ export class MemoryLedger implements SettlementLedger {
     return this.#entries.size
   }
 
-  /** Drops finished entries whose authorization cannot be used any more, and nothing else. */
+  /**
+   * Drops entries whose authorization cannot be used any more, and nothing else: the finished ones, and if that is not
+   * enough the oldest unresolved ones.
+   */
   #makeRoom(nowMs: number): void {
     if (this.#entries.size < this.#maxEntries) return
+    const isOver = (entry: Kept) => entry.keepUntil * 1000 < nowMs
     for (const [key, entry] of this.#entries) {
-      const isFinished = !['settling', 'unresolved'].includes(entry.settlement.state)
-      if (isFinished && entry.keepUntil * 1000 < nowMs) this.#entries.delete(key)
+      const { state } = effectiveState(entry.settlement, nowMs)
+      if (state !== 'settling' && state !== 'unresolved' && isOver(entry)) this.#entries.delete(key)
+    }
+    for (const [key, entry] of this.#entries) {
+      if (this.#entries.size < this.#maxEntries) return
+      if (effectiveState(entry.settlement, nowMs).state === 'unresolved' && isOver(entry))
+        this.#entries.delete(key)
     }
     if (this.#entries.size >= this.#maxEntries) throw new LedgerFullError(this.#maxEntries)
   }

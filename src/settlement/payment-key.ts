@@ -1,4 +1,5 @@
 /** The identity of a payment on its chain: what can be spent once only (OUTCOMES.md, same title). */
+import { InvalidPaymentError } from '../errors.ts'
 import type { Payment } from '../payment.ts'
 import { caip2 } from './networks.ts'
 
@@ -35,6 +36,9 @@ const onePhaseFlows = new Set<unknown>([undefined, null, 'authorization', 'upfro
 /**
  * The identity of a payment; `undefined` for schemes whose replay protection is not known here. A promise on SVM only,
  * where it is a hash.
+ *
+ * @throws {InvalidPaymentError} for an EVM payment whose identity is in doubt: what one facilitator reads as another
+ * payment than the next could be delivered twice
  */
 export function identify(payment: Payment): KeyedPayment | undefined | Promise<KeyedPayment | undefined> {
   const { scheme, requirements } = payment
@@ -46,13 +50,22 @@ export function identify(payment: Payment): KeyedPayment | undefined | Promise<K
     return scheme === 'exact'
       ? readSvm(content).then(spend => spend && keyed(payment, network, spend))
       : undefined
-  const spend =
-    (scheme === 'exact' ? readEip3009(content) : undefined) ??
-    (scheme === 'exact' || scheme === 'upto' ? readPermit2(content) : undefined)
+  const spend = scheme === 'exact' || scheme === 'upto' ? readEvm(scheme, content) : undefined
   return spend && keyed(payment, network, spend)
 }
 
-function keyed({ requirements, payload }: Payment, network: string, spend: Spend): KeyedPayment {
+function readEvm(scheme: string, content: Record<string, unknown>): Spend | undefined {
+  const { authorization, permit2Authorization } = content
+  if (authorization !== undefined && permit2Authorization !== undefined)
+    throw new InvalidPaymentError(
+      'paymentPayload.payload',
+      'has both authorization and permit2Authorization, of which facilitators may take either',
+    )
+  if (permit2Authorization !== undefined) return readPermit2(permit2Authorization)
+  return scheme === 'exact' && authorization !== undefined ? readEip3009(authorization) : undefined
+}
+
+function keyed({ scheme, requirements, payload }: Payment, network: string, spend: Spend): KeyedPayment {
   const { asset, payTo } = requirements
   const { signature, transaction } = payload.payload
   const amount = 'amount' in requirements ? requirements.amount : amountOfVersion1(requirements)
@@ -60,27 +73,39 @@ function keyed({ requirements, payload }: Payment, network: string, spend: Spend
   const scope = method === 'eip3009' ? fold(asset) : ''
   return {
     key: `${method}|${network}|${scope}|${fold(payer ?? '')}|${nonce}`,
-    fingerprint: `${signature ?? transaction}|${fold(asset)}|${fold(payTo)}|${amount}`,
+    // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
+    fingerprint: `${signature ?? transaction}|${fold(asset)}|${fold(payTo)}|${scheme === 'upto' ? '' : amount}`,
     query: { method, payer, nonce, validBefore, network, asset, payTo, amount },
   }
 }
 
 type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'validBefore'>
 
-function readEip3009(content: Record<string, unknown>): Spend | undefined {
-  const { from, nonce, validBefore } = (content.authorization ?? {}) as Record<string, unknown>
-  if (!isAddress(from) || !isText(nonce)) return undefined
-  return { method: 'eip3009', payer: from, nonce: nonce.toLowerCase(), validBefore: seconds(validBefore) }
+function readEip3009(authorization: unknown): Spend {
+  const { from, nonce, validBefore } = (authorization ?? {}) as Record<string, unknown>
+  const at = 'paymentPayload.payload.authorization'
+  return {
+    method: 'eip3009',
+    payer: hex(from, 20, `${at}.from`),
+    nonce: hex(nonce, 32, `${at}.nonce`).toLowerCase(),
+    validBefore: seconds(validBefore),
+  }
 }
 
-function readPermit2(content: Record<string, unknown>): Spend | undefined {
-  const { from, nonce, deadline } = (content.permit2Authorization ?? {}) as Record<string, unknown>
-  if (!isAddress(from) || nonce === undefined || nonce === null) return undefined
+function readPermit2(authorization: unknown): Spend {
+  const { from, nonce, deadline } = (authorization ?? {}) as Record<string, unknown>
+  const at = 'paymentPayload.payload.permit2Authorization'
+  let number: bigint
   try {
-    const number = BigInt(nonce as string)
-    return { method: 'permit2', payer: from, nonce: number.toString(), validBefore: seconds(deadline) }
+    number = BigInt(nonce as string)
   } catch {
-    return undefined
+    throw new InvalidPaymentError(`${at}.nonce`, 'expected a whole number')
+  }
+  return {
+    method: 'permit2',
+    payer: hex(from, 20, `${at}.from`),
+    nonce: number.toString(),
+    validBefore: seconds(deadline),
   }
 }
 
@@ -114,8 +139,11 @@ function seconds(value: unknown): number | undefined {
   return value !== undefined && Number.isFinite(number) ? number : undefined
 }
 
-function isAddress(value: unknown): value is string {
-  return isText(value) && /^0x[0-9a-f]{40}$/i.test(value)
+/** The same bytes begin with `0x` here, whatever the payload's spelling. */
+function hex(value: unknown, bytes: number, path: string): `0x${string}` {
+  const digits = isText(value) ? /^(?:0x)?([0-9a-f]*)$/i.exec(value)?.[1] : undefined
+  if (digits?.length === bytes * 2) return `0x${digits}`
+  throw new InvalidPaymentError(path, `expected ${bytes} bytes in hexadecimal`)
 }
 
 function isText(value: unknown): value is string {

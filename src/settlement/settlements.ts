@@ -1,5 +1,4 @@
-/** The settlements of this seller: claimed, recorded, and watched while they are unresolved. */
-import { setBackgroundTimeout } from '../clock.ts'
+/** The settlements of this seller: claimed, recorded, and handed to the watch while they are unresolved. */
 import { LedgerError } from '../errors.ts'
 import type { SettlementSummary } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
@@ -13,8 +12,10 @@ import {
   type SettlementLedger,
   type SettlementState,
 } from './ledger.ts'
-import type { KeyedPayment, SettlementQuery } from './payment-key.ts'
+import { MemoryLedger } from './memory-ledger.ts'
+import type { KeyedPayment } from './payment-key.ts'
 import type { SettlementProbe } from './probe.ts'
+import { Watch } from './watch.ts'
 
 export interface SettlementSettings {
   readonly ledger: SettlementLedger
@@ -39,20 +40,26 @@ export interface UnresolvedSettlement extends SettlementSummary {
 }
 
 export class Settlements {
-  #watchTimer: ReturnType<typeof setTimeout> | undefined
-  /** Keys whose fate the chain has told, and the seller has been told. */
-  readonly #told = new Set<string>()
+  readonly #watch: Watch
   /** Final states that the ledger failed to store: a success must not be reported again for want of a record. */
-  readonly #unstored = new Map<string, LedgerEntry>()
-  #isStopped = false
+  readonly #unstored = new Map<string, { entry: LedgerEntry; claim: string }>()
 
   constructor(
     readonly settings: SettlementSettings,
     private readonly observer: Observer,
-  ) {}
+  ) {
+    this.#watch = new Watch({
+      intervalMs: settings.watchIntervalMs,
+      // A ledger of one's own may hold what another process left behind.
+      isShared: settings.probes.length > 0 && !(settings.ledger instanceof MemoryLedger),
+      look: entry => this.#lookAt(entry),
+      entries: () => this.#entriesToWatch(),
+      onFault: error => this.#ledgerFailed(error),
+    })
+  }
 
   /** The chain's view of a payment whose settlement began at `since`, where a probe can look at it. */
-  viewOf(query: SettlementQuery, since: number): ChainView | undefined {
+  viewOf({ query, since }: Pick<LedgerEntry, 'query' | 'since'>): ChainView | undefined {
     const probe = this.settings.probes.find(one => one.supports(query.network, query.method))
     return probe && new ChainView(probe, query, since)
   }
@@ -63,7 +70,7 @@ export class Settlements {
    */
   async claim({ key, fingerprint, query }: KeyedPayment, claim: string, deadlineMs: number): Promise<Claim> {
     const unstored = this.#unstored.get(key)
-    if (unstored !== undefined) return { kind: 'refused', entry: unstored }
+    if (unstored !== undefined) return { kind: 'refused', entry: unstored.entry }
     const since = Date.now()
     const leaseUntil = since + deadlineMs + leaseMarginMs
     try {
@@ -76,12 +83,18 @@ export class Settlements {
     }
   }
 
-  /** Records how a settlement went. A ledger that fails now is reported; the settlement goes on. */
-  async record(payment: KeyedPayment, claim: string, settlement: SettlementState): Promise<void> {
+  /**
+   * Records how a settlement went. A ledger that fails now is reported; the settlement goes on.
+   *
+   * @returns false when the claim had lapsed and another one holds the entry: its holder may deliver, so this one must
+   * not
+   */
+  async record(payment: KeyedPayment, claim: string, settlement: SettlementState): Promise<boolean> {
     const { key } = payment
+    let isHeld = true
     try {
-      const isStored = await this.settings.ledger.update(key, claim, settlement)
-      if (!isStored) throw new Error('another claim holds the entry')
+      isHeld = await this.settings.ledger.update(key, claim, settlement)
+      if (!isHeld) throw new Error('another claim holds the entry')
     } catch (error) {
       this.observer.log(
         'error',
@@ -89,17 +102,17 @@ export class Settlements {
         { key, state: settlement.state, error: describe(error) },
         fields => `the ledger did not record that a settlement is ${fields.state}: ${fields.error}`,
       )
-      if (settlement.state === 'settled') this.#keepUnstored({ ...payment, since: Date.now(), settlement })
+      if (isHeld && settlement.state === 'settled')
+        this.#keepUnstored({ ...payment, since: Date.now(), settlement }, claim)
     }
-    if (settlement.state === 'unresolved') {
-      this.#told.delete(key)
-      this.#watch()
-    }
+    if (settlement.state === 'unresolved') this.#watch.add(key)
+    return isHeld
   }
 
-  #keepUnstored(entry: LedgerEntry): void {
+  #keepUnstored(entry: LedgerEntry, claim: string): void {
     if (this.#unstored.size >= maxUnstored) this.#unstored.delete(this.#unstored.keys().next().value ?? '')
-    this.#unstored.set(entry.key, entry)
+    this.#unstored.set(entry.key, { entry, claim })
+    this.#watch.add(entry.key)
   }
 
   /**
@@ -134,15 +147,25 @@ export class Settlements {
     return (await this.settings.ledger.unresolved()).map(summary)
   }
 
+  /**
+   * Closes an unresolved settlement by hand, after it was delivered or refunded: from now on the payment is a duplicate.
+   *
+   * @returns false when there is none, or it is being settled
+   */
+  async close(key: string): Promise<boolean> {
+    const entry = await this.settings.ledger.get(key)
+    if (entry === undefined || effectiveState(entry.settlement, Date.now()).state !== 'unresolved')
+      return false
+    return this.#finish(entry, 'closed by the seller')
+  }
+
   start(): void {
-    this.#isStopped = false
+    this.#watch.start()
   }
 
   /** Ends the watch, and says which settlements are left. */
   async stop(): Promise<void> {
-    this.#isStopped = true
-    clearTimeout(this.#watchTimer)
-    this.#watchTimer = undefined
+    this.#watch.stop()
     try {
       for (const left of await this.unresolved())
         this.observer.tell(
@@ -157,58 +180,44 @@ export class Settlements {
     }
   }
 
-  #ledgerFailed(error: unknown): void {
-    this.observer.log(
-      'error',
-      'ledger:error',
-      { error: describe(error) },
-      fields => `the ledger failed: ${fields.error}`,
-    )
+  /** The unresolved settlements, after another try to store what the ledger did not. */
+  async #entriesToWatch(): Promise<LedgerEntry[]> {
+    for (const [key, { entry, claim }] of this.#unstored)
+      if (await this.settings.ledger.update(key, claim, entry.settlement)) this.#unstored.delete(key)
+    return this.settings.ledger.unresolved()
   }
 
-  /** Looks at unresolved settlements in the background until the chain has told the fate of each. */
-  #watch(): void {
-    if (this.#isStopped || this.#watchTimer !== undefined || this.settings.probes.length === 0) return
-    this.#watchTimer = setBackgroundTimeout(async () => {
-      const isAllTold = await this.#lookAtAll()
-      this.#watchTimer = undefined
-      if (!isAllTold) this.#watch()
-    }, this.settings.watchIntervalMs)
-  }
-
-  async #lookAtAll(): Promise<boolean> {
-    try {
-      const entries = await this.settings.ledger.unresolved()
-      const keys = new Set(entries.map(entry => entry.key))
-      for (const key of this.#told) if (!keys.has(key)) this.#told.delete(key)
-      await Promise.all(entries.filter(entry => !this.#told.has(entry.key)).map(entry => this.#lookAt(entry)))
-      return entries.every(entry => this.#told.has(entry.key))
-    } catch (error) {
-      this.#ledgerFailed(error)
-      return false
-    }
-  }
-
-  async #lookAt(entry: LedgerEntry): Promise<void> {
-    const view = this.viewOf(entry.query, entry.since)
+  /** @returns whether its fate is known, and told */
+  async #lookAt(entry: LedgerEntry): Promise<boolean> {
+    const view = this.viewOf(entry)
     const answer = await view?.ask()
-    if (view === undefined || answer === undefined) return void this.#told.add(entry.key)
-    if (answer.state === 'paid') return this.#resolve(entry, 'paid', answer.transaction)
-    if (answer.state !== 'spent-otherwise' && !view.hasExpired(answer)) return
+    if (view === undefined || answer === undefined) return true
+    if (answer.state === 'paid') {
+      // The buyer's retry may have delivered it meanwhile.
+      const current = await this.settings.ledger.get(entry.key)
+      const state = current && effectiveState(current.settlement, Date.now()).state
+      if (state === 'unresolved') this.#tellResolved(entry, 'paid', answer.transaction)
+      return true
+    }
+    if (answer.state !== 'spent-otherwise' && !view.hasExpired(answer)) return false
     const result = answer.state === 'spent-otherwise' ? 'spent-otherwise' : 'expired'
-    const claim = crypto.randomUUID()
-    const claimed = await this.settings.ledger.claim({
-      ...entry,
-      claim,
-      leaseUntil: Date.now() + leaseMarginMs,
-    })
-    if (claimed.kind === 'refused') return
-    await this.record(entry, claim, { state: 'rejected', reason: result })
-    this.#resolve(entry, result)
+    if (!(await this.#finish(entry, result))) return false
+    this.#tellResolved(entry, result)
+    return true
   }
 
-  #resolve(entry: LedgerEntry, result: 'paid' | 'spent-otherwise' | 'expired', transaction?: string): void {
-    this.#told.add(entry.key)
+  async #finish(entry: LedgerEntry, reason: string): Promise<boolean> {
+    const claim = crypto.randomUUID()
+    const leaseUntil = Date.now() + leaseMarginMs
+    const claimed = await this.settings.ledger.claim({ ...entry, claim, leaseUntil })
+    return claimed.kind === 'claimed' && this.record(entry, claim, { state: 'rejected', reason })
+  }
+
+  #tellResolved(
+    entry: LedgerEntry,
+    result: 'paid' | 'spent-otherwise' | 'expired',
+    transaction?: string,
+  ): void {
     this.observer.tell(
       'settlement:resolved',
       { ...summary(entry), result, transaction },
@@ -217,6 +226,15 @@ export class Settlements {
         event.result === 'paid'
           ? `an unresolved settlement on ${event.network} was paid by ${event.transaction}: deliver or refund`
           : `an unresolved settlement on ${event.network} was never charged (${event.result})`,
+    )
+  }
+
+  #ledgerFailed(error: unknown): void {
+    this.observer.log(
+      'error',
+      'ledger:error',
+      { error: describe(error) },
+      fields => `the ledger failed: ${fields.error}`,
     )
   }
 }

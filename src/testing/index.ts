@@ -74,7 +74,8 @@ export function settlementLedgerConformance(
           await ledger.update(request.key, request.claim, settlement)
           const other = await ledger.claim({ ...request, claim: 'other', fingerprint: 'other' })
           expect(other.kind === 'refused', 'another fingerprint is refused')
-          const later = { ...request, since: request.since + 5_000 }
+          const query = { ...request.query, amount: '1' }
+          const later = { ...request, query, since: request.since + 5_000 }
           const claims = await Promise.all(
             ['one', 'two', 'three'].map(claim => ledger.claim({ ...later, claim })),
           )
@@ -82,6 +83,7 @@ export function settlementLedgerConformance(
           expect(granted.length === 1, 'exactly one claim is granted')
           expect(same(granted[0]?.before, settlement), 'the claim tells what was before')
           expect(granted[0]?.since === request.since, 'since stays that of the first claim')
+          expect(same(granted[0]?.query, request.query), 'the query stays that of the first claim')
         },
       ),
     ),

@@ -61,10 +61,19 @@ describe('a reason about the payment is a verdict, whoever gives it', () => {
     expect(settle(reason)).toBe('answered')
   })
 
+  it('letters of a signature are no compliance reason', () => {
+    const signature =
+      '5h6xBEauJ3PK6SWCZ1PGjBvj8vDdWG3KpwATGy1ARAXFSDwt8GFKyTBD2cEn3v6yNrvGL9MrVyXdUqLQp7wEvd1M'
+    expect(
+      settle(`Transaction was not confirmed in 30.00 seconds: timed out. Check signature ${signature}`),
+    ).toBe('unknown')
+  })
+
   it.each([
     'invalid_exact_evm_payload_authorization_from_address_kyt',
     'invalid_exact_evm_payload_authorization_to_address_kyt',
     'payer_on_sanctions_list',
+    'KYT: payer refused',
     'blocked_address',
     'party_screened_out_simulation_failed',
   ])('compliance before all: %s', reason => {

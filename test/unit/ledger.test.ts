@@ -22,7 +22,7 @@ describe('the conformance suite finds a ledger', () => {
         const known = await this.get(request.key)
         await new Promise(resolve => setTimeout(resolve, 1))
         return known === undefined
-          ? ({ kind: 'claimed', before: undefined, since: request.since } as const)
+          ? ({ kind: 'claimed', before: undefined, since: request.since, query: request.query } as const)
           : super.claim(request)
       }
     }
@@ -96,7 +96,36 @@ describe('the identity of a payment', () => {
     const keys = await Promise.all(['255', '0xff', 255].map(nonce => keyOf(permit2(nonce), requirements())))
     expect(new Set(keys.map(one => one?.key))).toEqual(new Set([`permit2|eip155:84532||${payer}|255`]))
     expect((await keyOf(permit2('7'), requirements({ scheme: 'upto' })))?.query.method).toBe('permit2')
-    expect(await keyOf(permit2('seven'), requirements())).toBeUndefined()
+  })
+
+  it('by EIP-3009 is the same however its bytes are spelled', async () => {
+    const { nonce, from } = payload().payload.authorization as { nonce: string; from: string }
+    const spellings = [
+      {},
+      { nonce: nonce.slice(2) },
+      { nonce: nonce.toUpperCase().replace('X', 'x') },
+      { from: from.slice(2) },
+    ]
+    const keys = await Promise.all(spellings.map(spelling => keyOf(eip3009(spelling), requirements())))
+    expect(new Set(keys.map(one => one?.key)).size).toBe(1)
+  })
+
+  it.each([
+    ['a nonce that is missing', eip3009({ nonce: undefined }), 'authorization.nonce: expected 32 bytes'],
+    ['a nonce that is too short', eip3009({ nonce: '0x01' }), 'authorization.nonce: expected 32 bytes'],
+    ['a payer that is none', eip3009({ from: 'me' }), 'authorization.from: expected 20 bytes'],
+    [
+      'a Permit2 nonce that is no number',
+      permit2('seven'),
+      'permit2Authorization.nonce: expected a whole number',
+    ],
+    [
+      'two authorizations, of which facilitators may take either',
+      payload({ payload: { ...payload().payload, ...permit2('7').payload } }),
+      'has both authorization and permit2Authorization',
+    ],
+  ])('is not guessed: %s is refused', async (_, content, message) => {
+    await expect(keyOf(content, requirements())).rejects.toThrow(message)
   })
 
   it('on Solana is the message, whoever has signed it by now', async () => {
@@ -116,7 +145,6 @@ describe('the identity of a payment', () => {
       payload(),
       requirements({ extra: { paymentFlow: 'escrow' } }),
     ],
-    ['without a nonce', eip3009({ nonce: undefined }), requirements()],
     ['on a version 1 network that nobody knows', payloadV1(), requirementsV1({ network: 'moon' as never })],
     ['on Solana without a transaction', payload(), requirements({ network: solana })],
   ])('is none %s', async (_, content, terms) => {

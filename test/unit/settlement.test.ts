@@ -141,7 +141,7 @@ describe('a settlement, with a probe', () => {
 
   it('is a rejection when the chain knows it from before the settlement began: that is a replay', async () => {
     a.settleAnswer = hanging
-    chain = { ...paid, minedAt: Date.now() / 1000 - 10 }
+    chain = { ...paid, minedAt: Date.now() / 1000 - 61 }
     expect(await done(pool().settle(newPayload(), requirements()))).toMatchObject({ success: false })
     chain = { ...paid, minedAt: Date.now() / 1000 - 1 }
     expect(await done(pool().settle(newPayload(), requirements()))).toMatchObject({ success: true })

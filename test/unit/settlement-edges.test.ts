@@ -1,0 +1,520 @@
+/** Sequences at the edges: clocks that jump, ledgers that hang, answers that cross. */
+import type { PaymentPayload } from '@x402/core/types'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { evmSettlementProbe } from '../../src/evm/index.ts'
+import {
+  type AggregatorOptions,
+  type ClaimRequest,
+  FacilitatorAggregator,
+  MemoryLedger,
+  type ProbeAnswer,
+  type SettlementLedger,
+  type SettlementOptions,
+  type SettlementProbe,
+  type SettlementState,
+} from '../../src/index.ts'
+import {
+  FakeFacilitator,
+  hanging,
+  httpError,
+  kind,
+  network,
+  newPayload,
+  payer,
+  refusal,
+  refused,
+  requirements,
+  settled,
+  supporting,
+} from './builders.ts'
+
+const hash = `0x${'ef'.repeat(32)}`
+const paid: ProbeAnswer = { state: 'paid', transaction: hash, payer, minedAt: 4_000_000_000 }
+const unspent: ProbeAnswer = { state: 'unspent', asOf: 0 }
+const silent: ProbeAnswer = { state: 'cannot-tell', reason: 'node down' }
+const used = 'invalid_exact_evm_nonce_already_used'
+
+let a: FakeFacilitator
+let b: FakeFacilitator
+let chain: ProbeAnswer | ProbeAnswer[]
+
+const chainSays = (): ProbeAnswer => {
+  if (!Array.isArray(chain)) return chain
+  return (chain.length > 1 ? chain.shift() : chain[0]) ?? silent
+}
+const probe: SettlementProbe = { supports: () => true, ask: async () => chainSays() }
+
+function pool(settlement: SettlementOptions = {}, options: Partial<AggregatorOptions> = {}) {
+  return new FacilitatorAggregator({
+    facilitators: [
+      { id: 'a', client: a },
+      { id: 'b', client: b },
+    ],
+    healthCheck: false,
+    settlement: { probes: [probe], ...settlement },
+    ...options,
+  })
+}
+
+const after = (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms))
+
+/** Lets time pass until `work` is done. */
+async function done<T>(work: Promise<T>): Promise<T> {
+  let isDone = false
+  const end = () => {
+    isDone = true
+  }
+  work.then(end, end)
+  for (let i = 0; i < 2_000 && !isDone; i++) await vi.advanceTimersByTimeAsync(50)
+  expect(isDone).toBe(true)
+  return work
+}
+
+/** `success`, `refused: <reason>`, or the code of what was thrown. */
+const outcome = (settling: Promise<{ success: boolean; errorReason?: string }>) =>
+  settling.then(
+    answer => (answer.success ? 'success' : `refused: ${answer.errorReason}`),
+    (error: { code: string }) => error.code,
+  )
+
+function ledgerWith(inner: MemoryLedger, overrides: Partial<SettlementLedger>): SettlementLedger {
+  return {
+    claim: (request: ClaimRequest) => inner.claim(request),
+    update: (key: string, claim: string, state: SettlementState) => inner.update(key, claim, state),
+    get: (key: string) => inner.get(key),
+    unresolved: () => inner.unresolved(),
+    ...overrides,
+  }
+}
+
+function permit2Payload(nonce = '77', deadline = '4000000000'): PaymentPayload {
+  const signed = newPayload()
+  const { payTo, asset } = requirements()
+  const permit2Authorization = {
+    permitted: { token: asset, amount: '10000' },
+    from: payer,
+    nonce,
+    deadline,
+    spender: payTo,
+    witness: {},
+  }
+  return { ...signed, payload: { signature: signed.payload.signature, permit2Authorization } }
+}
+
+beforeEach(() => {
+  vi.useFakeTimers()
+  a = new FakeFacilitator()
+  b = new FakeFacilitator()
+  chain = unspent
+})
+afterEach(() => {
+  vi.useRealTimers()
+})
+
+describe('one success', () => {
+  it('for a payload with two authorizations is none: nothing is sent', async () => {
+    const { payload: both } = permit2Payload()
+    const double = () => ({ ...newPayload(), payload: { ...newPayload().payload, ...both } })
+    const aggregator = pool()
+    for (let i = 0; i < 2; i++)
+      expect(await outcome(aggregator.settle(double(), requirements()))).toBe('INVALID_PAYMENT')
+    expect(a.calls.settle).toBe(0)
+  })
+
+  it('when the clock jumps past a lease while its settlement runs', async () => {
+    const ledger = new MemoryLedger()
+    const payment = newPayload()
+    a.settleAnswer = async () => {
+      await after(1_000)
+      return settled
+    }
+    const first = outcome(pool({ ledger }).settle(payment, requirements()))
+    await vi.advanceTimersByTimeAsync(10)
+    vi.setSystemTime(Date.now() + 91_000)
+    chain = paid
+    const second = outcome(done(pool({ ledger }).settle(payment, requirements())))
+    expect([await second, await done(first)]).toEqual(['success', 'SETTLEMENT_INDETERMINATE'])
+  })
+
+  it('when the ledger takes longer than a lease to store it', async () => {
+    const ledger = new MemoryLedger()
+    const slow = ledgerWith(ledger, {
+      update: async (key, claim, state) => {
+        await after(95_000)
+        return ledger.update(key, claim, state)
+      },
+    })
+    const payment = newPayload()
+    const first = await done(outcome(pool({ ledger: slow }).settle(payment, requirements())))
+    expect(first).toBe('success')
+    expect(await outcome(pool({ ledger }).settle(payment, requirements()))).toBe(
+      'refused: duplicate_settlement',
+    )
+  })
+
+  it('when the ledger could not store it at first, as it is stored later', async () => {
+    const ledger = new MemoryLedger()
+    let isDown = true
+    const failing = ledgerWith(ledger, {
+      update: (key, claim, state) =>
+        isDown ? Promise.reject(new Error('down')) : ledger.update(key, claim, state),
+    })
+    const payment = newPayload()
+    expect(await outcome(pool({ ledger: failing }).settle(payment, requirements()))).toBe('success')
+    isDown = false
+    await vi.advanceTimersByTimeAsync(10_000)
+    await vi.advanceTimersByTimeAsync(81_000)
+    chain = paid
+    expect(await outcome(done(pool({ ledger }).settle(payment, requirements())))).toBe(
+      'refused: duplicate_settlement',
+    )
+  })
+})
+
+describe('where no chain can be asked', () => {
+  it.each([
+    ['refused', refused()],
+    ['limited', new Error('Facilitator settle failed (429): <html>')],
+  ])('a pending settlement is the last, though its repeat is %s', async (_, second) => {
+    let calls = 0
+    a.settleAnswer = () => {
+      if (++calls === 1) return refusal('settlement_pending', hash)
+      throw second
+    }
+    const settling = pool({}, { retries: 0 }).settle(newPayload(), requirements({ scheme: 'exotic' }))
+    expect(await outcome(done(settling))).toBe('SETTLEMENT_INDETERMINATE')
+    expect(b.calls.settle).toBe(0)
+  })
+})
+
+describe('a ledger that hangs', () => {
+  const never = () => new Promise<never>(() => {})
+
+  it('at the claim: nothing is sent', async () => {
+    const ledger = ledgerWith(new MemoryLedger(), { claim: never })
+    expect(await outcome(done(pool({ ledger }).settle(newPayload(), requirements())))).toBe('LEDGER_FAILED')
+    expect(a.calls.settle).toBe(0)
+  })
+
+  it('afterwards: the success is reported', async () => {
+    const ledger = ledgerWith(new MemoryLedger(), { update: never })
+    expect(await outcome(done(pool({ ledger }).settle(newPayload(), requirements())))).toBe('success')
+  })
+
+  it('at verify: the facilitators are asked', async () => {
+    const ledger = ledgerWith(new MemoryLedger(), { get: never })
+    expect(await done(pool({ ledger }).verify(newPayload(), requirements()))).toMatchObject({ isValid: true })
+  })
+})
+
+describe('money that moved is never answered with a refusal', () => {
+  it.each([used, 'insufficient_funds'])(
+    'when both facilitators answer while the chain is being asked: %s',
+    async bSays => {
+      const slowProbe: SettlementProbe = {
+        supports: () => true,
+        ask: async () => {
+          await after(300)
+          return chainSays()
+        },
+      }
+      const block = 5_900
+      setTimeout(() => {
+        chain = paid
+      }, block)
+      const beganAt = performance.now()
+      a.settleAnswer = async () => {
+        await after(block + 150)
+        return refusal(used)
+      }
+      b.settleAnswer = async () => {
+        await after(Math.max(0, beganAt + block + 50 - performance.now()))
+        return refusal(bSays)
+      }
+      const settling = pool({ probes: [slowProbe] }).settle(newPayload(), requirements())
+      expect(await outcome(done(settling))).toBe('success')
+    },
+  )
+
+  it('when the clock is fast', async () => {
+    a.settleAnswer = httpError(502)
+    chain = { ...paid, minedAt: Math.floor((Date.now() - 10_000) / 1000) + 2 }
+    expect(await outcome(done(pool().settle(newPayload(), requirements())))).toBe('SETTLEMENT_INDETERMINATE')
+  })
+
+  it('when the connection broke while the answer was read', async () => {
+    const cause = Object.assign(new Error('read'), { code: 'EHOSTUNREACH', syscall: 'read' })
+    a.settleAnswer = new TypeError('fetch failed', { cause })
+    b.settleAnswer = refusal(used)
+    chain = paid
+    expect(await outcome(done(pool({}, { retries: 0 }).settle(newPayload(), requirements())))).toBe('success')
+  })
+
+  it.each([400, 402, 403, 404, 429])('when a success comes under HTTP %d', async status => {
+    chain = paid
+    b.settleAnswer = refusal(used)
+    const aggregator = new FacilitatorAggregator({
+      facilitators: [
+        { id: 'a', url: 'https://a.example', fetch: async () => Response.json(settled, { status }) },
+        { id: 'b', client: b },
+      ],
+      healthCheck: false,
+      retries: 0,
+      settlement: { probes: [probe] },
+    })
+    expect(await outcome(done(aggregator.settle(newPayload(), requirements())))).toBe('success')
+  })
+
+  it('when the chain does not answer at once whether a facilitator in trouble has kept its word', async () => {
+    a.settleAnswer = refusal('failed_to_execute_transfer')
+    b.settleAnswer = refusal('insufficient_funds')
+    chain = [silent, paid]
+    expect(await outcome(done(pool().settle(newPayload(), requirements())))).toBe('success')
+  })
+
+  it('when a probe does not say when it was paid', async () => {
+    a.settleAnswer = httpError(502)
+    chain = { state: 'paid', transaction: hash } as ProbeAnswer
+    const settling = pool({}, { deadlineMs: 3_000 }).settle(newPayload(), requirements())
+    expect(await outcome(done(settling))).toBe('SETTLEMENT_INDETERMINATE')
+  })
+
+  it('when the node that knows the time knows a block more than the one that knows the state', async () => {
+    const end = 2_000_000_000
+    const client = {
+      getBlock: async () => ({ number: 101n, timestamp: BigInt(end + 100) }),
+      readContract: async ({ blockNumber }: { blockNumber?: bigint }) => {
+        if (blockNumber !== undefined && blockNumber > 100n) throw new Error('header not found')
+        return false
+      },
+    }
+    const payment = newPayload()
+    Object.assign(payment.payload.authorization as object, { validBefore: `${end}` })
+    a.settleAnswer = httpError(502)
+    b.settleAnswer = hanging
+    const behind = evmSettlementProbe({ [network]: { client: client as never } })
+    expect(await outcome(done(pool({ probes: [behind] }).settle(payment, requirements())))).toBe(
+      'SETTLEMENT_INDETERMINATE',
+    )
+  })
+
+  it('when an authorization has run out only just', async () => {
+    const end = 2_000_000_000
+    a.settleAnswer = httpError(502)
+    b.settleAnswer = hanging
+    chain = { state: 'unspent', asOf: end + 59 }
+    expect(await outcome(done(pool().settle(permit2Payload('1', `${end}`), requirements())))).toBe(
+      'SETTLEMENT_INDETERMINATE',
+    )
+    chain = { state: 'unspent', asOf: end + 60 }
+    expect(await outcome(done(pool().settle(permit2Payload('2', `${end}`), requirements())))).toBe(
+      'refused: payment_expired',
+    )
+  })
+})
+
+describe('with upto, settled at less than was verified', () => {
+  const terms = (amount: string) => requirements({ scheme: 'upto', amount })
+
+  it("the buyer's retry is the same purchase, and its first settlement counts", async () => {
+    a.supportedAnswer = supporting(kind({ scheme: 'upto' }))
+    b.supportedAnswer = a.supportedAnswer
+    const payment = permit2Payload()
+    const asked: string[] = []
+    const watching: SettlementProbe = {
+      supports: () => true,
+      ask: async ({ amount }) => {
+        asked.push(amount)
+        return chainSays()
+      },
+    }
+    a.settleAnswer = httpError(502)
+    chain = silent
+    const aggregator = pool({ probes: [watching] }, { deadlineMs: { settle: 3_000 } })
+    expect((await aggregator.verify(payment, terms('10000'))).isValid).toBe(true)
+    expect(await outcome(done(aggregator.settle(payment, terms('4000'))))).toBe('SETTLEMENT_INDETERMINATE')
+    expect((await aggregator.verify(payment, terms('10000'))).isValid).toBe(true)
+    chain = paid
+    expect(await outcome(done(aggregator.settle(payment, terms('5000'))))).toBe('success')
+    expect(new Set(asked)).toEqual(new Set(['4000']))
+  })
+})
+
+describe('an attempt that nobody waits for any more', () => {
+  it('sends nothing after its time, even if its headers are ready only then', async () => {
+    let isSent = false
+    const aggregator = new FacilitatorAggregator({
+      facilitators: [
+        {
+          id: 'a',
+          url: 'https://a.example',
+          createAuthHeaders: async () => {
+            await after(90_000)
+            return {}
+          },
+          fetch: async (_url, init) => {
+            init?.signal?.throwIfAborted()
+            isSent = true
+            return Response.json(settled)
+          },
+        },
+      ],
+      healthCheck: false,
+    })
+    expect(await outcome(done(aggregator.settle(newPayload(), requirements())))).toBe(
+      'SETTLEMENT_INDETERMINATE',
+    )
+    await vi.advanceTimersByTimeAsync(100_000)
+    expect(isSent).toBe(false)
+  })
+
+  it('ends with stop(), and leaves no timer', async () => {
+    a.settleAnswer = hanging
+    chain = paid
+    const aggregator = pool()
+    expect(await outcome(done(aggregator.settle(newPayload(), requirements())))).toBe('success')
+    await aggregator.stop()
+    expect(vi.getTimerCount()).toBe(0)
+  })
+
+  it('is not retried once its settlement is decided', async () => {
+    a.settleAnswer = async () => {
+      await after(6_000)
+      throw refused()
+    }
+    b.settleAnswer = async () => {
+      await after(100)
+      return settled
+    }
+    const aggregator = pool()
+    expect(await outcome(done(aggregator.settle(newPayload(), requirements())))).toBe('success')
+    await vi.advanceTimersByTimeAsync(60_000)
+    expect(a.calls.settle).toBe(1)
+  })
+
+  it('is not repeated after stop({ inFlight: "abort" })', async () => {
+    a.settleAnswer = refusal('settlement_pending', hash)
+    const aggregator = pool({ probes: [] })
+    const settling = outcome(aggregator.settle(newPayload(), requirements()))
+    await vi.advanceTimersByTimeAsync(8_000)
+    const calls = a.calls.settle
+    const stoppedAt = performance.now()
+    await done(aggregator.stop({ inFlight: 'abort' }))
+    expect(performance.now() - stoppedAt).toBeLessThan(1_000)
+    expect(await settling).toBe('SETTLEMENT_INDETERMINATE')
+    expect(a.calls.settle).toBe(calls)
+  })
+})
+
+describe('the watch', () => {
+  let resolved: { key: string }[]
+  const watched = (aggregator: FacilitatorAggregator) => {
+    resolved = []
+    aggregator.on('settlement:resolved', event => resolved.push(event))
+    return aggregator
+  }
+  const briefly = { deadlineMs: { settle: 3_000 } }
+  const leaveUnresolved = async (aggregator: FacilitatorAggregator, payment = newPayload()) => {
+    a.settleAnswer = httpError(502)
+    chain = silent
+    expect(await outcome(done(aggregator.settle(payment, requirements())))).toBe('SETTLEMENT_INDETERMINATE')
+  }
+
+  it('goes on after stop() and start()', async () => {
+    const aggregator = watched(pool({}, briefly))
+    await leaveUnresolved(aggregator)
+    await aggregator.stop()
+    aggregator.start()
+    chain = paid
+    await vi.advanceTimersByTimeAsync(30_000)
+    expect(resolved).toHaveLength(1)
+  })
+
+  it('is not switched off by a stop() that start() has overtaken', async () => {
+    let release = () => {}
+    a.settleAnswer = () =>
+      new Promise(resolve => {
+        release = () => resolve(settled)
+      })
+    const aggregator = watched(pool({}, briefly))
+    const first = outcome(aggregator.settle(newPayload(), requirements()))
+    await vi.advanceTimersByTimeAsync(100)
+    const stopping = aggregator.stop()
+    aggregator.start()
+    release()
+    expect(await first).toBe('success')
+    await stopping
+    await leaveUnresolved(aggregator)
+    chain = paid
+    await vi.advanceTimersByTimeAsync(30_000)
+    expect(resolved).toHaveLength(1)
+  })
+
+  it('finds what another process has left in a shared ledger', async () => {
+    const inner = new MemoryLedger()
+    const ledger = ledgerWith(inner, {})
+    a.settleAnswer = hanging
+    chain = silent
+    pool({ ledger })
+      .settle(newPayload(), requirements())
+      .catch(() => {})
+    await vi.advanceTimersByTimeAsync(100)
+    vi.clearAllTimers()
+    const next = watched(pool({ ledger }))
+    next.start()
+    chain = paid
+    await vi.advanceTimersByTimeAsync(200_000)
+    expect(resolved).toHaveLength(1)
+    await next.stop()
+    expect(vi.getTimerCount()).toBe(0)
+  })
+
+  it('does not tell of what has been delivered while it asked', async () => {
+    let isSlow = false
+    const once: SettlementProbe = {
+      supports: () => true,
+      ask: async () => {
+        const wasSlow = isSlow
+        isSlow = false
+        if (wasSlow) await after(2_000)
+        return chainSays()
+      },
+    }
+    const aggregator = watched(pool({ probes: [once] }, briefly))
+    const payment = newPayload()
+    await leaveUnresolved(aggregator, payment)
+    chain = paid
+    isSlow = true
+    while (isSlow) await vi.advanceTimersByTimeAsync(100)
+    expect(await outcome(done(aggregator.settle(payment, requirements())))).toBe('success')
+    await vi.advanceTimersByTimeAsync(20_000)
+    expect(resolved).toEqual([])
+  })
+
+  it('tells the key by which the seller closes what was refunded, and then a retry is refused', async () => {
+    const aggregator = watched(pool({}, briefly))
+    const payment = newPayload()
+    await leaveUnresolved(aggregator, payment)
+    chain = paid
+    await vi.advanceTimersByTimeAsync(30_000)
+    expect(await aggregator.closeSettlement(resolved[0]?.key ?? '')).toBe(true)
+    expect(await aggregator.getUnresolvedSettlements()).toEqual([])
+    expect(await outcome(done(aggregator.settle(payment, requirements())))).toBe(
+      'refused: duplicate_settlement',
+    )
+    expect(await aggregator.closeSettlement('nothing')).toBe(false)
+  })
+})
+
+describe('a full ledger', () => {
+  it('drops the oldest unresolved settlements once their authorizations are over', async () => {
+    const aggregator = pool({ probes: [], ledger: new MemoryLedger({ maxEntries: 2 }) })
+    a.settleAnswer = httpError(502)
+    for (let i = 0; i < 2; i++) await outcome(done(aggregator.settle(newPayload(), requirements())))
+    a.settleAnswer = settled
+    expect(await outcome(aggregator.settle(newPayload(), requirements()))).toBe('LEDGER_FULL')
+    vi.setSystemTime(Date.now() + 3_600_000)
+    expect(await outcome(aggregator.settle(newPayload(), requirements()))).toBe('success')
+    expect(await aggregator.getUnresolvedSettlements()).toHaveLength(1)
+  })
+})
