@@ -26,6 +26,9 @@ export function requirements(overrides: Partial<PaymentRequirements> = {}): Paym
   }
 }
 
+/** The same for every payment of a run, so that equal payments are equal whenever they are made. */
+const validBefore = String(Math.floor(Date.now() / 1000) + 600)
+
 export function payload(overrides: Partial<PaymentPayload> = {}): PaymentPayload {
   return {
     x402Version: 2,
@@ -36,7 +39,7 @@ export function payload(overrides: Partial<PaymentPayload> = {}): PaymentPayload
         from: payer,
         to: requirements().payTo,
         value: '10000',
-        validBefore: String(Math.floor(Date.now() / 1000) + 600),
+        validBefore,
         nonce: `0x${'01'.repeat(32)}`,
       },
     },
