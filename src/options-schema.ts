@@ -105,6 +105,23 @@ const facilitators: Check = (value, path) => {
   })
 }
 
+/** The runtime, where it runs timers only while it answers a request. */
+export function runtimeWithoutTimers(): string | undefined {
+  const { EdgeRuntime, navigator } = globalThis as {
+    EdgeRuntime?: unknown
+    navigator?: { userAgent?: string }
+  }
+  if (EdgeRuntime !== undefined) return 'the Edge runtime'
+  return navigator?.userAgent === 'Cloudflare-Workers' ? 'Cloudflare Workers' : undefined
+}
+
+const checkMode: Check = (value, path) => {
+  const runtime = runtimeWithoutTimers()
+  return value === 'interval' && runtime !== undefined
+    ? [`${path}: ${runtime} runs no timers between requests: use 'lazy', with waitUntil`]
+    : oneOf('interval', 'lazy')(value, path)
+}
+
 const optionFields = fields({
   facilitators,
   enabled: flag,
@@ -137,7 +154,7 @@ const optionFields = fields({
       intervalMs: milliseconds(1),
       maxConsecutiveFailures: wholeNumber(1, 'a number of failures'),
       coolDownMs: milliseconds(0),
-      mode: oneOf('interval', 'lazy'),
+      mode: checkMode,
       waitUntil: callable('a function that takes a promise'),
     }),
   ),

@@ -5,7 +5,7 @@ import { type AuthHeaders, httpFacilitatorClient } from './facilitator/http-clie
 import { type KnownFacilitatorName, knownFacilitators } from './facilitator/known.ts'
 import type { Operation } from './facilitator/outcome.ts'
 import type { Logger, LogLevel } from './observe/log.ts'
-import { findProblems } from './options-schema.ts'
+import { findProblems, runtimeWithoutTimers } from './options-schema.ts'
 import type { MemberOptions } from './pool/member.ts'
 import type { Strategy } from './pool/strategy.ts'
 import { BoundedLedger } from './settlement/bounded-ledger.ts'
@@ -101,8 +101,8 @@ export interface HealthCheckOptions {
   coolDownMs?: number
   /**
    * `interval`: checks by a timer. `lazy`: beside a request, when the last check is older than `intervalMs`;
-   * for runtimes that allow no timers between requests, such as Workers and Edge.
-   * @default 'interval'
+   * for runtimes that allow no timers between requests.
+   * @default 'lazy' on Cloudflare Workers and the Edge runtime, where 'interval' is refused; 'interval' elsewhere
    */
   mode?: 'interval' | 'lazy'
   /** Keeps the runtime alive for a lazy check: `ctx.waitUntil` on Workers, `event.waitUntil` on Edge. */
@@ -278,7 +278,7 @@ export function readOptions(options: AggregatorOptions): Settings {
       intervalMs,
       maxConsecutiveFailures: checks.maxConsecutiveFailures ?? defaults.maxConsecutiveFailures,
       coolDownMs: checks.coolDownMs ?? intervalMs,
-      mode: checks.mode ?? 'interval',
+      mode: checks.mode ?? (runtimeWithoutTimers() === undefined ? 'interval' : 'lazy'),
       waitUntil: checks.waitUntil,
     },
     autoStart: options.autoStart ?? true,

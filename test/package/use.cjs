@@ -6,6 +6,9 @@ const {
   AllFacilitatorsFailedError,
   FacilitatorAggregator,
 } = require('x402-facilitator-aggregator')
+const { aggregatorFromEnv } = require('x402-facilitator-aggregator/env')
+const { createGateway } = require('x402-facilitator-aggregator/http')
+const { createFacilitatorConfig } = require('x402-facilitator-aggregator/node')
 
 async function main() {
   const aggregator = new FacilitatorAggregator({
@@ -16,7 +19,14 @@ async function main() {
   assert(error instanceof AllFacilitatorsFailedError)
   assert(error instanceof FacilitatorResponseError)
   assert(error instanceof AggregatorError)
+
+  const request = new Request('http://gateway.example/supported')
+  assert.equal((await createGateway(aggregator).fetch(request)).status, 502)
+  const { url, createAuthHeaders } = await createFacilitatorConfig(aggregator)
+  const { supported } = await createAuthHeaders()
+  assert.equal((await fetch(`${url}/supported`, { headers: supported })).status, 502)
   await aggregator.stop()
+  assert(aggregatorFromEnv({}) instanceof FacilitatorAggregator)
 }
 
 main()

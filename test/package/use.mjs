@@ -1,18 +1,37 @@
-// The packed package as ES modules: its errors are upstream's, and the process ends by itself after stop().
+// The packed package as ES modules: its errors are upstream's, in both of upstream's builds, and the process ends by
+// itself after stop().
 import assert from 'node:assert/strict'
+import { createRequire } from 'node:module'
 import { FacilitatorResponseError } from '@x402/core/server'
 import {
   AggregatorError,
   AllFacilitatorsFailedError,
   FacilitatorAggregator,
 } from 'x402-facilitator-aggregator'
+import { aggregatorFromEnv } from 'x402-facilitator-aggregator/env'
+import { createGateway } from 'x402-facilitator-aggregator/http'
+import { createFacilitatorConfig } from 'x402-facilitator-aggregator/node'
 
-const aggregator = new FacilitatorAggregator({
-  facilitators: [{ id: 'nobody', url: 'http://127.0.0.1:9' }],
-  retries: 0,
-})
+const options = { facilitators: [{ id: 'nobody', url: 'http://127.0.0.1:9' }], retries: 0 }
+const aggregator = new FacilitatorAggregator(options)
 const error = await aggregator.getSupported().catch(thrown => thrown)
 assert(error instanceof AllFacilitatorsFailedError)
 assert(error instanceof FacilitatorResponseError)
 assert(error instanceof AggregatorError)
+
+const request = new Request('http://gateway.example/supported')
+assert.equal((await createGateway(aggregator).fetch(request)).status, 502)
+const { url, createAuthHeaders } = await createFacilitatorConfig(aggregator)
+const { supported } = await createAuthHeaders()
+assert.equal((await fetch(`${url}/supported`, { headers: supported })).status, 502)
 await aggregator.stop()
+await assert.rejects(fetch(`${url}/supported`, { headers: supported }))
+assert(aggregatorFromEnv({}) instanceof FacilitatorAggregator)
+
+// A CommonJS copy beside it: each knows the other's errors as an AggregatorError.
+const required = createRequire(import.meta.url)('x402-facilitator-aggregator')
+const other = new required.FacilitatorAggregator(options)
+const otherError = await other.getSupported().catch(thrown => thrown)
+assert(otherError instanceof AggregatorError)
+assert(error instanceof required.AggregatorError)
+await other.stop()

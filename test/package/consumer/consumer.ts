@@ -1,0 +1,24 @@
+// Every entry point as a seller's compiler sees it, with nothing skipped.
+import type { FacilitatorClient } from '@x402/core/server'
+import { type AggregatorEvents, FacilitatorAggregator } from 'x402-facilitator-aggregator'
+import { aggregatorFromEnv } from 'x402-facilitator-aggregator/env'
+import { evmSettlementProbe } from 'x402-facilitator-aggregator/evm'
+import { createGateway, createStatusHandler } from 'x402-facilitator-aggregator/http'
+import { createFacilitatorConfig, listen } from 'x402-facilitator-aggregator/node'
+import { settlementLedgerConformance } from 'x402-facilitator-aggregator/testing'
+
+const aggregator: FacilitatorClient & FacilitatorAggregator = new FacilitatorAggregator({
+  facilitators: [{ known: 'payai' }, { id: 'mine', url: 'https://facilitator.example' }],
+  settlement: { probes: [evmSettlementProbe({ 'eip155:8453': { rpcUrl: 'https://node.example' } })] },
+})
+aggregator.on('failover', (event: AggregatorEvents['failover']) => event.from.toUpperCase())
+// @ts-expect-error mistyped
+new FacilitatorAggregator({ facilitators: [{ known: 'payai' }], retires: 1 })
+
+export const names: string[] = settlementLedgerConformance(() => {
+  throw new Error('none')
+}).map(({ name }) => name)
+export const fromEnv: FacilitatorAggregator = aggregatorFromEnv({})
+export const status: (request: Request) => Promise<Response> = createStatusHandler(aggregator)
+export const config = async (): Promise<string> => (await createFacilitatorConfig(aggregator)).url
+export const url = async (): Promise<string> => (await listen(createGateway(aggregator))).url
