@@ -100,6 +100,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
       alarms: this.#alarms,
       deadlineMs: this.#settings.deadlineMs,
       backoffMs: this.#settings.backoffMs,
+      hedgeAfterMs: this.#settings.hedgeAfterMs,
       settlements: this.#settlements,
     }
     this.#supported = new Supported(this.#context, healthCheck.intervalMs)

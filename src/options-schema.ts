@@ -129,6 +129,7 @@ const optionFields = fields({
   deadlineMs: perOperation,
   retries: wholeNumber(0, 'a number of tries'),
   backoffMs: milliseconds(0),
+  hedge: fields({ afterMs: milliseconds(1) }),
   strategy: either(
     value => typeof value === 'function',
     () => [],

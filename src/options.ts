@@ -178,6 +178,12 @@ export interface AggregatorOptions {
    */
   backoffMs?: number
   /**
+   * Asks the next facilitator to verify as well when one has not answered after `afterMs` (ms); the first verdict
+   * counts. Only `verify` is hedged: it can be asked twice without harm.
+   * @default none
+   */
+  hedge?: { afterMs: number }
+  /**
    * In which order to ask: `priority`, `latency`, `weighted`, or a function of your own.
    * @default 'priority'
    */
@@ -217,6 +223,7 @@ export interface Settings {
   readonly members: readonly MemberOptions[]
   readonly deadlineMs: Readonly<Record<Operation, number>>
   readonly backoffMs: number
+  readonly hedgeAfterMs: number | undefined
   readonly strategy: Strategy
   readonly whenAllUnhealthy: 'try' | 'refuse'
   readonly settlement: SettlementSettings
@@ -266,6 +273,7 @@ export function readOptions(options: AggregatorOptions): Settings {
     members: enabled ? members : [firstOf(members)],
     deadlineMs: perOperation(options.deadlineMs, undefined, defaults.deadlineMs),
     backoffMs: options.backoffMs ?? defaults.backoffMs,
+    hedgeAfterMs: options.hedge?.afterMs,
     strategy: options.strategy ?? 'priority',
     whenAllUnhealthy: options.whenAllUnhealthy ?? 'try',
     settlement: {

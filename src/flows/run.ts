@@ -17,6 +17,8 @@ export interface Context {
   readonly alarms: Alarms
   readonly deadlineMs: Readonly<Record<Operation, number>>
   readonly backoffMs: number
+  /** Milliseconds after which a verify is asked of the next facilitator as well. */
+  readonly hedgeAfterMs: number | undefined
   readonly settlements: Settlements
 }
 

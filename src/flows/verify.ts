@@ -3,6 +3,7 @@ import type { Payment } from '../payment.ts'
 import { duplicate } from '../settlement/ledger.ts'
 import { identify, type KeyedPayment } from '../settlement/payment-key.ts'
 import { allFailed, onlyAbilitiesLacked } from './failure.ts'
+import { hedged } from './hedge.ts'
 import { type Context, Run } from './run.ts'
 
 /**
@@ -24,8 +25,7 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
 
   const run = new Run(context, 'verify', { payment })
   const lacking: VerifyResponse[] = []
-  for (let member = run.next(); member !== undefined; member = run.next()) {
-    const outcome = await run.ask(member)
+  for await (const { member, outcome } of hedged(run, context.hedgeAfterMs)) {
     switch (outcome.kind) {
       case 'answered':
         if (outcome.response.isValid) context.pool.rememberVerifier(payment, member)

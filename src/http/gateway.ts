@@ -65,7 +65,7 @@ const paths = 'POST /verify, POST /settle, GET /supported and GET /discovery/res
  *
  * @example
  * ```ts
- * const gateway = createGateway(aggregator, { tokens: [process.env.GATEWAY_TOKEN] })
+ * const gateway = createGateway(aggregator, { tokens: ['secret'] })
  * export default gateway
  * ```
  */

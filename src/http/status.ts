@@ -22,9 +22,9 @@ export interface Status {
 
 export interface StatusHandlerOptions {
   /** `POST` needs `Authorization: Bearer <token>`. Without a token, `POST` is refused. */
-  token?: string
+  token?: string | undefined
   /** Decides who may `POST`, instead of a token. */
-  isAuthorized?: (request: Request) => boolean | Promise<boolean>
+  isAuthorized?: ((request: Request) => boolean | Promise<boolean>) | undefined
 }
 
 const parts = ['health', 'stats', 'logs', 'config', 'settlements'] as const

@@ -446,3 +446,84 @@ function limitedOnce(): typeof fetch {
       ? new Response('slow down', { status: 429, headers: { 'retry-after': '2' } })
       : Response.json(valid)
 }
+
+describe('a hedged verify', () => {
+  const slow =
+    (ms: number, answer = valid) =>
+    () =>
+      new Promise<typeof valid>(resolve => setTimeout(resolve, ms, answer))
+  let failovers: string[]
+
+  function hedging(...answers: FakeFacilitator['verifyAnswer'][]) {
+    vi.useFakeTimers()
+    const members = answers.map(verifyAnswer => new FakeFacilitator({ verifyAnswer }))
+    const aggregator = new FacilitatorAggregator({
+      facilitators: members.map((client, i) => ({ id: 'abc'[i] ?? '', client })),
+      healthCheck: false,
+      retries: 0,
+      hedge: { afterMs: 100 },
+    })
+    failovers = []
+    aggregator.on('failover', ({ from, to }) => failovers.push(`${from}→${to}`))
+    return { aggregator, calls: () => members.map(({ calls }) => calls.verify) }
+  }
+  afterEach(() => {
+    vi.useRealTimers()
+  })
+
+  it('takes the first verdict, whoever gives it', async () => {
+    const { aggregator, calls } = hedging(hanging, slow(50))
+    const verified = aggregator.verify(payload(), requirements())
+    await vi.advanceTimersByTimeAsync(99)
+    expect(calls()).toEqual([1, 0])
+    await vi.advanceTimersByTimeAsync(51)
+    expect(await verified).toEqual(valid)
+    expect(calls()).toEqual([1, 1])
+    expect(failovers).toEqual(['a→b'])
+    await aggregator.stop()
+    expect(vi.getTimerCount()).toBe(0)
+  })
+
+  it('asks nobody else when the first is quick', async () => {
+    const { aggregator, calls } = hedging(slow(50), slow(50))
+    const verified = aggregator.verify(payload(), requirements())
+    await vi.advanceTimersByTimeAsync(50)
+    expect(await verified).toEqual(valid)
+    await vi.advanceTimersByTimeAsync(1_000)
+    expect(calls()).toEqual([1, 0])
+    expect(vi.getTimerCount()).toBe(0)
+  })
+
+  it('goes on at once when one fails, and waits for the slow one when nobody else is left', async () => {
+    const { aggregator, calls } = hedging(slow(400), httpError(500), httpError(500))
+    const verified = aggregator.verify(payload(), requirements())
+    await vi.advanceTimersByTimeAsync(100)
+    expect(calls()).toEqual([1, 1, 1])
+    await vi.advanceTimersByTimeAsync(300)
+    expect(await verified).toEqual(valid)
+  })
+
+  it('does not shop for a verdict: the first counts, though it is a refusal', async () => {
+    const { aggregator } = hedging(
+      slow(1_000),
+      slow(10, { isValid: false, invalidReason: 'insufficient_funds' }),
+    )
+    const verified = aggregator.verify(payload(), requirements())
+    await vi.advanceTimersByTimeAsync(110)
+    expect(await verified).toMatchObject({ isValid: false })
+  })
+
+  it('fails when all have', async () => {
+    const { aggregator } = hedging(httpError(500), refused())
+    await expect(aggregator.verify(payload(), requirements())).rejects.toMatchObject({
+      code: 'ALL_FACILITATORS_FAILED',
+      attempts: [{ facilitator: 'a' }, { facilitator: 'b' }],
+    })
+  })
+
+  it('is told wrong times', () => {
+    expect(
+      () => new FacilitatorAggregator({ facilitators: [{ known: 'payai' }], hedge: { afterMs: 0 } }),
+    ).toThrow('hedge.afterMs: expected milliseconds')
+  })
+})
