@@ -93,7 +93,10 @@ export class FacilitatorAggregator implements FacilitatorClient {
     const { healthCheck } = this.#settings
     this.#observer = new Observer(this.#settings)
     this.#pool = new Pool({ ...this.#settings, circuit: healthCheck }, this.#observer)
-    this.#settlements = new Settlements(this.#settings.settlement, this.#observer)
+    this.#settlements = new Settlements(
+      { ...this.#settings.settlement, isLazy: healthCheck.mode === 'lazy' },
+      this.#observer,
+    )
     this.#context = {
       pool: this.#pool,
       observer: this.#observer,
@@ -328,8 +331,23 @@ export class FacilitatorAggregator implements FacilitatorClient {
   #operate<T>(operation: Operation, work: () => Promise<T>): Promise<T> {
     if (this.#state === 'stopped') return Promise.reject(new AggregatorStoppedError(operation))
     if (this.#state === 'new' && this.#settings.autoStart) this.start()
-    if (this.#settings.healthCheck.enabled) this.#healthChecker.touch()
-    return this.#track(work)
+    if (this.#settings.healthCheck.mode === 'lazy') this.#workBeside()
+    const running = this.#track(work)
+    // A settle goes on when its caller has left: the money may be on its way.
+    if (operation === 'settle') this.#keepAlive(running)
+    return running
+  }
+
+  /** What timers do elsewhere. */
+  #workBeside(): void {
+    const { enabled } = this.#settings.healthCheck
+    for (const work of [enabled && this.#healthChecker.touch(), this.#settlements.touch()])
+      if (work) this.#keepAlive(work)
+  }
+
+  #keepAlive(work: Promise<unknown>): void {
+    const { waitUntil } = this.#settings
+    if (waitUntil !== undefined) void this.#contain(async () => waitUntil(work.catch(() => undefined)))
   }
 
   async #track<T>(work: () => Promise<T>): Promise<T> {
@@ -343,9 +361,9 @@ export class FacilitatorAggregator implements FacilitatorClient {
   }
 
   /** Work that nobody waits for must not end in an unhandled rejection. */
-  async #contain(work: Promise<unknown>): Promise<void> {
+  async #contain(work: Promise<unknown> | (() => Promise<unknown>)): Promise<void> {
     try {
-      await work
+      await (typeof work === 'function' ? work() : work)
     } catch (error) {
       const message = redact(error instanceof Error ? error.message : String(error))
       this.#observer.log(

@@ -1,5 +1,6 @@
 /** What the options may be, and what is said when they are not. */
 import { type KnownFacilitator, knownFacilitators } from './facilitator/known.ts'
+import { runtimeWithoutTimers } from './runtime.ts'
 
 /** What was expected of a value, or nothing when it is right. `path` names the option. */
 type Check = (value: unknown, path: string) => string[]
@@ -105,20 +106,10 @@ const facilitators: Check = (value, path) => {
   })
 }
 
-/** The runtime, where it runs timers only while it answers a request. */
-export function runtimeWithoutTimers(): string | undefined {
-  const { EdgeRuntime, navigator } = globalThis as {
-    EdgeRuntime?: unknown
-    navigator?: { userAgent?: string }
-  }
-  if (EdgeRuntime !== undefined) return 'the Edge runtime'
-  return navigator?.userAgent === 'Cloudflare-Workers' ? 'Cloudflare Workers' : undefined
-}
-
 const checkMode: Check = (value, path) => {
   const runtime = runtimeWithoutTimers()
   return value === 'interval' && runtime !== undefined
-    ? [`${path}: ${runtime} runs no timers between requests: use 'lazy', with waitUntil`]
+    ? [`${path}: ${runtime} runs no timers between requests: use 'lazy', and waitUntil`]
     : oneOf('interval', 'lazy')(value, path)
 }
 
@@ -156,9 +147,9 @@ const optionFields = fields({
       maxConsecutiveFailures: wholeNumber(1, 'a number of failures'),
       coolDownMs: milliseconds(0),
       mode: checkMode,
-      waitUntil: callable('a function that takes a promise'),
     }),
   ),
+  waitUntil: callable('a function that takes a promise'),
   autoStart: flag,
   logger: having('a logger', 'debug', 'info', 'warn', 'error'),
   logLevel: oneOf('debug', 'info', 'warn', 'error'),

@@ -5,9 +5,10 @@ import { type AuthHeaders, httpFacilitatorClient } from './facilitator/http-clie
 import { type KnownFacilitatorName, knownFacilitators } from './facilitator/known.ts'
 import type { Operation } from './facilitator/outcome.ts'
 import type { Logger, LogLevel } from './observe/log.ts'
-import { findProblems, runtimeWithoutTimers } from './options-schema.ts'
+import { findProblems } from './options-schema.ts'
 import type { MemberOptions } from './pool/member.ts'
 import type { Strategy } from './pool/strategy.ts'
+import { runtimeWithoutTimers } from './runtime.ts'
 import { BoundedLedger } from './settlement/bounded-ledger.ts'
 import type { SettlementLedger } from './settlement/ledger.ts'
 import { MemoryLedger } from './settlement/memory-ledger.ts'
@@ -105,8 +106,6 @@ export interface HealthCheckOptions {
    * @default 'lazy' on Cloudflare Workers and the Edge runtime, where 'interval' is refused; 'interval' elsewhere
    */
   mode?: 'interval' | 'lazy'
-  /** Keeps the runtime alive for a lazy check: `ctx.waitUntil` on Workers, `event.waitUntil` on Edge. */
-  waitUntil?: (work: Promise<unknown>) => void
 }
 
 export interface SettlementOptions {
@@ -199,6 +198,12 @@ export interface AggregatorOptions {
   /** Checks of the facilitators' health; `false` for none. */
   healthCheck?: HealthCheckOptions | false
   /**
+   * Keeps the runtime alive for work that outlasts a request, where it would end with it: a settle whose caller has
+   * left, a lazy health check, a look at what is unresolved. `waitUntil` of `cloudflare:workers`, of
+   * `@vercel/functions`, or of an event.
+   */
+  waitUntil?: (work: Promise<unknown>) => void
+  /**
    * Start the health checks with the first operation.
    * @default true
    */
@@ -227,10 +232,8 @@ export interface Settings {
   readonly strategy: Strategy
   readonly whenAllUnhealthy: 'try' | 'refuse'
   readonly settlement: SettlementSettings
-  readonly healthCheck: Readonly<Required<Omit<HealthCheckOptions, 'waitUntil'>>> & {
-    readonly enabled: boolean
-    readonly waitUntil: ((work: Promise<unknown>) => void) | undefined
-  }
+  readonly healthCheck: Readonly<Required<HealthCheckOptions>> & { readonly enabled: boolean }
+  readonly waitUntil: ((work: Promise<unknown>) => void) | undefined
   readonly autoStart: boolean
   readonly logger: Logger | undefined
   readonly logLevel: LogLevel
@@ -287,8 +290,8 @@ export function readOptions(options: AggregatorOptions): Settings {
       maxConsecutiveFailures: checks.maxConsecutiveFailures ?? defaults.maxConsecutiveFailures,
       coolDownMs: checks.coolDownMs ?? intervalMs,
       mode: checks.mode ?? (runtimeWithoutTimers() === undefined ? 'interval' : 'lazy'),
-      waitUntil: checks.waitUntil,
     },
+    waitUntil: options.waitUntil,
     autoStart: options.autoStart ?? true,
     logger: options.logger,
     logLevel: options.logLevel ?? 'info',

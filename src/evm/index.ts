@@ -111,16 +111,21 @@ function reach(network: string, options: EvmChainOptions): ChainAccess {
   if (client === undefined && urls.length === 0) throw wrong('rpcUrl is an empty list')
   for (const url of urls) if (!/^https?:\/\//.test(url)) throw wrong('rpcUrl: expected https:// or http://')
   const transport = { timeout: options.timeoutMs ?? 4_000, retryCount: 1, retryDelay: 100 }
+  const create = () =>
+    createPublicClient({
+      cacheTime: 0,
+      transport: fallback(
+        urls.map(url => http(url, transport)),
+        { retryCount: 0 },
+      ),
+    }) as PublicClient
+  let created = client
   return {
-    client:
-      client ??
-      (createPublicClient({
-        cacheTime: 0,
-        transport: fallback(
-          urls.map(url => http(url, transport)),
-          { retryCount: 0 },
-        ),
-      }) as PublicClient),
+    // With the first question: viem draws random numbers, which Workers forbid while modules are loaded.
+    get client() {
+      created ??= create()
+      return created
+    },
     confirmations,
     searchBlocks: BigInt(searchBlocks),
     blocksPerRequest: BigInt(blocksPerRequest),

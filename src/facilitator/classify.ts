@@ -31,6 +31,9 @@ const statusTable: readonly (readonly [
 const beforeSending =
   /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|EADDRNOTAVAIL|UND_ERR_CONNECT_TIMEOUT|CERT_.*|(DEPTH_ZERO_)?SELF_SIGNED_CERT.*|UNABLE_TO_(GET_ISSUER_CERT|VERIFY).*|ERR_TLS_CERT_.*|ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|SSLV3_ALERT_HANDSHAKE_FAILURE|TLSV1_ALERT_PROTOCOL_VERSION|TLSV1_UNRECOGNIZED_NAME))$/
 
+/** Deno gives no code, but says which step failed. */
+const denoConnectFailure = / client error \(Connect\): /
+
 /** Upstream's `HTTPFacilitatorClient` names the status of an answer without a protocol body only here. */
 const statusInUpstreamMessage = /^Facilitator (?:verify|settle|getSupported) failed \((\d{3})\)/
 
@@ -190,13 +193,15 @@ export function networkCode(error: unknown): string | undefined {
  * in-process facilitator whose chain node refused a connection may have broadcast before.
  */
 export function saysNothingSent(error: unknown): boolean {
-  return error instanceof TypeError && isConnectFailure(error.cause)
+  // Bun tells the code on the error itself, which has no cause.
+  return error instanceof TypeError && isConnectFailure(error.cause ?? error)
 }
 
 function isConnectFailure(cause: unknown): boolean {
   if (typeof cause !== 'object' || cause === null) return false
-  const { code, syscall, errors } = cause as { code?: unknown; syscall?: unknown; errors?: unknown }
+  const { code, syscall, errors, message } = cause as Record<string, unknown>
   if (Array.isArray(errors) && errors.length > 0) return errors.every(isConnectFailure)
+  if (denoConnectFailure.test(String(message))) return true
   // Some of the codes come in mid-connection too, where the call that failed is named.
   if (syscall !== undefined) return syscall === 'connect' || syscall === 'getaddrinfo'
   return beforeSending.test(String(code))

@@ -42,7 +42,9 @@ export function httpFacilitatorClient(config: HttpClientOptions): Required<Facil
     if (config.createAuthHeaders !== undefined)
       Object.assign(headers, await authHeadersFor(operation, config.createAuthHeaders))
     const init: RequestInit = { headers, redirect: 'manual', signal: options?.signal ?? null }
-    if (body !== undefined) Object.assign(init, { method: 'POST', body: stringify(body) })
+    // As a blob: Deno sends a POST of a text again by itself when a reused connection closes without an answer, and the
+    // second settle is told that the authorization is used.
+    if (body !== undefined) Object.assign(init, { method: 'POST', body: new Blob([stringify(body)]) })
 
     const response = await send(config.fetch ?? fetch, `${base}${path}`, init)
     const text = await readBody(response)

@@ -3,6 +3,7 @@ import type { SupportedResponse } from '@x402/core/types'
 import { now } from '../clock.ts'
 import type { AttemptReport } from '../facilitator/outcome.ts'
 import type { Member } from '../pool/member.ts'
+import { runtimeWithoutTimers } from '../runtime.ts'
 import { allFailed } from './failure.ts'
 import { type Context, Run } from './run.ts'
 
@@ -44,6 +45,8 @@ export class Supported {
 
   /** Asks one facilitator what it supports, unless it is being asked already. */
   refresh(member: Member): Promise<readonly AttemptReport[]> {
+    // Work that ends with the request that began it must not be waited for in another.
+    if (runtimeWithoutTimers() !== undefined) return this.#ask(member)
     let asking = this.#asking.get(member)
     if (asking === undefined) {
       asking = this.#ask(member).finally(() => this.#asking.delete(member))

@@ -43,9 +43,14 @@ export interface GatewayOptions {
   idempotencyMs?: number
 }
 
+/** What Workers hand over with a request: a settle goes on when its caller has left. */
+export interface RequestContext {
+  waitUntil(work: Promise<unknown>): void
+}
+
 /** A server of `fetch`, as Workers, Bun and Deno take it, and as Hono and Express mount it. */
 export interface Gateway {
-  fetch(request: Request, env?: object): Response | Promise<Response>
+  fetch(request: Request, env?: object, context?: RequestContext): Response | Promise<Response>
   /** From now on, new requests are answered 503; those in flight are finished. */
   drain(): void
   /** Whether a token is needed. */
@@ -136,7 +141,11 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
   )
 
   return {
-    fetch: (request, env) => app.fetch(request, env),
+    fetch(request, env, requestContext) {
+      const response = app.fetch(request, env)
+      if (response instanceof Promise) requestContext?.waitUntil(response.then(() => {}))
+      return response
+    },
     drain() {
       isDraining = true
     },

@@ -2,5 +2,5 @@
  * Web-standard handlers, `Request` in and `Response` out: a gateway that looks like one facilitator, and the status
  * of an aggregator. Need hono.
  */
-export { createGateway, type Gateway, type GatewayOptions } from './gateway.ts'
+export { createGateway, type Gateway, type GatewayOptions, type RequestContext } from './gateway.ts'
 export { createStatusHandler, type Status, type StatusHandlerOptions } from './status.ts'

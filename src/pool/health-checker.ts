@@ -13,8 +13,6 @@ export interface HealthCheckerOptions {
    * runtimes that allow no timers between requests.
    */
   readonly mode: 'interval' | 'lazy'
-  /** Keeps the runtime alive for a lazy check (`ctx.waitUntil` on Workers, `event.waitUntil` on Edge). */
-  readonly waitUntil: ((work: Promise<unknown>) => void) | undefined
 }
 
 export class HealthChecker {
@@ -39,11 +37,9 @@ export class HealthChecker {
     this.#timer = undefined
   }
 
-  /** Called beside a request. */
-  touch(): void {
-    if (this.options.mode !== 'lazy' || now() - this.#lastCheckAt < this.options.intervalMs) return
-    const work = this.#checkDue()
-    this.options.waitUntil?.(work)
+  /** Called beside a request in lazy mode: checks when it is time. */
+  touch(): Promise<void> | undefined {
+    return now() - this.#lastCheckAt < this.options.intervalMs ? undefined : this.#checkDue()
   }
 
   /** Asks every enabled facilitator now. */

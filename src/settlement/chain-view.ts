@@ -1,5 +1,5 @@
 /** What the chain says of one payment, asked as often as its settlement needs to know. */
-import { untilAborted } from '../clock.ts'
+import { setBackgroundTimeout, untilAborted } from '../clock.ts'
 import type { SettlementQuery } from './payment-key.ts'
 import type { ProbeAnswer, SettlementProbe } from './probe.ts'
 
@@ -30,12 +30,17 @@ export class ChainView {
    * A probe that throws, against its contract, cannot tell.
    */
   async ask(timeoutMs = questionTimeoutMs): Promise<ProbeAnswer> {
+    const controller = new AbortController()
+    const { signal } = controller
+    const longestMs = Math.max(1, Math.ceil(Math.min(timeoutMs, questionTimeoutMs)))
+    const timer = setBackgroundTimeout(() => controller.abort(), longestMs)
     try {
-      const signal = AbortSignal.timeout(Math.max(1, Math.ceil(Math.min(timeoutMs, questionTimeoutMs))))
       const answer = await untilAborted(this.probe.ask(this.query, { signal }), signal)
       return answer.state === 'paid' ? this.#date(answer) : answer
     } catch (error) {
       return { state: 'cannot-tell', reason: error instanceof Error ? error.message : String(error) }
+    } finally {
+      clearTimeout(timer)
     }
   }
 

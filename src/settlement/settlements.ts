@@ -27,6 +27,9 @@ export interface SettlementSettings {
   readonly watchIntervalMs: number
 }
 
+/** Where no timers run between requests, what they would do is done beside requests. */
+type Laziness = { readonly isLazy: boolean }
+
 /** A claim outlives its operation's deadline by this long (ms), and lapses then. */
 const leaseMarginMs = 30_000
 
@@ -45,11 +48,12 @@ export class Settlements {
   readonly #unstored = new Map<string, { entry: LedgerEntry; claim: string }>()
 
   constructor(
-    readonly settings: SettlementSettings,
+    readonly settings: SettlementSettings & Laziness,
     private readonly observer: Observer,
   ) {
     this.#watch = new Watch({
       intervalMs: settings.watchIntervalMs,
+      isLazy: settings.isLazy,
       // A ledger of one's own may hold what another process left behind.
       isShared: settings.probes.length > 0 && !(settings.ledger instanceof MemoryLedger),
       look: entry => this.#lookAt(entry),
@@ -161,6 +165,11 @@ export class Settlements {
 
   start(): void {
     this.#watch.start()
+  }
+
+  /** Called beside a request in lazy mode: looks at what is unresolved when it is time. */
+  touch(): Promise<void> | undefined {
+    return this.#watch.touch()
   }
 
   /** Ends the watch, and says which settlements are left. */

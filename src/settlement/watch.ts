@@ -1,5 +1,5 @@
 /** Looks at unresolved settlements in the background until the chain has told the fate of each. */
-import { setBackgroundTimeout } from '../clock.ts'
+import { now, setBackgroundTimeout } from '../clock.ts'
 import type { LedgerEntry } from './ledger.ts'
 
 /** A shared ledger is looked at now and then even when nothing is known to be unresolved, in intervals. */
@@ -8,6 +8,8 @@ const idleIntervals = 6
 export interface WatchOptions {
   /** Milliseconds between looks. */
   readonly intervalMs: number
+  /** No timers: `touch` is called beside requests instead. */
+  readonly isLazy: boolean
   /** Others may leave settlements in the ledger too. */
   readonly isShared: boolean
   entries(): Promise<LedgerEntry[]>
@@ -18,6 +20,8 @@ export interface WatchOptions {
 
 export class Watch {
   #timer: ReturnType<typeof setTimeout> | undefined
+  /** Monotonic time (ms) of the next look. */
+  #dueAt = Number.POSITIVE_INFINITY
   /** Keys whose fate is known. */
   readonly #told = new Set<string>()
   /** Some fates were not known when it last looked. */
@@ -40,21 +44,29 @@ export class Watch {
 
   stop(): void {
     this.#isStopped = true
+    this.#dueAt = Number.POSITIVE_INFINITY
     clearTimeout(this.#timer)
     this.#timer = undefined
   }
 
+  /** Looks, if it is time. */
+  touch(): Promise<void> | undefined {
+    return now() < this.#dueAt ? undefined : this.#look()
+  }
+
   #schedule(delayMs: number): void {
-    if (this.#isStopped || this.#timer !== undefined) return
-    const timer = setBackgroundTimeout(async () => {
-      this.#isNeeded = !(await this.#lookAtAll())
-      if (this.#timer !== timer) return
-      this.#timer = undefined
-      const { intervalMs, isShared } = this.options
-      if (this.#isNeeded) this.#schedule(intervalMs)
-      else if (isShared) this.#schedule(intervalMs * idleIntervals)
-    }, delayMs)
-    this.#timer = timer
+    if (this.#isStopped || this.#dueAt !== Number.POSITIVE_INFINITY) return
+    this.#dueAt = now() + delayMs
+    if (!this.options.isLazy) this.#timer = setBackgroundTimeout(() => void this.#look(), delayMs)
+  }
+
+  async #look(): Promise<void> {
+    // Due no more, but not yet to be scheduled anew: `touch` must not look twice at a time.
+    this.#dueAt = Number.POSITIVE_INFINITY
+    this.#isNeeded = !(await this.#lookAtAll())
+    const { intervalMs, isShared } = this.options
+    if (this.#isNeeded) this.#schedule(intervalMs)
+    else if (isShared) this.#schedule(intervalMs * idleIntervals)
   }
 
   async #lookAtAll(): Promise<boolean> {

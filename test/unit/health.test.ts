@@ -349,7 +349,7 @@ describe('the health checker', () => {
 
   it('in lazy mode asks beside a request when the last check is old, and sets no timer', async () => {
     const background: Promise<unknown>[] = []
-    pool({ mode: 'lazy', intervalMs: 30_000, waitUntil: work => background.push(work) })
+    pool({ mode: 'lazy', intervalMs: 30_000 }, { waitUntil: work => background.push(work) })
     await verify()
     expect(vi.getTimerCount()).toBe(0)
     await Promise.all(background)

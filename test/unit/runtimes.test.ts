@@ -22,7 +22,7 @@ describe('in a runtime that runs no timers between requests', () => {
     expect(withMode()).toMatchObject({ mode: 'lazy' })
     expect(withMode('lazy')).toMatchObject({ mode: 'lazy' })
     expect(() => withMode('interval')).toThrow(
-      `healthCheck.mode: ${runtime} runs no timers between requests: use 'lazy', with waitUntil`,
+      `healthCheck.mode: ${runtime} runs no timers between requests: use 'lazy', and waitUntil`,
     )
   })
 })
