@@ -307,3 +307,54 @@ describe('what client objects throw', () => {
     expect(outcome).toMatchObject({ reason: `call data [redacted bytes] by ${payer} on ${network}` })
   })
 })
+
+describe('a refused connection, as each runtime tells of it', () => {
+  const told: [string, Error][] = [
+    [
+      'Node',
+      new TypeError('fetch failed', {
+        cause: Object.assign(new Error('connect'), { code: 'ECONNREFUSED', syscall: 'connect' }),
+      }),
+    ],
+    [
+      'Bun',
+      Object.assign(new TypeError('Unable to connect. Is the computer able to access the url?'), {
+        code: 'ECONNREFUSED',
+      }),
+    ],
+    [
+      'Deno',
+      new TypeError('error sending request for url', {
+        cause: new Error(
+          'error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)',
+        ),
+      }),
+    ],
+  ]
+  it.each(told)('%s', (_, error) => {
+    expect(classifyError('settle', error)).toMatchObject({ kind: 'unreachable' })
+  })
+
+  it.each([
+    [
+      'Node',
+      new TypeError('fetch failed', {
+        cause: Object.assign(new Error('read'), { code: 'ECONNRESET', syscall: 'read' }),
+      }),
+    ],
+    [
+      'Bun',
+      Object.assign(new TypeError('The socket connection was closed unexpectedly.'), { code: 'ECONNRESET' }),
+    ],
+    [
+      'Deno',
+      new TypeError('error sending request for url', {
+        cause: new Error('error sending request: client error (SendRequest): connection closed'),
+      }),
+    ],
+    // It tells a refused connection from a broken one in no way.
+    ['workerd', new Error('Network connection lost.')],
+  ] as [string, Error][])('while a broken one is doubt: %s', (_, error) => {
+    expect(classifyError('settle', error)).toMatchObject({ kind: 'unknown' })
+  })
+})

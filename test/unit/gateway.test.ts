@@ -286,6 +286,18 @@ describe('access', () => {
   })
 })
 
+describe('on Workers', () => {
+  it('a request that is being answered keeps its context alive', async () => {
+    const works: Promise<unknown>[] = []
+    const gateway = open()
+    const request = new Request('http://gateway.example/supported')
+    const response = await gateway.fetch(request, {}, { waitUntil: work => works.push(work) })
+    expect(response.status).toBe(200)
+    expect(works).toHaveLength(1)
+    await works[0]
+  })
+})
+
 describe('Idempotency-Key', () => {
   const key = { 'idempotency-key': 'k' }
 

@@ -518,3 +518,52 @@ describe('a full ledger', () => {
     expect(await aggregator.getUnresolvedSettlements()).toHaveLength(1)
   })
 })
+
+describe('where a request takes its work with it when its caller leaves', () => {
+  const lazily = (waitUntil: (work: Promise<unknown>) => void) =>
+    pool(
+      {},
+      { healthCheck: { mode: 'lazy', intervalMs: 3_600_000 }, deadlineMs: { settle: 3_000 }, waitUntil },
+    )
+
+  it('a settle is handed to waitUntil, and a verify is not', async () => {
+    const works: Promise<unknown>[] = []
+    const aggregator = lazily(work => works.push(work))
+    await aggregator.verify(newPayload(), requirements())
+    const before = works.length
+    await aggregator.verify(newPayload(), requirements())
+    expect(works.length).toBe(before)
+    a.settleAnswer = httpError(502)
+    chain = silent
+    await outcome(done(aggregator.settle(newPayload(), requirements())))
+    expect(works.length).toBe(before + 1)
+    await works.at(-1)
+  })
+
+  it('what is unresolved is looked at beside later requests, without timers', async () => {
+    const works: Promise<unknown>[] = []
+    const aggregator = lazily(work => works.push(work))
+    const resolved: string[] = []
+    aggregator.on('settlement:resolved', ({ result }) => resolved.push(result))
+    a.settleAnswer = httpError(502)
+    chain = silent
+    await outcome(done(aggregator.settle(newPayload(), requirements())))
+    expect(vi.getTimerCount()).toBe(0)
+    chain = paid
+    await aggregator.verify(newPayload(), requirements())
+    expect(resolved).toEqual([])
+    await vi.advanceTimersByTimeAsync(10_000)
+    await aggregator.verify(newPayload(), requirements())
+    await Promise.all(works)
+    expect(resolved).toEqual(['paid'])
+    expect(vi.getTimerCount()).toBe(0)
+  })
+
+  it('a waitUntil that throws changes nothing', async () => {
+    const aggregator = lazily(() => {
+      throw new Error('outside of a request')
+    })
+    expect(await outcome(aggregator.settle(newPayload(), requirements()))).toBe('success')
+    expect(aggregator.getRecentLogs().map(({ event }) => event)).toContain('background')
+  })
+})
