@@ -181,7 +181,6 @@ export class Run<O extends Operation> {
   }
 
   #isWorthARetry(outcome: Outcome<O>, member: Member): boolean {
-    if (this.#isEnded) return false
     const isLast = this.#left === 0
     const pauseMs = retryAfterMs(outcome) ?? 0
     if (pauseMs >= this.#remainingMs - this.#reservedMs || this.#remainingMs <= 0) return false

@@ -524,11 +524,12 @@ describe('what an operator may do', () => {
     expect(await act(gateway, { action: 'check-health' }, { authorization: 'Bearer wrong' })).toMatchObject({
       status: 401,
     })
-    for (const options of [{}, { token: 'other' }, { token: '' }]) {
-      const handler = createStatusHandler(aggregator, options)
-      const request = new Request('http://x.example/', { method: 'POST', headers: authorized, body: '{}' })
-      expect((await handler(request)).status).toBe(401)
-    }
+    for (const options of [{}, { token: 'other' }, { token: '' }, { token: undefined }])
+      for (const authorization of ['Bearer secret', 'Bearer undefined', 'Bearer ']) {
+        const handler = createStatusHandler(aggregator, options)
+        const init = { method: 'POST', headers: { authorization }, body: '{}' }
+        expect((await handler(new Request('http://x.example/', init))).status).toBe(401)
+      }
     const handler = createStatusHandler(aggregator, { token: 'secret' })
     const body = JSON.stringify({ action: 'check-health' })
     const request = new Request('http://x.example/', { method: 'POST', headers: authorized, body })
