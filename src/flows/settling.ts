@@ -8,6 +8,8 @@ import type { ChainView } from '../settlement/chain-view.ts'
 import type { SettlementState } from '../settlement/ledger.ts'
 import type { ProbeAnswer } from '../settlement/probe.ts'
 import { onlyAbilitiesLacked } from './failure.ts'
+import { Inquiry } from './inquiry.ts'
+import { Mailbox } from './mailbox.ts'
 import type { Run } from './run.ts'
 
 /** How a settlement ended. */
@@ -30,16 +32,12 @@ export interface SettlingOptions {
 
 /** The share of successes that `audit: 'sample'` looks up. */
 const sampleShare = 0.1
-/** Milliseconds between questions to the chain; grows by half with each, to the longest. */
-const firstPollMs = 250
-const longestPollMs = 2_000
 /** Milliseconds after which a facilitator that answered "pending" is asked again, where there is no probe; doubles. */
 const firstRepeatMs = 1_000
 
 type Happening =
   | { readonly kind: 'ended'; readonly member: Member; readonly outcome: Outcome<'settle'> }
   | { readonly kind: 'chain'; readonly answer: ProbeAnswer }
-  | { readonly kind: 'time' }
 
 export class Settling {
   /** Attempts that have not ended. */
@@ -68,13 +66,10 @@ export class Settling {
   #wasOvertaken = false
   readonly #lacking: SettleResponse[] = []
 
-  #nextQuestionAt = Number.POSITIVE_INFINITY
-  #pollMs = firstPollMs
-  #isAsking = false
   #repeatMs = firstRepeatMs
   #endRepeat = () => {}
-  readonly #happenings: Happening[] = []
-  #wake = () => {}
+  readonly #happenings = new Mailbox<Happening>()
+  readonly #inquiry: Inquiry
 
   /**
    * @param chain absent where no probe can look at the payment: then an attempt that may have acted is the last
@@ -89,17 +84,20 @@ export class Settling {
     private readonly onLie: (member: Member, transaction: string) => void,
     before: SettlementState | undefined,
   ) {
+    this.#inquiry = new Inquiry(chain, run.deadline, answer =>
+      this.#happenings.post({ kind: 'chain', answer }),
+    )
     this.#mayHaveMoved = before?.state === 'unresolved'
     this.#isWordOnly = before?.state === 'failed' && before.isWordOnly
     this.#transaction = before?.state === 'unresolved' ? before.transaction : undefined
     this.#mayGoOn = !this.#mayHaveMoved
-    if (this.#mayHaveMoved) this.#askChainAt(now())
+    if (this.#mayHaveMoved) this.#inquiry.askAt(now())
   }
 
   async conclude(): Promise<Conclusion> {
     for (;;) {
       this.#goOn()
-      const conclusion = this.#hopeless() ?? this.#takeIn(await this.#nextHappening())
+      const conclusion = this.#end() ?? this.#takeIn(await this.#nextHappening())
       if (conclusion === undefined) continue
       this.#endRepeat()
       return conclusion
@@ -119,7 +117,7 @@ export class Settling {
     this.#wasOvertaken ||= this.#open > 0
     this.#latest = member
     this.#patienceEndsAt = now() + this.options.failoverAfterMs
-    this.#askChainAt(now() + this.options.probeAfterMs)
+    this.#inquiry.askAt(now() + this.options.probeAfterMs)
     this.#begin(member)
   }
 
@@ -127,37 +125,42 @@ export class Settling {
     this.#open++
     const end = (outcome: Outcome<'settle'>) => {
       this.#open--
-      this.#happen({ kind: 'ended', member, outcome })
+      this.#happenings.post({ kind: 'ended', member, outcome })
     }
     // A fault of ours must neither crash the seller nor read as "not charged".
     this.run.ask(member).then(end, () => end({ kind: 'unknown', reason: 'a fault in the aggregator' }))
   }
 
   /** The conclusion when there is nothing left to wait for. */
-  #hopeless(): Conclusion | undefined {
-    if (this.run.isAborted && this.#isInDoubt) return this.#indeterminate()
-    if (this.#open > 0 || this.#happenings.length > 0) return undefined
-    if (this.#isWordOnly && !this.#isWordChecked) {
-      this.#isWordChecked = true
-      this.#askChainAt(now())
-    }
-    const isChainAsked = this.#isAsking || this.#nextQuestionAt < this.run.deadline
-    if (isChainAsked && (this.#mayHaveMoved || this.#isWordChecked)) return undefined
+  #end(): Conclusion | undefined {
+    if (this.run.isAborted && this.#couldStillCharge) return this.#indeterminate()
+    if (this.#open > 0 || !this.#happenings.isEmpty) return undefined
+    this.#checkWordOnce()
+    if (this.#inquiry.isOpen && (this.#mayHaveMoved || this.#isWordChecked)) return undefined
     if (this.#mayHaveMoved) return this.#indeterminate()
     if (this.#verdict !== undefined) return { kind: 'rejected', response: this.#verdict }
     const response = onlyAbilitiesLacked(this.run, this.#lacking)
     return { kind: 'failed', isWordOnly: this.#isWordOnly, response }
   }
 
-  #takeIn(happening: Happening): Conclusion | undefined {
-    switch (happening.kind) {
+  /** Before a facilitator in trouble is believed that it has broadcast nothing, the chain is asked. */
+  #checkWordOnce(): void {
+    if (!this.#isWordOnly || this.#isWordChecked) return
+    this.#isWordChecked = true
+    this.#inquiry.askAt(now())
+  }
+
+  #takeIn(happening: Happening | undefined): Conclusion | undefined {
+    switch (happening?.kind) {
       case 'ended':
         return this.#takeOutcome(happening.member, happening.outcome)
       case 'chain':
         return this.#takeChainAnswer(happening.answer)
-      case 'time':
+      case undefined:
         if (now() < this.run.deadline) return undefined
-        return this.#isInDoubt ? this.#indeterminate() : { kind: 'failed', isWordOnly: this.#isWordOnly }
+        return this.#couldStillCharge
+          ? this.#indeterminate()
+          : { kind: 'failed', isWordOnly: this.#isWordOnly }
     }
   }
 
@@ -210,14 +213,13 @@ export class Settling {
   #takeVerdict(response: SettleResponse, isSuspicious: boolean): void {
     this.#verdict = response
     if (isSuspicious) this.#doubt(undefined)
-    else if (this.#mayHaveMoved || this.#open > 0) this.#askChainAt(now())
+    else if (this.#couldStillCharge) this.#inquiry.askAt(now())
   }
 
   #doubt(transaction: string | undefined): void {
     this.#mayHaveMoved = true
     this.#transaction ??= transaction
-    this.#pollMs = firstPollMs
-    this.#askChainAt(now())
+    this.#inquiry.askAnew()
   }
 
   #takeChainAnswer(answer: ProbeAnswer): Conclusion | undefined {
@@ -234,13 +236,14 @@ export class Settling {
         return this.#takeUnspent()
       case 'cannot-tell':
         this.#wasMined ||= answer.isMined === true
-        if (this.#isInDoubt || (this.#isWordChecked && this.#verdict !== undefined)) this.#askAgain()
+        if (this.#couldStillCharge || (this.#isWordChecked && this.#verdict !== undefined))
+          this.#inquiry.askAgain()
         return undefined
     }
   }
 
   #takeUnspent(): Conclusion | undefined {
-    if (this.#isInDoubt) this.#askAgain()
+    if (this.#couldStillCharge) this.#inquiry.askAgain()
     if (now() < this.#patienceEndsAt) return undefined
     // Nobody else is asked after a verdict, and what is in doubt may still land: there is no more to learn.
     if (this.#verdict !== undefined && this.#mayHaveMoved && this.#open === 0) return this.#indeterminate()
@@ -254,7 +257,7 @@ export class Settling {
     return undefined
   }
 
-  get #isInDoubt(): boolean {
+  get #couldStillCharge(): boolean {
     return this.#mayHaveMoved || this.#open > 0
   }
 
@@ -272,56 +275,20 @@ export class Settling {
     this.#endRepeat = this.run.wait(() => {
       this.#endRepeat()
       this.#open--
-      if (this.run.isAborted) this.#happen({ kind: 'time' })
-      else this.#begin(member)
+      if (!this.run.isAborted) this.#begin(member)
+      else this.#happenings.wake()
     }, this.#repeatMs)
     this.#repeatMs *= 2
   }
 
-  #askAgain(): void {
-    this.#askChainAt(now() + this.#pollMs)
-    this.#pollMs = Math.min(this.#pollMs * 1.5, longestPollMs)
-  }
-
-  #askChainAt(time: number): void {
-    if (this.chain !== undefined) this.#nextQuestionAt = Math.min(this.#nextQuestionAt, time)
-  }
-
-  #askChain(): void {
-    if (this.chain === undefined || this.#isAsking || now() < this.#nextQuestionAt) return
-    this.#nextQuestionAt = Number.POSITIVE_INFINITY
-    this.#isAsking = true
-    this.chain.ask(this.run.deadline - now()).then(answer => {
-      this.#isAsking = false
-      this.#happen({ kind: 'chain', answer })
+  /** Nothing when it is time to ask the chain, or the deadline has come. An attempt ends by the deadline itself. */
+  #nextHappening(): Promise<Happening | undefined> {
+    this.#inquiry.askIfDue()
+    return this.#happenings.next(wake => {
+      if (this.chain === undefined && this.#open > 0) return () => {}
+      const until = Math.min(this.#inquiry.dueAt, this.run.deadline)
+      return this.run.wait(wake, Math.max(0, Math.ceil(until - now())))
     })
-  }
-
-  #happen(happening: Happening): void {
-    this.#happenings.push(happening)
-    this.#wake()
-  }
-
-  async #nextHappening(): Promise<Happening> {
-    this.#askChain()
-    if (this.#happenings.length === 0) await this.#sleep()
-    return this.#happenings.shift() ?? { kind: 'time' }
-  }
-
-  /** Until something happens, the chain is to be asked, or the deadline. An attempt ends by the deadline itself. */
-  async #sleep(): Promise<void> {
-    if (this.chain === undefined && this.#open > 0) {
-      return new Promise(resolve => {
-        this.#wake = resolve
-      })
-    }
-    const until = this.#isAsking ? this.run.deadline : Math.min(this.#nextQuestionAt, this.run.deadline)
-    let endWait = () => {}
-    await new Promise<void>(resolve => {
-      this.#wake = resolve
-      endWait = this.run.wait(resolve, Math.max(0, Math.ceil(until - now())))
-    })
-    endWait()
   }
 
   #rejection(errorReason: string): SettleResponse {
