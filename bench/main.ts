@@ -15,7 +15,11 @@ import {
   timeout,
   wrap,
 } from 'cockatiel'
-import { FacilitatorAggregator, type FacilitatorClientLike, MemoryLedger } from '../src/index.ts'
+import type { FacilitatorClientLike } from '../src/index.ts'
+
+// The built package, as sellers run it: the loader that runs the sources names every function that is made.
+const built: string = '../dist/index.js'
+const { FacilitatorAggregator, MemoryLedger } = (await import(built)) as typeof import('../src/index.ts')
 
 const { values: flags } = parseArgs({
   options: { json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },

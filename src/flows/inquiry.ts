@@ -12,19 +12,16 @@ export class Inquiry {
   #pauseMs = firstPauseMs
   #isAsking = false
 
-  /**
-   * @param chain absent where no probe can look at the payment: then nothing is ever asked
-   * @param deadline monotonic time (ms) after which no answer counts
-   */
+  /** @param deadline monotonic time (ms) after which no answer counts */
   constructor(
-    private readonly chain: ChainView | undefined,
+    private readonly chain: ChainView,
     private readonly deadline: number,
     private readonly onAnswer: (answer: ProbeAnswer) => void,
   ) {}
 
   /** Asks at `time` (monotonic, ms) at the latest. */
   askAt(time: number): void {
-    if (this.chain !== undefined) this.#nextAt = Math.min(this.#nextAt, time)
+    this.#nextAt = Math.min(this.#nextAt, time)
   }
 
   /** Asks now, and soon again: something has happened that the chain should show. */
@@ -41,7 +38,7 @@ export class Inquiry {
 
   /** Puts the question, if it is time and none is on its way. */
   askIfDue(): void {
-    if (this.chain === undefined || this.#isAsking || now() < this.#nextAt) return
+    if (this.#isAsking || now() < this.#nextAt) return
     this.#nextAt = Number.POSITIVE_INFINITY
     this.#isAsking = true
     this.chain.ask(this.deadline - now()).then(answer => {

@@ -1,7 +1,9 @@
+const nothing = () => {}
+
 /** What happens, in order, for one who takes it in one at a time. */
 export class Mailbox<T> {
   readonly #messages: T[] = []
-  #wake = () => {}
+  #wake = nothing
 
   get isEmpty(): boolean {
     return this.#messages.length === 0
@@ -24,7 +26,7 @@ export class Mailbox<T> {
    */
   async next(wait: (wake: () => void) => () => void): Promise<T | undefined> {
     if (this.isEmpty) {
-      let cancel = () => {}
+      let cancel = nothing
       await new Promise<void>(resolve => {
         this.#wake = resolve
         cancel = wait(resolve)

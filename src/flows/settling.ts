@@ -67,9 +67,9 @@ export class Settling {
   readonly #lacking: SettleResponse[] = []
 
   #repeatMs = firstRepeatMs
-  #endRepeat = () => {}
+  #endRepeat: (() => void) | undefined
   readonly #happenings = new Mailbox<Happening>()
-  readonly #inquiry: Inquiry
+  readonly #inquiry: Inquiry | undefined
 
   /**
    * @param chain absent where no probe can look at the payment: then an attempt that may have acted is the last
@@ -84,14 +84,15 @@ export class Settling {
     private readonly onLie: (member: Member, transaction: string) => void,
     before: SettlementState | undefined,
   ) {
-    this.#inquiry = new Inquiry(chain, run.deadline, answer =>
-      this.#happenings.post({ kind: 'chain', answer }),
-    )
+    if (chain !== undefined)
+      this.#inquiry = new Inquiry(chain, run.deadline, answer =>
+        this.#happenings.post({ kind: 'chain', answer }),
+      )
     this.#mayHaveMoved = before?.state === 'unresolved'
     this.#isWordOnly = before?.state === 'failed' && before.isWordOnly
     this.#transaction = before?.state === 'unresolved' ? before.transaction : undefined
     this.#mayGoOn = !this.#mayHaveMoved
-    if (this.#mayHaveMoved) this.#inquiry.askAt(now())
+    if (this.#mayHaveMoved) this.#inquiry?.askAt(now())
   }
 
   async conclude(): Promise<Conclusion> {
@@ -99,7 +100,7 @@ export class Settling {
       this.#goOn()
       const conclusion = this.#end() ?? this.#takeIn(await this.#nextHappening())
       if (conclusion === undefined) continue
-      this.#endRepeat()
+      this.#endRepeat?.()
       return conclusion
     }
   }
@@ -117,7 +118,7 @@ export class Settling {
     this.#wasOvertaken ||= this.#open > 0
     this.#latest = member
     this.#patienceEndsAt = now() + this.options.failoverAfterMs
-    this.#inquiry.askAt(now() + this.options.probeAfterMs)
+    this.#inquiry?.askAt(now() + this.options.probeAfterMs)
     this.#begin(member)
   }
 
@@ -136,7 +137,7 @@ export class Settling {
     if (this.run.isAborted && this.#couldStillCharge) return this.#indeterminate()
     if (this.#open > 0 || !this.#happenings.isEmpty) return undefined
     this.#checkWordOnce()
-    if (this.#inquiry.isOpen && (this.#mayHaveMoved || this.#isWordChecked)) return undefined
+    if (this.#inquiry?.isOpen && (this.#mayHaveMoved || this.#isWordChecked)) return undefined
     if (this.#mayHaveMoved) return this.#indeterminate()
     if (this.#verdict !== undefined) return { kind: 'rejected', response: this.#verdict }
     const response = onlyAbilitiesLacked(this.run, this.#lacking)
@@ -147,7 +148,7 @@ export class Settling {
   #checkWordOnce(): void {
     if (!this.#isWordOnly || this.#isWordChecked) return
     this.#isWordChecked = true
-    this.#inquiry.askAt(now())
+    this.#inquiry?.askAt(now())
   }
 
   #takeIn(happening: Happening | undefined): Conclusion | undefined {
@@ -213,13 +214,13 @@ export class Settling {
   #takeVerdict(response: SettleResponse, isSuspicious: boolean): void {
     this.#verdict = response
     if (isSuspicious) this.#doubt(undefined)
-    else if (this.#couldStillCharge) this.#inquiry.askAt(now())
+    else if (this.#couldStillCharge) this.#inquiry?.askAt(now())
   }
 
   #doubt(transaction: string | undefined): void {
     this.#mayHaveMoved = true
     this.#transaction ??= transaction
-    this.#inquiry.askAnew()
+    this.#inquiry?.askAnew()
   }
 
   #takeChainAnswer(answer: ProbeAnswer): Conclusion | undefined {
@@ -237,13 +238,13 @@ export class Settling {
       case 'cannot-tell':
         this.#wasMined ||= answer.isMined === true
         if (this.#couldStillCharge || (this.#isWordChecked && this.#verdict !== undefined))
-          this.#inquiry.askAgain()
+          this.#inquiry?.askAgain()
         return undefined
     }
   }
 
   #takeUnspent(): Conclusion | undefined {
-    if (this.#couldStillCharge) this.#inquiry.askAgain()
+    if (this.#couldStillCharge) this.#inquiry?.askAgain()
     if (now() < this.#patienceEndsAt) return undefined
     // Nobody else is asked after a verdict, and what is in doubt may still land: there is no more to learn.
     if (this.#verdict !== undefined && this.#mayHaveMoved && this.#open === 0) return this.#indeterminate()
@@ -273,7 +274,7 @@ export class Settling {
     if (now() + this.#repeatMs >= this.run.deadline) return
     this.#open++
     this.#endRepeat = this.run.wait(() => {
-      this.#endRepeat()
+      this.#endRepeat?.()
       this.#open--
       if (!this.run.isAborted) this.#begin(member)
       else this.#happenings.wake()
@@ -283,10 +284,10 @@ export class Settling {
 
   /** Nothing when it is time to ask the chain, or the deadline has come. An attempt ends by the deadline itself. */
   #nextHappening(): Promise<Happening | undefined> {
-    this.#inquiry.askIfDue()
+    this.#inquiry?.askIfDue()
     return this.#happenings.next(wake => {
       if (this.chain === undefined && this.#open > 0) return () => {}
-      const until = Math.min(this.#inquiry.dueAt, this.run.deadline)
+      const until = Math.min(this.#inquiry?.dueAt ?? this.run.deadline, this.run.deadline)
       return this.run.wait(wake, Math.max(0, Math.ceil(until - now())))
     })
   }

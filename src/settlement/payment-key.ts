@@ -83,27 +83,28 @@ type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'validBefore'>
 
 function readEip3009(authorization: unknown): Spend {
   const { from, nonce, validBefore } = (authorization ?? {}) as Record<string, unknown>
-  const at = 'paymentPayload.payload.authorization'
   return {
     method: 'eip3009',
-    payer: hex(from, 20, `${at}.from`),
-    nonce: hex(nonce, 32, `${at}.nonce`).toLowerCase(),
+    payer: hex(from, 20, 'authorization.from'),
+    nonce: hex(nonce, 32, 'authorization.nonce').toLowerCase(),
     validBefore: seconds(validBefore),
   }
 }
 
 function readPermit2(authorization: unknown): Spend {
   const { from, nonce, deadline } = (authorization ?? {}) as Record<string, unknown>
-  const at = 'paymentPayload.payload.permit2Authorization'
   let number: bigint
   try {
     number = BigInt(nonce as string)
   } catch {
-    throw new InvalidPaymentError(`${at}.nonce`, 'expected a whole number')
+    throw new InvalidPaymentError(
+      'paymentPayload.payload.permit2Authorization.nonce',
+      'expected a whole number',
+    )
   }
   return {
     method: 'permit2',
-    payer: hex(from, 20, `${at}.from`),
+    payer: hex(from, 20, 'permit2Authorization.from'),
     nonce: number.toString(),
     validBefore: seconds(deadline),
   }
@@ -140,11 +141,15 @@ function seconds(value: unknown): number | undefined {
 }
 
 /** The same bytes begin with `0x` here, whatever the payload's spelling. */
-function hex(value: unknown, bytes: number, path: string): `0x${string}` {
-  const digits = isText(value) ? /^(?:0x)?([0-9a-f]*)$/i.exec(value)?.[1] : undefined
-  if (digits?.length === bytes * 2) return `0x${digits}`
-  throw new InvalidPaymentError(path, `expected ${bytes} bytes in hexadecimal`)
+function hex(value: unknown, bytes: number, field: string): string {
+  if (isText(value) && hexadecimal.test(value)) {
+    const hasPrefix = value[1] === 'x'
+    if (value.length === bytes * 2 + (hasPrefix ? 2 : 0)) return hasPrefix ? value : `0x${value}`
+  }
+  throw new InvalidPaymentError(`paymentPayload.payload.${field}`, `expected ${bytes} bytes in hexadecimal`)
 }
+
+const hexadecimal = /^(?:0x)?[0-9a-fA-F]*$/
 
 function isText(value: unknown): value is string {
   return typeof value === 'string' && value !== ''
