@@ -1,4 +1,5 @@
 /** The examples, and how each is started. */
+import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { type Command, freePort, type Program, runToEnd, startServer } from './program.ts'
 
@@ -103,20 +104,51 @@ async function python(file: string, env: Setting): Promise<Command> {
   }
 }
 
-const nextApp: Example = {
+/** A Next.js app, in a folder with dependencies of its own. */
+function next(name: string, others: Partial<Example> = {}): Example {
+  const folder = at(name)
+  return {
+    ...common,
+    name,
+    folder,
+    path: '/api/weather',
+    async start(setting, started) {
+      const next = (...args: string[]): Command => ({
+        command: process.execPath,
+        args: [`${folder}/node_modules/next/dist/bin/next`, ...args],
+        cwd: folder,
+        env: { ...setting, NEXT_TELEMETRY_DISABLED: '1' },
+      })
+      await runToEnd('next build', next('build'))
+      started.push(await startServer('next start', next('start', '--port', `${await freePort()}`)))
+    },
+    check: showsStatus,
+    ...others,
+  }
+}
+
+/** Next.js lists here what it runs in the Edge runtime. */
+async function isOnEdge(folder: string): Promise<void> {
+  const manifest = await readFile(`${folder}/.next/server/middleware-manifest.json`, 'utf8')
+  const { middleware } = JSON.parse(manifest) as { middleware: Record<string, unknown> }
+  if (Object.keys(middleware).length === 0) throw new Error('its middleware does not run in the Edge runtime')
+}
+
+const nextEdge = next('next-edge', {
+  async check(url) {
+    await isOnEdge(at('next-edge'))
+    await showsStatus(url)
+  },
+})
+
+const worker: Example = {
   ...common,
-  name: 'next-app',
-  folder: at('next-app'),
-  path: '/api/weather',
+  name: 'cloudflare-worker',
   async start(setting, started) {
-    const next = (...args: string[]): Command => ({
-      command: process.execPath,
-      args: [at('next-app/node_modules/next/dist/bin/next'), ...args],
-      cwd: at('next-app'),
-      env: { ...setting, NEXT_TELEMETRY_DISABLED: '1' },
-    })
-    await runToEnd('next build', next('build'))
-    started.push(await startServer('next start', next('start', '--port', `${await freePort()}`)))
+    const { WORKERD = '' } = process.env
+    const env = { ...setting, WORKERD }
+    const served = await typescript('cloudflare-worker', '../runner/serve-worker.ts', env)
+    started.push(await startServer('the Worker', served))
   },
   check: showsStatus,
 }
@@ -143,5 +175,7 @@ export const examples: readonly Example[] = [
   // Its gateway is given no chain to ask, to see what the seller makes of an answer that is neither yes nor no.
   gateway('gateway-python', env => python('seller.py', env), { canAskChain: false }),
   seller('self-hosted-last-resort', [], { dead: 'all' }),
-  nextApp,
+  next('next-app'),
+  nextEdge,
+  worker,
 ]
