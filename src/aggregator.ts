@@ -147,7 +147,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
    * @throws {AggregatorStoppedError} after `stop()`
    */
   getSupported(): Promise<SupportedResponse> {
-    return this.#operate('supported', () => this.#supported.get(work => void this.#contain(work)))
+    return this.#operate('supported', () => this.#supported.get(work => this.#keepAlive(this.#contain(work))))
   }
 
   /**
@@ -331,8 +331,8 @@ export class FacilitatorAggregator implements FacilitatorClient {
   #operate<T>(operation: Operation, work: () => Promise<T>): Promise<T> {
     if (this.#state === 'stopped') return Promise.reject(new AggregatorStoppedError(operation))
     if (this.#state === 'new' && this.#settings.autoStart) this.start()
-    if (this.#settings.healthCheck.mode === 'lazy') this.#workBeside()
     const running = this.#track(work)
+    if (this.#settings.healthCheck.mode === 'lazy') this.#workBeside()
     // A settle goes on when its caller has left: the money may be on its way.
     if (operation === 'settle') this.#keepAlive(running)
     return running

@@ -189,8 +189,9 @@ export class Run<O extends Operation> {
       case 'unreachable':
         return true
       case 'unknown':
-        // A settle is never repeated blindly; one that hangs is given up for the next, not waited for again.
-        return this.operation !== 'settle' && (isLast || outcome.timedOut !== true)
+        // A settle is never repeated blindly; who hangs is given up for the next, or for the next health check.
+        if (this.operation === 'settle') return false
+        return outcome.timedOut !== true || (isLast && this.operation !== 'supported')
       case 'declined':
         return outcome.transient === true || (outcome.cause === 'rate-limit' && isLast && pauseMs > 0)
       case 'answered':

@@ -32,7 +32,7 @@ export class Supported {
       member => member.capabilities === undefined && (!isAnyKnown || member.lane('supported').failures === 0),
     )
     const oldest = now() - this.maxAgeMs
-    const stale = enabled.filter(member => member.capabilitiesAt < oldest && !awaited.includes(member))
+    const stale = enabled.filter(member => member.askedAt < oldest && !awaited.includes(member))
     if (stale.length > 0) inBackground(Promise.all(stale.map(member => this.refresh(member))))
 
     const reports = (await Promise.all(awaited.map(member => this.refresh(member)))).flat()
@@ -76,6 +76,7 @@ export class Supported {
   }
 
   async #ask(member: Member): Promise<readonly AttemptReport[]> {
+    member.askedAt = now()
     const route = { preferred: [member], lastResort: [] }
     const run = new Run(this.context, 'supported', {}, route)
     const next = run.next()

@@ -58,7 +58,12 @@ export class HealthChecker {
 
   async #checkDue(): Promise<void> {
     this.#lastCheckAt = now()
-    const due = this.members.filter(member => member.enabled && !this.#isProvedByTraffic(member))
+    const due = this.members.filter(
+      member =>
+        member.enabled &&
+        (this.options.mode === 'interval' || now() - member.askedAt >= this.options.intervalMs) &&
+        !this.#isProvedByTraffic(member),
+    )
     await Promise.all(due.map(this.check))
   }
 

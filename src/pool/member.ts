@@ -45,6 +45,8 @@ export class Member {
   lastPaymentAt = Number.NEGATIVE_INFINITY
   /** Monotonic time (ms) of the last answer to `supported`. */
   capabilitiesAt = Number.NEGATIVE_INFINITY
+  /** Monotonic time (ms) at which it was last asked what it supports. */
+  askedAt = Number.NEGATIVE_INFINITY
 
   readonly #lanes: Record<Operation, Map<string, Circuit>> = {
     verify: new Map(),

@@ -420,6 +420,27 @@ describe('what the pool advertises', () => {
     expect((await aggregator.getSupported()).kinds).toContainEqual(kind({ network: 'eip155:1' }))
   })
 
+  it('asks everybody once at a cold start, and who does not answer no more often than the others', async () => {
+    b.supportedAnswer = refused()
+    const background: Promise<unknown>[] = []
+    pool({ intervalMs: 30_000, mode: 'lazy' }, { waitUntil: work => background.push(work) })
+    for (let i = 0; i < 5; i++) await aggregator.getSupported()
+    await Promise.all(background)
+    expect([a.calls.supported, b.calls.supported]).toEqual([1, 1])
+    await vi.advanceTimersByTimeAsync(30_001)
+    for (let i = 0; i < 5; i++) await aggregator.getSupported()
+    await Promise.all(background)
+    expect([a.calls.supported, b.calls.supported]).toEqual([2, 2])
+  })
+
+  it('does not wait twice for one who hangs', async () => {
+    b.supportedAnswer = () => hanging()
+    const supported = pool(false, { retries: 3, timeoutMs: 1_000 }).getSupported()
+    await vi.advanceTimersByTimeAsync(1_000)
+    expect((await supported).kinds).toHaveLength(1)
+    expect(b.calls.supported).toBe(1)
+  })
+
   it('fails when nobody has ever answered', async () => {
     a.supportedAnswer = refused()
     b.supportedAnswer = httpError(500)
