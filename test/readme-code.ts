@@ -21,7 +21,7 @@ const compilerOptions = {
 }
 writeFileSync(
   new URL('tsconfig.json', folder),
-  JSON.stringify({ extends: '../tsconfig.json', compilerOptions, include: ['*.ts'] }),
+  JSON.stringify({ extends: '../tsconfig.json', compilerOptions, include: ['*.ts', '../src/**/*.d.ts'] }),
 )
 try {
   const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc')
