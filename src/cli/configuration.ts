@@ -38,7 +38,10 @@ async function readJson(path: string): Promise<unknown> {
   }
   try {
     return JSON.parse(text)
-  } catch (error) {
-    throw new UsageError(`${path}: is not JSON: ${(error as Error).message}`)
+  } catch {
+    // The error's message quotes the file, secrets and all.
+    throw new UsageError(
+      `${path}: is not JSON; expected an object such as { "FACILITATOR_1_URL": "https://…" }`,
+    )
   }
 }

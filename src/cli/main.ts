@@ -38,7 +38,7 @@ async function main([name, ...args]: string[]): Promise<number> {
     console.log(createRequire(import.meta.url)('x402-facilitator-aggregator/package.json').version)
     return 0
   }
-  const load = commands[name]
+  const load = Object.hasOwn(commands, name) ? commands[name] : undefined
   if (load === undefined)
     throw new UsageError(`"${name}" is not a command; there are ${Object.keys(commands).join(', ')}`)
   return (await load())(args)

@@ -49,11 +49,14 @@ export async function serve(args: string[]): Promise<number> {
   const graceMs = readNumber('--grace', values.grace.replace(/s$/, ''), 86_400) * 1000
   const env = await readConfiguration(values.config)
 
+  // A log that nobody reads any more must not end the gateway.
+  process.stderr.on('error', () => {})
   const say = (message: string) => console.error(`x402-aggregator: ${message}`)
   const isVerbose = /^(true|1|yes|on)$/i.test(String(env.FACILITATOR_LOGGING ?? ''))
   const aggregator = aggregatorFromEnv(env, {
-    logger: lineLogger,
-    logLevel: isVerbose ? 'debug' : 'warn',
+    // Which facilitator served a payment is kept for the status, whatever is printed.
+    logger: isVerbose ? lineLogger : { ...lineLogger, info: () => {} },
+    logLevel: isVerbose ? 'debug' : 'info',
   })
   const gateway = createGateway(aggregator, { tokens: readTokens(env) })
   if (!gateway.isProtected && !isLoopback(values.host) && !values['allow-unauthenticated'])

@@ -61,6 +61,8 @@ function readUrl([text, ...others]: string[]): URL {
   } catch {
     throw new UsageError(`status: "${text}" is not a URL; expected something like http://127.0.0.1:4020`)
   }
+  if (url.username + url.password !== '')
+    throw new UsageError('status: the URL carries credentials: give the token by FACILITATOR_GATEWAY_TOKEN')
   if (url.pathname === '/') url.pathname = '/api/facilitator-status'
   url.search = '?include=health,stats,settlements'
   return url

@@ -28,14 +28,15 @@ export class LazyEvmProbe implements SettlementProbe {
 }
 
 async function loadProbe(chains: Readonly<Record<string, EvmChainOptions>>): Promise<SettlementProbe> {
+  let evm: typeof import('../evm/index.ts')
   // Bundlers take an import that may fail for optional only inside a `try`.
   try {
-    const { evmSettlementProbe } = await import('../evm/index.ts')
-    return evmSettlementProbe(chains)
+    evm = await import('../evm/index.ts')
   } catch (cause) {
     throw new Error(
       'RPC_URL_<chain id> needs viem, and payments are not looked up on their chains: npm install viem',
       { cause },
     )
   }
+  return evm.evmSettlementProbe(chains)
 }

@@ -26,7 +26,8 @@ export function readFacilitators(variables: Variables): FacilitatorOptions[] {
   const keys = readCdpCredentials(variables)
   const numbers = numbersOf(variables)
   const entries = numbers.flatMap(number => readEntry(variables, number, keys !== undefined) ?? [])
-  if (numbers.length === 0) entries.push(byName('x402-rs', 1), byName('payai', 2))
+  if (entries.length > 0 && keys === undefined && entries.every(({ enabled }) => !enabled))
+    variables.wrong('FACILITATOR_<n>_ENABLED', 'leaves no facilitator', 'true')
 
   // The third is Coinbase CDP unless it is said to be another: to disable it is to leave CDP out.
   const isCdpSettled =
@@ -50,14 +51,19 @@ function numbersOf(variables: Variables): number[] {
   const numbers = new Set<number>()
   for (const { name, match } of variables.matching(/^FACILITATOR_(\d+)_(\w+)$/)) {
     const [, number = '', field = ''] = match
-    if (fields.includes(field)) numbers.add(Number(number))
+    if (number !== `${Number(number)}`)
+      variables.wrong(name, `is not a variable; write FACILITATOR_${Number(number)}_${field}`)
+    else if (fields.includes(field)) numbers.add(Number(number))
     else
       variables.wrong(
         name,
         `is not a variable; there are ${fields.map(known => `FACILITATOR_${number}_${known}`).join(', ')}`,
       )
   }
-  return [...numbers]
+  // Who only changes or disables some of the usual ones keeps the others.
+  const isNamed = (number: number) =>
+    ['URL', 'ID'].some(field => variables.text(`FACILITATOR_${number}_${field}`) !== undefined)
+  return [...numbers].some(isNamed) ? [...numbers] : [...new Set([1, 2, ...numbers])]
 }
 
 function readEntry(variables: Variables, number: number, hasKeys: boolean): Entry | undefined {
@@ -103,6 +109,10 @@ function readEntry(variables: Variables, number: number, hasKeys: boolean): Entr
 function readAuthHeader(variables: Variables, name: string): Record<string, string> | undefined {
   const value = variables.text(name)
   if (value === undefined) return undefined
+  if (/^[A-Za-z][A-Za-z0-9-]*:\S/.test(value)) {
+    variables.wrong(name, 'has no space after its colon', 'X-Api-Key: …')
+    return undefined
+  }
   const named = /^([A-Za-z0-9-]+):\s+(.+)$/.exec(value)
   const header = named?.[1] ?? 'Authorization'
   const content = named?.[2] ?? value

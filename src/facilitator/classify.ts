@@ -72,6 +72,10 @@ export function classifyResponse<O extends Operation>(
 export function classifyError<O extends Operation>(operation: O, error: unknown): Outcome<O> {
   if (error instanceof FacilitatorRequestError) return classifyRequestError(operation, error)
 
+  // A payload nested some thousand deep can be read, but not written. A buyer must not open circuits with it.
+  if (operation === 'verify' && error instanceof RangeError)
+    return { kind: 'declined', cause: 'request', reason: 'a payment that cannot be written as JSON' }
+
   const asError = error as PossiblyTelling
   const response = responseOfUpstreamError(asError)
   if (response !== undefined) return classifyResponse(operation, response, asError.statusCode)

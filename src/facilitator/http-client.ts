@@ -2,6 +2,7 @@
 
 import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import { safeBase64Decode } from '@x402/core/utils'
+import { readText } from '../read-text.ts'
 import { networkCode, saysNothingSent } from './classify.ts'
 import type { CallOptions, DiscoveryQuery, FacilitatorClientLike } from './client.ts'
 import type { Operation, Responses } from './outcome.ts'
@@ -141,33 +142,19 @@ async function fetchOrExplain(fetch_: typeof fetch, url: string, init: RequestIn
 }
 
 async function readBody(response: Response): Promise<string> {
-  if (response.body === null) return ''
-  const reader = response.body.getReader()
-  const decoder = new TextDecoder()
-  let text = ''
-  let received = 0
+  const { status } = response
+  let text: string | undefined
   try {
-    for (;;) {
-      const { done, value } = await reader.read()
-      if (done) return text + decoder.decode()
-      received += value.byteLength
-      if (received > maxBodyBytes) {
-        await reader.cancel()
-        throw new FacilitatorRequestError(`an answer of more than ${maxBodyBytes} bytes`, {
-          phase: 'body',
-          status: response.status,
-        })
-      }
-      text += decoder.decode(value, { stream: true })
-    }
+    text = await readText(response.body, maxBodyBytes)
   } catch (cause) {
-    if (cause instanceof FacilitatorRequestError) throw cause
     throw new FacilitatorRequestError(`the answer was cut off: ${networkCode(cause) ?? describe(cause)}`, {
       phase: 'body',
-      status: response.status,
+      status,
       cause,
     })
   }
+  if (text !== undefined) return text
+  throw new FacilitatorRequestError(`an answer of more than ${maxBodyBytes} bytes`, { phase: 'body', status })
 }
 
 function interpret<O extends Operation>(operation: O, answer: Response, text: string): Responses[O] {
@@ -214,7 +201,16 @@ function parseRetryAfter(header: string | null): number | undefined {
 
 /** JSON has no bigint; the protocol writes large numbers as strings. */
 function stringify(body: unknown): string {
-  return JSON.stringify(body, (_key, value) => (typeof value === 'bigint' ? value.toString() : value))
+  try {
+    return JSON.stringify(body, (_key, value) => (typeof value === 'bigint' ? value.toString() : value))
+  } catch (cause) {
+    // A payload nested some thousand deep can be read, but not written. A buyer must not open circuits with it.
+    throw new FacilitatorRequestError('a payment that cannot be written as JSON', {
+      phase: 'before-sending',
+      declined: 'request',
+      cause,
+    })
+  }
 }
 
 function queryString(query: DiscoveryQuery | undefined): string {

@@ -13,11 +13,11 @@ export class Access {
   /** @throws {TypeError} for an empty token, which would let everybody in */
   constructor(private readonly tokens: readonly string[]) {
     this.isProtected = tokens.length > 0
-    if (tokens.some(token => typeof token !== 'string' || token === ''))
+    if (!Array.isArray(tokens) || tokens.some(token => typeof token !== 'string' || token === ''))
       throw new TypeError('tokens: expected a list of texts that are not empty')
   }
 
-  async check(request: Request, env: unknown): Promise<Caller> {
+  async check(request: Request, env?: unknown): Promise<Caller> {
     const address = addressOf(env)
     if (!this.isProtected) return { client: address, isAllowed: true }
     const given = /^Bearer +(.+)$/i.exec(request.headers.get('authorization') ?? '')?.[1] ?? ''

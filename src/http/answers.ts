@@ -1,6 +1,8 @@
 /** What the gateway answers to each result and error of the aggregator. */
 import { AggregatorError, type AggregatorErrorCode, InvalidPaymentError } from '../errors.ts'
 import type { AnyPaymentPayload, AnyPaymentRequirements } from '../facilitator/client.ts'
+import { meaningOf } from '../facilitator/reasons.ts'
+import { duplicate } from '../settlement/ledger.ts'
 
 export type AnswerStatus = 200 | 400 | 401 | 404 | 413 | 422 | 429 | 500 | 502 | 503
 
@@ -63,7 +65,9 @@ function protocolAnswer(response: object): Answer {
     headers['extension-responses'] = btoa(
       String.fromCharCode(...new TextEncoder().encode(JSON.stringify(extensionResponses))),
     )
-  return { status: 200, body, headers, isFinal: true }
+  const { errorReason = '' } = body as { errorReason?: string }
+  const isFinal = errorReason !== duplicate.reason && meaningOf(errorReason) !== 'ability'
+  return { status: 200, body, headers, isFinal }
 }
 
 /**

@@ -1,10 +1,10 @@
 /** A facilitator to the outside, an aggregator inside: for servers in any language. */
 import { type Context, Hono } from 'hono'
-import { bodyLimit } from 'hono/body-limit'
 import { requestId } from 'hono/request-id'
 import { secureHeaders } from 'hono/secure-headers'
 import type { FacilitatorAggregator } from '../aggregator.ts'
 import type { DiscoveryQuery } from '../facilitator/client.ts'
+import { readText } from '../read-text.ts'
 import { Access } from './access.ts'
 import { type Answer, answerTo, problem, readBody } from './answers.ts'
 import { IdempotentAnswers } from './idempotency.ts'
@@ -32,7 +32,8 @@ export interface GatewayOptions {
   maxBodyBytes?: number
   /**
    * How many requests one client may make: `perSecond` in the long run, and `burst` at once. A client is a token,
-   * or without tokens an address. `false` for no limit.
+   * or without tokens an address, where `@hono/node-server` tells it. A settle with a token is never limited. `false`
+   * for no limit.
    * @default { perSecond: 100, burst: 500 }
    */
   rateLimit?: { perSecond: number; burst: number } | false
@@ -75,6 +76,7 @@ const paths = 'POST /verify, POST /settle, GET /supported and GET /discovery/res
  * ```
  */
 export function createGateway(aggregator: FacilitatorAggregator, options: GatewayOptions = {}): Gateway {
+  checkOptions(options)
   const access = new Access(options.tokens ?? [])
   const limit =
     options.rateLimit === false
@@ -86,6 +88,11 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
 
   const app = new Hono<{ Variables: { client: string } }>().basePath(options.basePath ?? '/')
   app.use(requestId(), secureHeaders())
+  // A connection that is kept busy would keep the server from closing.
+  app.use(async (context, next) => {
+    await next()
+    if (isDraining) context.header('connection', 'close')
+  })
   app.get('/healthz', context => context.json({ status: 'alive' }))
   app.get('/readyz', context => {
     const { isReady, reasons } = readiness(aggregator.getHealthStatus(), isDraining)
@@ -94,7 +101,9 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
 
   app.use(async (context, next) => {
     const { client, isAllowed } = await access.check(context.req.raw, context.env)
-    const waitMs = limit?.take(client) ?? 0
+    // A settle of one who was let through at verify is not refused: the goods are made by then.
+    const isExempt = access.isProtected && isAllowed && context.req.path.endsWith('/settle')
+    const waitMs = isExempt ? 0 : (limit?.take(client) ?? 0)
     if (waitMs > 0) return send(context, problem(429, 'RATE_LIMITED', 'too many requests', waitMs))
     if (!isAllowed)
       return send(context, problem(401, 'UNAUTHORIZED', 'give a token: Authorization: Bearer …'))
@@ -107,19 +116,22 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
     app.all(options.statusPath ?? '/api/facilitator-status', context => status(context.req.raw))
   }
 
-  const limited = bodyLimit({
-    maxSize: maxBodyBytes,
-    onError: context =>
-      send(context, problem(413, 'TOO_LARGE', `the body is longer than ${maxBodyBytes} bytes`)),
-  })
+  // Not hono's bodyLimit: it copies a request without a length, and that of @hono/node-server cannot be copied.
+  const bodyOf = async ({ req: { raw } }: Context) =>
+    Number(raw.headers.get('content-length')) > maxBodyBytes ? undefined : readText(raw.body, maxBodyBytes)
+  const tooLarge = problem(413, 'TOO_LARGE', `the body is longer than ${maxBodyBytes} bytes`)
   const pay = (operation: 'verify' | 'settle', text: string) =>
     answerTo(async () => {
       const { paymentPayload, paymentRequirements } = readBody(text)
       return aggregator[operation](paymentPayload, paymentRequirements)
     })
-  app.post('/verify', limited, async context => send(context, await pay('verify', await context.req.text())))
-  app.post('/settle', limited, async context => {
-    const text = await context.req.text()
+  app.post('/verify', async context => {
+    const text = await bodyOf(context)
+    return send(context, text === undefined ? tooLarge : await pay('verify', text))
+  })
+  app.post('/settle', async context => {
+    const text = await bodyOf(context)
+    if (text === undefined) return send(context, tooLarge)
     const key = context.req.header('idempotency-key')
     if (key === undefined) return send(context, await pay('settle', text))
     if (key === '' || key.length > longestKey)
@@ -153,8 +165,26 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
   }
 }
 
+const optionNames = ['tokens', 'basePath', 'statusPath', 'maxBodyBytes', 'rateLimit', 'idempotencyMs']
+
+/** @throws {TypeError} for what would leave the gateway open, or shut, without anybody noticing */
+function checkOptions(options: GatewayOptions): void {
+  const unknown = Object.keys(options).find(name => !optionNames.includes(name))
+  if (unknown !== undefined)
+    throw new TypeError(`createGateway: ${unknown} is not an option; there are ${optionNames.join(', ')}`)
+  for (const name of ['maxBodyBytes', 'idempotencyMs'] as const) {
+    const value = options[name]
+    if (value !== undefined && !(Number.isInteger(value) && value > 0))
+      throw new TypeError(`createGateway: ${name}: expected a whole number above 0, got ${value}`)
+  }
+}
+
 function send(context: Context, { status, body, headers }: Answer): Response {
-  return context.json({ ...body, ...('error' in body && { requestId: context.get('requestId') }) }, status, {
+  const complete = { ...body, ...('error' in body && { requestId: context.get('requestId') }) }
+  // An in-process facilitator may answer with a bigint, after it has moved the money.
+  const text = JSON.stringify(complete, (_key, value) => (typeof value === 'bigint' ? `${value}` : value))
+  return context.body(text, status, {
+    'content-type': 'application/json',
     'cache-control': 'no-store',
     ...headers,
   })

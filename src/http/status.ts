@@ -1,10 +1,12 @@
 /** The status of an aggregator as JSON, and the few things that an operator may do to it. */
-import { timingSafeEqual } from 'hono/utils/buffer'
 import type { AggregatorConfig, FacilitatorAggregator } from '../aggregator.ts'
 import { AggregatorError } from '../errors.ts'
 import type { LogEntry } from '../observe/log.ts'
 import type { HealthStatus, Statistics } from '../pool/status.ts'
+import { readText } from '../read-text.ts'
+import { redact } from '../redact.ts'
 import type { UnresolvedSettlement } from '../settlement/settlements.ts'
+import { Access } from './access.ts'
 
 /** What `GET` answers; the parts that `include` leaves out are absent. */
 export interface Status {
@@ -18,6 +20,8 @@ export interface Status {
   config?: AggregatorConfig
   /** Payments that may have been charged and were not delivered. */
   unresolvedSettlements?: UnresolvedSettlement[]
+  /** Why the ledger could not tell them. */
+  ledgerProblem?: string
 }
 
 export interface StatusHandlerOptions {
@@ -32,6 +36,7 @@ type Part = (typeof parts)[number]
 const parameters = ['include', 'logLimit']
 const actions = ['check-health', 'enable', 'disable'] as const
 const defaultLogLimit = 100
+const maxBodyBytes = 65_536
 
 class BadRequest extends Error {}
 
@@ -61,10 +66,14 @@ export function createStatusHandler(
           if (!(await mayPost(request, options)))
             return json(
               401,
-              { error: 'UNAUTHORIZED', message: 'POST needs a token: Authorization: Bearer …' },
+              {
+                error: 'UNAUTHORIZED',
+                message:
+                  'POST needs a token: set one (FACILITATOR_GATEWAY_TOKEN, or the option), and send Authorization: Bearer …',
+              },
               { 'www-authenticate': 'Bearer' },
             )
-          return json(200, await act(aggregator, await request.text()))
+          return json(200, await act(aggregator, (await readText(request.body, maxBodyBytes)) ?? ''))
         default:
           return json(
             405,
@@ -98,9 +107,18 @@ async function statusOf(aggregator: FacilitatorAggregator, query: URLSearchParam
     ...(wanted.has('stats') && { statistics: aggregator.getStatistics() }),
     ...(wanted.has('logs') && { logs: aggregator.getRecentLogs(logLimit) }),
     ...(wanted.has('config') && { config }),
-    ...(wanted.has('settlements') && {
-      unresolvedSettlements: await aggregator.getUnresolvedSettlements(),
-    }),
+    ...(wanted.has('settlements') && (await settlementsOf(aggregator))),
+  }
+}
+
+/** The status is needed most when something is down. */
+async function settlementsOf(
+  aggregator: FacilitatorAggregator,
+): Promise<Pick<Status, 'unresolvedSettlements' | 'ledgerProblem'>> {
+  try {
+    return { unresolvedSettlements: await aggregator.getUnresolvedSettlements() }
+  } catch (error) {
+    return { ledgerProblem: redact(error instanceof Error ? error.message : String(error)) }
   }
 }
 
@@ -121,7 +139,7 @@ function readLogLimit(limit: string | null): number {
 async function mayPost(request: Request, { token, isAuthorized }: StatusHandlerOptions): Promise<boolean> {
   if (isAuthorized !== undefined) return isAuthorized(request)
   if (token === undefined || token === '') return false
-  return timingSafeEqual(`Bearer ${token}`, request.headers.get('authorization') ?? '')
+  return (await new Access([token]).check(request)).isAllowed
 }
 
 async function act(aggregator: FacilitatorAggregator, text: string): Promise<object> {

@@ -52,6 +52,8 @@ export async function listen(gateway: Gateway, options: ListenOptions = {}): Pro
       `a gateway without tokens must not listen on ${hostname}, where others reach it: give it tokens, listen on ` +
         '127.0.0.1, or set allowUnauthenticated',
     )
+  if (!(Number.isInteger(port) && port >= 0 && port <= 65_535))
+    throw new InvalidListenError(`port: expected a whole number from 0 to 65535, got ${port}`)
   const server = createAdaptorServer({
     fetch: (request, env) => gateway.fetch(request, env),
     // The seller's own Request and Response stay as they are.

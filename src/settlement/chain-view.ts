@@ -23,6 +23,8 @@ export class ChainView {
     private readonly probe: SettlementProbe,
     private readonly query: SettlementQuery,
     private readonly since: number,
+    /** Told why the chain could not tell. */
+    private readonly onSilence: (reason: string) => void,
   ) {}
 
   /**
@@ -36,9 +38,12 @@ export class ChainView {
     const timer = setBackgroundTimeout(() => controller.abort(), longestMs)
     try {
       const answer = await untilAborted(this.probe.ask(this.query, { signal }), signal)
+      if (answer.state === 'cannot-tell' && answer.isMined === undefined) this.onSilence(answer.reason)
       return answer.state === 'paid' ? this.#date(answer) : answer
     } catch (error) {
-      return { state: 'cannot-tell', reason: error instanceof Error ? error.message : String(error) }
+      const reason = error instanceof Error ? error.message : String(error)
+      this.onSilence(reason)
+      return { state: 'cannot-tell', reason }
     } finally {
       clearTimeout(timer)
     }

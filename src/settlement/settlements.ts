@@ -33,6 +33,9 @@ type Laziness = { readonly isLazy: boolean }
 /** A claim outlives its operation's deadline by this long (ms), and lapses then. */
 const leaseMarginMs = 30_000
 
+/** How many kinds of silence are told of. */
+const maxSilences = 100
+
 /** How many final states are kept that a failing ledger did not store. */
 const maxUnstored = 10_000
 
@@ -44,6 +47,8 @@ export interface UnresolvedSettlement extends SettlementSummary {
 
 export class Settlements {
   readonly #watch: Watch
+  /** What was said of chains that cannot tell. */
+  readonly #silences = new Set<string>()
   /** Final states that the ledger failed to store: a success must not be reported again for want of a record. */
   readonly #unstored = new Map<string, { entry: LedgerEntry; claim: string }>()
 
@@ -65,7 +70,20 @@ export class Settlements {
   /** The chain's view of a payment whose settlement began at `since`, where a probe can look at it. */
   viewOf({ query, since }: Pick<LedgerEntry, 'query' | 'since'>): ChainView | undefined {
     const probe = this.settings.probes.find(one => one.supports(query.network, query.method))
-    return probe && new ChainView(probe, query, since)
+    return probe && new ChainView(probe, query, since, reason => this.#noteSilence(query.network, reason))
+  }
+
+  /** A node that does not answer is a fault of the configuration, or a long one: said once, not per question. */
+  #noteSilence(network: string, reason: string): void {
+    const key = `${network} ${reason}`
+    if (this.#silences.has(key) || this.#silences.size >= maxSilences) return
+    this.#silences.add(key)
+    this.observer.log(
+      'warn',
+      'probe',
+      { network, reason: describe(reason.replace(/(https?:\/\/[^\s/]+)\/\S*/g, '$1')) },
+      fields => `the chain ${fields.network} cannot tell what became of a payment: ${fields.reason}`,
+    )
   }
 
   /**
@@ -191,8 +209,14 @@ export class Settlements {
 
   /** The unresolved settlements, after another try to store what the ledger did not. */
   async #entriesToWatch(): Promise<LedgerEntry[]> {
-    for (const [key, { entry, claim }] of this.#unstored)
-      if (await this.settings.ledger.update(key, claim, entry.settlement)) this.#unstored.delete(key)
+    const { ledger } = this.settings
+    for (const [key, { entry, claim }] of this.#unstored) {
+      const isStored =
+        (await ledger.update(key, claim, entry.settlement)) ||
+        // What took long may have been stored after all.
+        (await ledger.get(key))?.settlement.state === 'settled'
+      if (isStored) this.#unstored.delete(key)
+    }
     return this.settings.ledger.unresolved()
   }
 

@@ -75,12 +75,18 @@ export class Watch {
       const keys = new Set(entries.map(entry => entry.key))
       for (const key of this.#told) if (!keys.has(key)) this.#told.delete(key)
       const untold = entries.filter(entry => !this.#told.has(entry.key))
-      const isTold = await Promise.all(untold.map(entry => this.options.look(entry)))
-      for (const [i, entry] of untold.entries()) if (isTold[i]) this.#told.add(entry.key)
+      const isTold = await Promise.all(untold.map(entry => this.#lookAt(entry)))
       return isTold.every(Boolean)
     } catch (error) {
       this.options.onFault(error)
       return false
     }
+  }
+
+  /** What was told is noted at once: a fault of the next look must not have it told again. */
+  async #lookAt(entry: LedgerEntry): Promise<boolean> {
+    const isTold = await this.options.look(entry)
+    if (isTold) this.#told.add(entry.key)
+    return isTold
   }
 }

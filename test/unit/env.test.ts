@@ -89,6 +89,16 @@ describe('which facilitators the environment names', () => {
     ])
   })
 
+  it('the usual ones, where only some of them are changed or disabled', () => {
+    expect(facilitators({ FACILITATOR_2_ENABLED: 'false' })).toMatchObject([
+      { id: 'x402-rs', enabled: true },
+      { id: 'payai', enabled: false },
+    ])
+    expect(ids({ FACILITATOR_1_TIMEOUT_MS: '8000' })).toEqual(['x402-rs', 'payai'])
+    expect(ids({ FACILITATOR_3_ENABLED: 'false' })).toEqual(['x402-rs', 'payai'])
+    expect(ids({ FACILITATOR_4_ENABLED: 'false', ...keys })).toEqual(['x402-rs', 'payai', 'coinbase-cdp'])
+  })
+
   it('CDP after the last, unless one of them is CDP already', () => {
     const one = { FACILITATOR_1_URL: 'https://one.example' }
     expect(facilitators({ ...one, ...keys }).at(-1)).toMatchObject({ id: 'coinbase-cdp', priority: 2 })
@@ -103,7 +113,7 @@ describe('which facilitators the environment names', () => {
       { ENABLE_FACILITATOR_AGGREGATOR: '' },
     ]) {
       const config = aggregatorFromEnv({ ...env, FACILITATOR_1_ENABLED: 'false', ...keys }).getConfig()
-      expect(config).toMatchObject({ enabled: false, facilitators: [{ id: 'coinbase-cdp' }] })
+      expect(config).toMatchObject({ enabled: false, facilitators: [{ id: 'payai' }] })
     }
   })
 })
@@ -240,6 +250,16 @@ describe('wrong variables are reported together', () => {
       expect.stringContaining('CDP_API_KEY_SECRET are missing, which Coinbase CDP (facilitator 3) needs'),
     ])
     expect(problems({ FACILITATOR_1_URL: 'https://x.example', FACILITATOR_3_ENABLED: 'false' })).toEqual([])
+  })
+
+  it('a number with zeros before it, a header without its space, and nobody left', () => {
+    expect(problems({ FACILITATOR_01_URL: 'https://x.example' })[0]).toContain('write FACILITATOR_1_URL')
+    expect(problems({ FACILITATOR_1_AUTH_HEADER: 'X-Api-Key:hunter2' })).toEqual([
+      'FACILITATOR_1_AUTH_HEADER: has no space after its colon; for example FACILITATOR_1_AUTH_HEADER=X-Api-Key: …',
+    ])
+    expect(problems({ FACILITATOR_1_URL: 'https://x.example', FACILITATOR_1_ENABLED: 'false' })[0]).toContain(
+      'leaves no facilitator',
+    )
   })
 
   it('one id for two', () => {

@@ -3,10 +3,12 @@ import { SettleError, VerifyError } from '@x402/core/types'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { createGateway, createStatusHandler, type GatewayOptions } from '../../src/http/index.ts'
 import { type AggregatorOptions, FacilitatorAggregator, MemoryLedger } from '../../src/index.ts'
+import { listen } from '../../src/node/index.ts'
 import {
   FakeFacilitator,
   hanging,
   httpError,
+  kind,
   newPayload,
   payload,
   payloadV1,
@@ -15,6 +17,7 @@ import {
   requirements,
   requirementsV1,
   settled,
+  supporting,
   valid,
 } from './builders.ts'
 
@@ -108,6 +111,11 @@ describe('the gateway answers as a facilitator does', () => {
       body: { x402Version: 2, items: [] },
     })
     expect(queries).toEqual([{ limit: '5', type: 'http' }])
+  })
+
+  it('what an in-process facilitator answers with a bigint', async () => {
+    a.settleAnswer = { ...settled, extra: { gasUsed: 21_000n } }
+    expect(await settle(open())).toMatchObject({ status: 200, body: { extra: { gasUsed: '21000' } } })
   })
 
   it('rejections as results', async () => {
@@ -252,6 +260,14 @@ describe('access', () => {
     expect((await as('one')).status).toBe(429)
   })
 
+  it('is not limited for the settle of a client that was let through', async () => {
+    const gateway = open({ tokens: ['one'], rateLimit: { perSecond: 0.001, burst: 1 } })
+    const authorization = 'Bearer one'
+    expect((await post(gateway, '/verify', payment, { authorization })).status).toBe(200)
+    expect((await post(gateway, '/verify', payment, { authorization })).status).toBe(429)
+    expect(await settle(gateway, payment, { authorization })).toMatchObject({ status: 200, body: settled })
+  })
+
   it('is limited for those without a token too, by their address', async () => {
     const gateway = open({ tokens: ['one'], rateLimit: { perSecond: 1, burst: 1 } })
     const from = (remoteAddress: string) =>
@@ -283,6 +299,58 @@ describe('access', () => {
     expect(await get(gateway, '/healthz')).toMatchObject({ status: 200 })
     finish()
     expect(await running).toMatchObject({ status: 200, body: settled })
+  })
+})
+
+describe('over real HTTP', () => {
+  it('reads a body whose length is not told, and refuses one that is too long', async () => {
+    const server = await listen(open({ maxBodyBytes: 2_000 }), { port: 0 })
+    const stream = (text: string) =>
+      ({ method: 'POST', body: new Blob([text]).stream(), duplex: 'half' }) as RequestInit
+    const answer = await fetch(`${server.url}/verify`, stream(JSON.stringify(payment)))
+    expect([answer.status, await answer.json()]).toEqual([200, valid])
+    expect((await fetch(`${server.url}/verify`, stream('x'.repeat(2_001)))).status).toBe(413)
+    await server.close()
+  })
+
+  it('closes the connections that stand when it drains', async () => {
+    const gateway = open()
+    gateway.drain()
+    expect((await get(gateway, '/supported')).headers.get('connection')).toBe('close')
+  })
+
+  it('refuses ports that are none, and addresses that others reach', async () => {
+    await expect(listen(open(), { port: 70_000 })).rejects.toThrow('port: expected a whole number')
+    await expect(listen(open(), { port: 0, hostname: '0.0.0.0' })).rejects.toThrow(
+      'must not listen on 0.0.0.0',
+    )
+  })
+})
+
+describe('options of the gateway', () => {
+  it.each([
+    [{ token: 't' }, 'token is not an option; there are tokens'],
+    [{ tokens: 't' }, 'tokens: expected a list'],
+    [{ maxBodyBytes: -1 }, 'maxBodyBytes: expected a whole number above 0'],
+    [{ rateLimit: { perSecond: 0, burst: 1 } }, 'rateLimit: expected perSecond above 0'],
+  ])('are refused when they are wrong: %j', (options, message) => {
+    expect(() => open(options as never)).toThrow(message)
+  })
+})
+
+describe('a buyer cannot hurt others', () => {
+  it('with a payload that is nested too deep to be sent on', async () => {
+    const clients = [
+      { id: 'by-url', url: 'http://x.example', fetch: async () => Response.json(valid) },
+      { id: 'by-client', client: new HTTPFacilitatorClient({ url: 'http://y.example' }) },
+    ]
+    const gateway = open({}, { facilitators: clients, retries: 0 })
+    const deep = JSON.stringify(payment).replace(
+      '"payload":{',
+      `"payload":{"deep":${'['.repeat(20_000)}${']'.repeat(20_000)},`,
+    )
+    for (let i = 0; i < 4; i++) expect((await post(gateway, '/verify', deep)).status).toBe(502)
+    expect(aggregator.getHealthStatus().summary).toMatchObject({ healthy: 2 })
   })
 })
 
@@ -359,6 +427,15 @@ describe('Idempotency-Key', () => {
     expect(await settle(gateway, payment, key)).toMatchObject({ status: 200, body: settled })
   })
 
+  it('goes on after a refusal that another time may not get', async () => {
+    a.settleAnswer = refusal('unsupported_scheme')
+    b.settleAnswer = refusal('unsupported_scheme')
+    const gateway = open()
+    expect(await settle(gateway, payment, key)).toMatchObject({ body: { success: false } })
+    a.settleAnswer = settled
+    expect(await settle(gateway, payment, key)).toMatchObject({ status: 200, body: settled })
+  })
+
   it('is forgotten after its time', async () => {
     vi.useFakeTimers()
     const gateway = open({ idempotencyMs: 1_000 })
@@ -409,6 +486,19 @@ describe('readiness', () => {
       status: 503,
       body: { status: 'not ready', reasons: ['a is unhealthy: a circuit is open', 'b is disabled'] },
     })
+  })
+
+  it('is not lost for a discovery list that nobody has, or for trouble on one network', async () => {
+    const polygon = 'eip155:137'
+    a.supportedAnswer = supporting(kind(), kind({ network: polygon }))
+    b.supportedAnswer = a.supportedAnswer
+    const gateway = open({}, { healthCheck: { maxConsecutiveFailures: 1 }, retries: 0 })
+    await get(gateway, '/discovery/resources')
+    expect(await settle(gateway)).toMatchObject({ body: settled })
+    a.settleAnswer = httpError(502)
+    b.settleAnswer = httpError(502)
+    for (let i = 0; i < 2; i++) await settle(gateway, pay(newPayload(), requirements({ network: polygon })))
+    expect(await get(gateway, '/readyz')).toMatchObject({ status: 200 })
   })
 
   it('is lost after the first check that nobody answered, before any circuit opens', async () => {
@@ -469,6 +559,18 @@ describe('the status', () => {
     const logs = await get(gateway, '/api/facilitator-status?include=logs&logLimit=1')
     expect(logs.body.logs).toHaveLength(1)
     expect(logs.body.logs[0].message).toContain('a: verify')
+  })
+
+  it('is told while the ledger is down, and says so', async () => {
+    const inner = new MemoryLedger()
+    const ledger = {
+      claim: inner.claim.bind(inner),
+      update: inner.update.bind(inner),
+      get: inner.get.bind(inner),
+      unresolved: () => Promise.reject(new Error('db down')),
+    }
+    const answer = await get(open({}, { settlement: { ledger } }), '/api/facilitator-status')
+    expect(answer).toMatchObject({ status: 200, body: { ledgerProblem: 'db down', health: {} } })
   })
 
   it('says whether aggregation is on', async () => {

@@ -491,6 +491,53 @@ describe('the watch', () => {
     expect(resolved).toEqual([])
   })
 
+  it('tells of each once, though the look at another one fails', async () => {
+    const inner = new MemoryLedger()
+    let failing = ''
+    const ledger = ledgerWith(inner, {
+      get: key => (key === failing ? Promise.reject(new Error('down')) : inner.get(key)),
+    })
+    const aggregator = watched(pool({ ledger }, briefly))
+    await leaveUnresolved(aggregator)
+    await leaveUnresolved(aggregator)
+    failing = (await aggregator.getUnresolvedSettlements())[1]?.key ?? ''
+    chain = paid
+    await vi.advanceTimersByTimeAsync(70_000)
+    expect(resolved).toHaveLength(1)
+    await aggregator.stop()
+  })
+
+  it('does not send again for ever what the ledger has stored after all', async () => {
+    const inner = new MemoryLedger()
+    let updates = 0
+    const late = ledgerWith(inner, {
+      update: async (key, claim, state) => {
+        updates++
+        const isStored = await inner.update(key, claim, state)
+        if (updates === 1) await after(6_000)
+        return isStored
+      },
+    })
+    const aggregator = pool({ ledger: late })
+    expect(await outcome(done(aggregator.settle(newPayload(), requirements())))).toBe('success')
+    await vi.advanceTimersByTimeAsync(600_000)
+    expect(updates).toBe(2)
+    await aggregator.stop()
+  })
+
+  it('says once what keeps the chain from telling, without the key in its URL', async () => {
+    const aggregator = pool({}, briefly)
+    a.settleAnswer = httpError(502)
+    chain = { state: 'cannot-tell', reason: 'no answer from https://node.example/v2/hunter2' }
+    await outcome(done(aggregator.settle(newPayload(), requirements())))
+    const told = aggregator.getRecentLogs().filter(({ event }) => event === 'probe')
+    expect(told).toHaveLength(1)
+    expect(told[0]?.message).toContain(
+      'cannot tell what became of a payment: no answer from https://node.example',
+    )
+    expect(JSON.stringify(aggregator.getRecentLogs())).not.toContain('hunter2')
+  })
+
   it('tells the key by which the seller closes what was refunded, and then a retry is refused', async () => {
     const aggregator = watched(pool({}, briefly))
     const payment = newPayload()
