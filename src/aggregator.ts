@@ -24,7 +24,7 @@ import { HealthChecker } from './pool/health-checker.ts'
 import type { Member } from './pool/member.ts'
 import { Pool } from './pool/pool.ts'
 import { type HealthStatus, healthStatus, type Statistics, statistics } from './pool/status.ts'
-import { redact } from './redact.ts'
+import { messageOf, redact } from './redact.ts'
 import { Settlements, type UnresolvedSettlement } from './settlement/settlements.ts'
 
 /** An upstream `x402ResourceServer`, or an `x402HTTPResourceServer`. */
@@ -365,7 +365,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
     try {
       await (typeof work === 'function' ? work() : work)
     } catch (error) {
-      const message = redact(error instanceof Error ? error.message : String(error))
+      const message = redact(messageOf(error))
       this.#observer.log(
         'error',
         'background',

@@ -5,6 +5,9 @@ export function now(): number {
   return performance.now()
 }
 
+/** The longest delay (ms) that a timer takes. */
+export const longestTimerMs = 2 ** 31 - 1
+
 type TimerHandle = ReturnType<typeof setTimeout>
 
 /** Calls back after `delayMs` (ms) without keeping the process alive, where the runtime knows how. */

@@ -1,13 +1,11 @@
 /** What the options may be, and what is said when they are not. */
+import { longestTimerMs } from './clock.ts'
 import { type KnownFacilitator, knownFacilitators } from './facilitator/known.ts'
 import { runtimeWithoutTimers } from './runtime.ts'
 
 /** What was expected of a value, or nothing when it is right. `path` names the option. */
 type Check = (value: unknown, path: string) => string[]
 type Fields = Record<string, Check>
-
-/** The longest delay that a timer takes. */
-const maxMs = 2 ** 31 - 1
 
 const expect =
   (isRight: (value: never) => unknown, expected: string): Check =>
@@ -19,7 +17,7 @@ const expect =
 
 const wholeNumber = (least: number, what: string) =>
   expect(
-    (value: number) => Number.isInteger(value) && value >= least && value <= maxMs,
+    (value: number) => Number.isInteger(value) && value >= least && value <= longestTimerMs,
     `${what}, a whole number from ${least}`,
   )
 const milliseconds = (least: number) => wholeNumber(least, 'milliseconds')

@@ -1,5 +1,6 @@
 /** The EVM probe, loaded with the first payment: viem is needed only where `RPC_URL_<chain id>` is set. */
 import type { EvmChainOptions } from '../evm/index.ts'
+import { messageOf } from '../redact.ts'
 import type { SettlementQuery } from '../settlement/payment-key.ts'
 import type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
 
@@ -16,7 +17,7 @@ export class LazyEvmProbe implements SettlementProbe {
     try {
       return await (await this.load()).ask(query, options)
     } catch (error) {
-      return { state: 'cannot-tell', reason: error instanceof Error ? error.message : String(error) }
+      return { state: 'cannot-tell', reason: messageOf(error) }
     }
   }
 

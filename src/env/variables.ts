@@ -1,4 +1,5 @@
 /** Reads variables, and collects what is wrong with them instead of stopping at the first. */
+import { longestTimerMs } from '../clock.ts'
 import { AggregatorError } from '../errors.ts'
 import { problemsOfUrl } from '../options-schema.ts'
 
@@ -29,9 +30,6 @@ const flags: Record<string, boolean> = {
   off: false,
 }
 
-/** The longest delay that a timer takes. */
-const maxMs = 2 ** 31 - 1
-
 export class Variables {
   readonly #problems: string[] = []
 
@@ -61,7 +59,7 @@ export class Variables {
     const value = this.text(name)
     if (value === undefined) return otherwise
     const number = /^\d+$/.test(value) ? Number(value) : Number.NaN
-    if (number >= least && number <= maxMs) return number
+    if (number >= least && number <= longestTimerMs) return number
     this.wrong(name, `expected ${unit}a whole number from ${least}, got "${value}"`, `${otherwise}`)
     return otherwise
   }

@@ -3,6 +3,7 @@
 import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import { safeBase64Decode } from '@x402/core/utils'
 import { readText } from '../read-text.ts'
+import { messageOf } from '../redact.ts'
 import { networkCode, saysNothingSent } from './classify.ts'
 import type { CallOptions, DiscoveryQuery, FacilitatorClientLike } from './client.ts'
 import type { Operation, Responses } from './outcome.ts'
@@ -77,10 +78,7 @@ async function authHeadersFor(
   try {
     all = await createAuthHeaders()
   } catch (cause) {
-    throw credentialsError(
-      `createAuthHeaders threw: ${cause instanceof Error ? cause.message : cause}`,
-      cause,
-    )
+    throw credentialsError(`createAuthHeaders threw: ${messageOf(cause)}`, cause)
   }
   const values = typeof all === 'object' && all !== null ? Object.values(all) : ['']
   if (values.some(value => value !== undefined && (typeof value !== 'object' || value === null)))
@@ -134,7 +132,7 @@ async function fetchOrExplain(fetch_: typeof fetch, url: string, init: RequestIn
   try {
     return await fetch_(url, init)
   } catch (cause) {
-    throw new FacilitatorRequestError(networkCode(cause) ?? describe(cause), {
+    throw new FacilitatorRequestError(networkCode(cause) ?? messageOf(cause), {
       phase: saysNothingSent(cause) ? 'before-sending' : 'after-sending',
       cause,
     })
@@ -147,7 +145,7 @@ async function readBody(response: Response): Promise<string> {
   try {
     text = await readText(response.body, maxBodyBytes)
   } catch (cause) {
-    throw new FacilitatorRequestError(`the answer was cut off: ${networkCode(cause) ?? describe(cause)}`, {
+    throw new FacilitatorRequestError(`the answer was cut off: ${networkCode(cause) ?? messageOf(cause)}`, {
       phase: 'body',
       status,
       cause,
@@ -218,8 +216,4 @@ function queryString(query: DiscoveryQuery | undefined): string {
   return entries.length === 0
     ? ''
     : `?${new URLSearchParams(entries.map(([key, value]) => [key, String(value)]))}`
-}
-
-function describe(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

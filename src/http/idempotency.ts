@@ -1,5 +1,6 @@
 /** The same key and payload get the same answer again (draft-ietf-httpapi-idempotency-key-header). */
 import { now } from '../clock.ts'
+import { sha256 } from '../hash.ts'
 import { type Answer, problem } from './answers.ts'
 
 /** Answers that are kept; the oldest finished one goes first. */
@@ -25,7 +26,7 @@ export class IdempotentAnswers {
    * @param body what the key stands for; another body under the same key is refused
    */
   async once(key: string, body: string, work: () => Promise<Answer>): Promise<Answer> {
-    const digest = await sha256(body)
+    const digest = await sha256(new TextEncoder().encode(body))
     const known = this.#kept.get(key)
     if (known !== undefined && (!known.isFinished || known.expiresAt > now()))
       return known.digest === digest
@@ -48,9 +49,4 @@ export class IdempotentAnswers {
       if (kept.isFinished) this.#kept.delete(key)
     }
   }
-}
-
-async function sha256(text: string): Promise<string> {
-  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text))
-  return Array.from(new Uint8Array(digest), byte => byte.toString(16).padStart(2, '0')).join('')
 }

@@ -1,7 +1,7 @@
 /** Everything that is told about what happens: events, log, and health as outsiders see it. */
 
 import type { AttemptReport, OutcomeKind } from '../facilitator/outcome.ts'
-import { redact } from '../redact.ts'
+import { messageOf, redact } from '../redact.ts'
 import { type AggregatorEvents, type EventName, SafeEmitter } from './events.ts'
 import { Log, type LogEntry, type Logger, type LogLevel } from './log.ts'
 
@@ -67,7 +67,7 @@ export class Observer {
   #listenerFailed(error: unknown): void {
     this.#inListenerError = true
     try {
-      const message = redact(error instanceof Error ? error.message : String(error))
+      const message = redact(messageOf(error))
       this.log(
         'error',
         'listener:error',

@@ -1,5 +1,6 @@
 /** What the chain says of one payment, asked as often as its settlement needs to know. */
 import { setBackgroundTimeout, untilAborted } from '../clock.ts'
+import { messageOf } from '../redact.ts'
 import type { SettlementQuery } from './payment-key.ts'
 import type { ProbeAnswer, SettlementProbe } from './probe.ts'
 
@@ -41,7 +42,7 @@ export class ChainView {
       if (answer.state === 'cannot-tell' && answer.isMined === undefined) this.onSilence(answer.reason)
       return answer.state === 'paid' ? this.#date(answer) : answer
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error)
+      const reason = messageOf(error)
       this.onSilence(reason)
       return { state: 'cannot-tell', reason }
     } finally {

@@ -1,5 +1,6 @@
 /** The identity of a payment on its chain: what can be spent once only (OUTCOMES.md, same title). */
 import { InvalidPaymentError } from '../errors.ts'
+import { sha256 } from '../hash.ts'
 import type { Payment } from '../payment.ts'
 import { caip2 } from './networks.ts'
 
@@ -123,8 +124,7 @@ async function readSvm(content: Record<string, unknown>): Promise<Spend | undefi
   const signatures = bytes[0] ?? 0
   const message = bytes.subarray(1 + signatures * 64)
   if (signatures === 0 || signatures > 127 || message.length === 0) return undefined
-  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', message))
-  return { method: 'svm', nonce: Array.from(digest, byte => byte.toString(16).padStart(2, '0')).join('') }
+  return { method: 'svm', nonce: await sha256(message) }
 }
 
 function amountOfVersion1(requirements: object): string {

@@ -2,7 +2,7 @@
 import { LedgerError } from '../errors.ts'
 import type { SettlementSummary } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
-import { redact } from '../redact.ts'
+import { messageOf, redact } from '../redact.ts'
 import { ChainView } from './chain-view.ts'
 import {
   type Claim,
@@ -279,5 +279,5 @@ function summary({ key, query, settlement }: LedgerEntry): UnresolvedSettlement 
 }
 
 function describe(error: unknown): string {
-  return redact(error instanceof Error ? error.message : String(error))
+  return redact(messageOf(error))
 }
