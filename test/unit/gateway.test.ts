@@ -501,6 +501,17 @@ describe('readiness', () => {
     expect(await get(gateway, '/readyz')).toMatchObject({ status: 200 })
   })
 
+  it('is lost when no network can be paid on', async () => {
+    const gateway = open({}, { healthCheck: { maxConsecutiveFailures: 1 }, retries: 0 })
+    a.settleAnswer = httpError(502)
+    b.settleAnswer = httpError(502)
+    for (let i = 0; i < 2; i++) await settle(gateway, pay(newPayload()))
+    expect(await get(gateway, '/readyz')).toMatchObject({
+      status: 503,
+      body: { reasons: ['a is unhealthy: a circuit is open', 'b is unhealthy: a circuit is open'] },
+    })
+  })
+
   it('is lost after the first check that nobody answered, before any circuit opens', async () => {
     const gateway = open({}, { retries: 0 })
     a.supportedAnswer = refused()
