@@ -310,15 +310,16 @@ export class FacilitatorAggregator implements FacilitatorClient {
     if (this.#stopping !== undefined) return this.#stopping
     this.#state = 'stopped'
     this.#healthChecker.stop()
-    this.#stopping = Promise.allSettled(this.#inFlight).then(async () => {
+    const stopping = Promise.allSettled(this.#inFlight).then(async () => {
       // It may have been started again meanwhile.
-      if (this.#state !== 'stopped') return
+      if (this.#stopping !== stopping) return
       // Attempts that were overtaken, and that nobody waits for any more.
       this.#alarms.ringAll()
       await this.#settlements.stop()
       this.#observer.emitter.emit('stop', {})
     })
-    return this.#stopping
+    this.#stopping = stopping
+    return stopping
   }
 
   #member(id: string): Member {

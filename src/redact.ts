@@ -29,5 +29,5 @@ const plainReason = /^[A-Za-z_]\w{0,63}$/
 
 /** What was thrown, in words that are not redacted yet. */
 export function messageOf(thrown: unknown): string {
-  return thrown instanceof Error ? thrown.message : String(thrown)
+  return String(thrown instanceof Error ? thrown.message : thrown)
 }

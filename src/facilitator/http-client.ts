@@ -160,7 +160,10 @@ function interpret<O extends Operation>(operation: O, answer: Response, text: st
   const { ok, status } = answer
   if (ok && response !== undefined) return withExtensionResponses(response, answer)
   const retryAfterMs = parseRetryAfter(answer.headers.get('retry-after'))
-  if (ok) throw new FacilitatorRequestError("an answer that is not the protocol's", { phase: 'body', status })
+  // A success that is not whole is one all the same, whatever the status: nobody else may be asked without the chain.
+  const claimsSuccess = (parseJson(text) as { success?: unknown } | null | undefined)?.success === true
+  if (ok || (response === undefined && claimsSuccess))
+    throw new FacilitatorRequestError("an answer that is not the protocol's", { phase: 'body', status })
   throw new FacilitatorRequestError(`HTTP ${status}`, {
     phase: 'after-sending',
     status,

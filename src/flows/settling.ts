@@ -136,6 +136,7 @@ export class Settling {
   #end(): Conclusion | undefined {
     if (this.run.isAborted && this.#couldStillCharge) return this.#indeterminate()
     if (this.#open > 0 || !this.#happenings.isEmpty) return undefined
+    if (this.run.isAborted && this.#isWordOnly) return { kind: 'failed', isWordOnly: true }
     this.#checkWordOnce()
     if (this.#inquiry?.isOpen && (this.#mayHaveMoved || this.#isWordChecked)) return undefined
     if (this.#mayHaveMoved) return this.#indeterminate()

@@ -8,20 +8,32 @@ const timeoutMs = 5_000
 export class BoundedLedger implements SettlementLedger {
   constructor(private readonly inner: SettlementLedger) {}
 
-  claim(request: ClaimRequest): Promise<Claim> {
-    return bound(this.inner.claim(request))
+  async claim(request: ClaimRequest): Promise<Claim> {
+    const claiming = (async () => this.inner.claim(request))()
+    try {
+      return await bound(claiming)
+    } catch (error) {
+      claiming.then(late => this.#release(request, late)).catch(() => {})
+      throw error
+    }
+  }
+
+  /** Nobody settles under a claim that came too late. */
+  async #release({ key, claim }: ClaimRequest, late: Claim): Promise<void> {
+    if (late.kind === 'claimed')
+      await this.inner.update(key, claim, late.before ?? { state: 'failed', isWordOnly: false })
   }
 
   update(key: string, claim: string, settlement: SettlementState): Promise<boolean> {
-    return bound(this.inner.update(key, claim, settlement))
+    return bound((async () => this.inner.update(key, claim, settlement))())
   }
 
   get(key: string): Promise<LedgerEntry | undefined> {
-    return bound(this.inner.get(key))
+    return bound((async () => this.inner.get(key))())
   }
 
   unresolved(): Promise<LedgerEntry[]> {
-    return bound(this.inner.unresolved())
+    return bound((async () => this.inner.unresolved())())
   }
 }
 

@@ -55,7 +55,11 @@ export class ChainView {
     if (ageMs <= toleranceMs) return answer
     return ageMs > clockSkewMs
       ? { state: 'spent-otherwise', transaction: answer.transaction }
-      : { state: 'cannot-tell', reason: 'paid at about the time when its settlement began' }
+      : {
+          state: 'cannot-tell',
+          reason: 'paid at about the time when its settlement began',
+          isUndatable: true,
+        }
   }
 
   /** Whether the authorization has run out unused: then it can never be charged. */

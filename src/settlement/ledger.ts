@@ -27,7 +27,7 @@ export interface LedgerEntry {
 export interface ClaimRequest {
   readonly key: string
   readonly fingerprint: string
-  /** Kept as the entry's if there is no entry yet. */
+  /** Kept as the entry's if there is no entry yet; a lesser amount replaces that of the entry. */
   readonly query: SettlementQuery
   /** Names this attempt to settle; unique. */
   readonly claim: string
@@ -39,7 +39,7 @@ export interface ClaimRequest {
 
 /**
  * `claimed`: settle it. `before` is what an earlier settlement of the same purchase left behind, if there was one;
- * `since` is when the first of them began, and `query` what it asked of the chain.
+ * `since` is when the first of them began, and `query` what is asked of the chain: with the least amount of any of them.
  * `refused`: it is being settled, or has been, or the entry belongs to another purchase.
  */
 export type Claim =
@@ -68,7 +68,7 @@ export interface SettlementLedger {
   /**
    * Stores how the settlement that holds `claim` went; does nothing when another one holds the entry by now.
    *
-   * @returns whether it was stored
+   * @returns whether it is stored: also when the same update comes once more, as its answer was lost
    */
   update(key: string, claim: string, settlement: SettlementState): Promise<boolean>
   get(key: string): Promise<LedgerEntry | undefined>

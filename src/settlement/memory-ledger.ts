@@ -9,6 +9,7 @@ import {
   type SettlementLedger,
   type SettlementState,
 } from './ledger.ts'
+import { withLesserAmount } from './payment-key.ts'
 
 /** Clocks differ: an authorization counts as usable this long (s) after its end. */
 const marginSeconds = 60
@@ -25,6 +26,8 @@ export interface MemoryLedgerOptions {
 
 type Kept = Omit<LedgerEntry, 'settlement'> & {
   settlement: SettlementState
+  /** The claim granted last. */
+  readonly claim: string
   /** Unix s after which the authorization cannot be used any more. */
   readonly keepUntil: number
 }
@@ -47,16 +50,19 @@ export class MemoryLedger implements SettlementLedger {
     if (known !== undefined && before !== undefined && !(isOpen(before) && known.fingerprint === fingerprint))
       return { kind: 'refused', entry: { ...known } }
     if (known === undefined) this.#makeRoom(nowMs)
-    const { since, query } = known ?? request
+    const since = known?.since ?? request.since
+    const query = known === undefined ? request.query : withLesserAmount(known.query, request.query)
     const keepUntil = (query.validBefore ?? nowMs / 1000 + defaultKeepSeconds) + marginSeconds
     const settlement: SettlementState = { state: 'settling', claim, leaseUntil }
-    this.#entries.set(key, { key, fingerprint, query, since, settlement, keepUntil })
+    this.#entries.set(key, { key, fingerprint, query, since, settlement, keepUntil, claim })
     return { kind: 'claimed', before, since, query }
   }
 
   async update(key: string, claim: string, settlement: SettlementState): Promise<boolean> {
     const entry = this.#entries.get(key)
-    if (entry?.settlement.state !== 'settling' || entry.settlement.claim !== claim) return false
+    if (entry?.claim !== claim) return false
+    // Sent once more, as its answer was lost.
+    if (entry.settlement.state !== 'settling') return entry.settlement.state === settlement.state
     entry.settlement = settlement
     return true
   }

@@ -31,6 +31,11 @@ export interface KeyedPayment {
   readonly query: SettlementQuery
 }
 
+/** With `upto` a payment may be settled again at another amount: either may be what was charged. */
+export function withLesserAmount(one: SettlementQuery, other: SettlementQuery): SettlementQuery {
+  return BigInt(other.amount) < BigInt(one.amount) ? { ...one, amount: other.amount } : one
+}
+
 /** Payment flows that settle one payload once. In an escrow, two phases share a payload. */
 const onePhaseFlows = new Set<unknown>([undefined, null, 'authorization', 'upfront'])
 
@@ -56,7 +61,8 @@ export function identify(payment: Payment): KeyedPayment | undefined | Promise<K
 }
 
 function readEvm(scheme: string, content: Record<string, unknown>): Spend | undefined {
-  const { authorization, permit2Authorization } = content
+  const authorization = content.authorization ?? undefined
+  const permit2Authorization = content.permit2Authorization ?? undefined
   if (authorization !== undefined && permit2Authorization !== undefined)
     throw new InvalidPaymentError(
       'paymentPayload.payload',

@@ -21,6 +21,8 @@ export type ProbeAnswer =
       readonly reason: string
       /** It has paid, but confirmations are missing. */
       readonly isMined?: boolean
+      /** It has paid, at a time that may be before or after its settlement began. */
+      readonly isUndatable?: boolean
     }
 
 export interface SettlementProbe {

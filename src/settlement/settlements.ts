@@ -115,7 +115,9 @@ export class Settlements {
     const { key } = payment
     let isHeld = true
     try {
-      isHeld = await this.settings.ledger.update(key, claim, settlement)
+      const update = () => this.settings.ledger.update(key, claim, settlement)
+      // Once more at once: a success that is not stored when its claim lapses may be delivered again by a replica.
+      isHeld = await update().catch(update)
       if (!isHeld) throw new Error('another claim holds the entry')
     } catch (error) {
       this.observer.log(
@@ -194,7 +196,7 @@ export class Settlements {
   async stop(): Promise<void> {
     this.#watch.stop()
     try {
-      for (const left of await this.unresolved())
+      for (const left of (await this.#entriesToWatch()).map(summary))
         this.observer.tell(
           'settlement:indeterminate',
           { ...left, attempts: [], isLeftAtStop: true },
@@ -232,6 +234,7 @@ export class Settlements {
       if (state === 'unresolved') this.#tellResolved(entry, 'paid', answer.transaction)
       return true
     }
+    if (answer.state === 'cannot-tell' && answer.isUndatable === true) return isLongOver(entry)
     if (answer.state !== 'spent-otherwise' && !view.hasExpired(answer)) return false
     const result = answer.state === 'spent-otherwise' ? 'spent-otherwise' : 'expired'
     if (!(await this.#finish(entry, result))) return false
@@ -243,7 +246,10 @@ export class Settlements {
     const claim = crypto.randomUUID()
     const leaseUntil = Date.now() + leaseMarginMs
     const claimed = await this.settings.ledger.claim({ ...entry, claim, leaseUntil })
-    return claimed.kind === 'claimed' && this.record(entry, claim, { state: 'rejected', reason })
+    return (
+      claimed.kind === 'claimed' &&
+      this.settings.ledger.update(entry.key, claim, { state: 'rejected', reason })
+    )
   }
 
   #tellResolved(
@@ -270,6 +276,11 @@ export class Settlements {
       fields => `the ledger failed: ${fields.error}`,
     )
   }
+}
+
+/** Nothing will change any more: it stays among the unresolved, and is not asked about again. */
+function isLongOver({ query: { validBefore = 0 } }: LedgerEntry): boolean {
+  return Date.now() / 1000 > validBefore + 3_600
 }
 
 function summary({ key, query, settlement }: LedgerEntry): UnresolvedSettlement {

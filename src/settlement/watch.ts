@@ -4,6 +4,8 @@ import type { LedgerEntry } from './ledger.ts'
 
 /** A shared ledger is looked at now and then even when nothing is known to be unresolved, in intervals. */
 const idleIntervals = 6
+/** Milliseconds after which a lazy look is given up. */
+const longestLookMs = 60_000
 
 export interface WatchOptions {
   /** Milliseconds between looks. */
@@ -62,9 +64,12 @@ export class Watch {
 
   async #look(): Promise<void> {
     // Due no more, but not yet to be scheduled anew: `touch` must not look twice at a time.
-    this.#dueAt = Number.POSITIVE_INFINITY
-    this.#isNeeded = !(await this.#lookAtAll())
-    const { intervalMs, isShared } = this.options
+    const { intervalMs, isShared, isLazy } = this.options
+    // A look that ends with the request beside which it began must not be the last.
+    this.#dueAt = isLazy ? now() + longestLookMs : Number.POSITIVE_INFINITY
+    this.#isNeeded = false
+    if (!(await this.#lookAtAll())) this.#isNeeded = true
+    if (isLazy && !this.#isStopped) this.#dueAt = Number.POSITIVE_INFINITY
     if (this.#isNeeded) this.#schedule(intervalMs)
     else if (isShared) this.#schedule(intervalMs * idleIntervals)
   }

@@ -83,7 +83,10 @@ export function settlementLedgerConformance(
           expect(granted.length === 1, 'exactly one claim is granted')
           expect(same(granted[0]?.before, settlement), 'the claim tells what was before')
           expect(granted[0]?.since === request.since, 'since stays that of the first claim')
-          expect(same(granted[0]?.query, request.query), 'the query stays that of the first claim')
+          expect(
+            same(granted[0]?.query, query),
+            'the query is that of the first claim, with the least amount of any',
+          )
         },
       ),
     ),
@@ -93,6 +96,14 @@ export function settlementLedgerConformance(
       expect(!(await ledger.update(request.key, 'another', settled)), 'another claim stores nothing')
       expect(!(await ledger.update('unknown key', request.claim, settled)), 'an unknown key stores nothing')
       expect((await ledger.get(request.key))?.settlement.state === 'settling', 'the entry is unchanged')
+    }),
+    demand('takes the same update once more', async (ledger, request) => {
+      await ledger.claim(request)
+      const settled: SettlementState = { state: 'settled', transaction: '0x01' }
+      for (let i = 0; i < 2; i++)
+        expect(await ledger.update(request.key, request.claim, settled), 'the update is stored')
+      const failed: SettlementState = { state: 'failed', isWordOnly: false }
+      expect(!(await ledger.update(request.key, request.claim, failed)), 'another update is not')
     }),
     demand('takes a lapsed claim for unresolved, and its holder for nobody', async (ledger, request) => {
       await ledger.claim({ ...request, leaseUntil: Date.now() - 1 })

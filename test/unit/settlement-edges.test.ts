@@ -250,12 +250,15 @@ describe('money that moved is never answered with a refusal', () => {
     expect(await outcome(done(pool({}, { retries: 0 }).settle(newPayload(), requirements())))).toBe('success')
   })
 
-  it.each([400, 402, 403, 404, 429])('when a success comes under HTTP %d', async status => {
+  it.each([
+    ...[400, 402, 403, 404, 429].map(status => [status, 'a whole success', settled] as const),
+    [402, 'a success without its network', { success: true, transaction: hash }] as const,
+  ])('when HTTP %d comes with %s', async (status, _, body) => {
     chain = paid
     b.settleAnswer = refusal(used)
     const aggregator = new FacilitatorAggregator({
       facilitators: [
-        { id: 'a', url: 'https://a.example', fetch: async () => Response.json(settled, { status }) },
+        { id: 'a', url: 'https://a.example', fetch: async () => Response.json(body, { status }) },
         { id: 'b', client: b },
       ],
       healthCheck: false,
@@ -270,6 +273,16 @@ describe('money that moved is never answered with a refusal', () => {
     b.settleAnswer = refusal('insufficient_funds')
     chain = [silent, paid]
     expect(await outcome(done(pool().settle(newPayload(), requirements())))).toBe('success')
+  })
+
+  it('when a probe throws what says nothing', async () => {
+    a.settleAnswer = httpError(502)
+    const odd: SettlementProbe = {
+      supports: () => true,
+      ask: () => Promise.reject(Object.assign(new Error(), { message: undefined })),
+    }
+    const settling = pool({ probes: [odd] }, { deadlineMs: 3_000 }).settle(newPayload(), requirements())
+    expect(await outcome(done(settling))).toBe('SETTLEMENT_INDETERMINATE')
   })
 
   it('when a probe does not say when it was paid', async () => {
@@ -337,6 +350,188 @@ describe('with upto, settled at less than was verified', () => {
     chain = paid
     expect(await outcome(done(aggregator.settle(payment, terms('5000'))))).toBe('success')
     expect(new Set(asked)).toEqual(new Set(['4000']))
+  })
+})
+
+describe('with upto, settled at less the second time', () => {
+  it.each([
+    ['nothing was sent', refused()],
+    ['it was left unresolved', httpError(502)],
+  ])('what has moved counts, after %s', async (_, first) => {
+    a.supportedAnswer = supporting(kind({ scheme: 'upto' }))
+    b.supportedAnswer = a.supportedAnswer
+    let moved = 0
+    const counting: SettlementProbe = {
+      supports: () => true,
+      ask: async ({ amount }) => {
+        if (moved === 0) return unspent
+        return moved >= Number(amount) ? paid : { state: 'spent-otherwise', transaction: hash }
+      },
+    }
+    const payment = permit2Payload()
+    const aggregator = pool({ probes: [counting] }, { retries: 0, deadlineMs: { settle: 3_000 } })
+    const settleAt = (amount: string) =>
+      outcome(done(aggregator.settle(payment, requirements({ scheme: 'upto', amount }))))
+    a.settleAnswer = first
+    b.settleAnswer = first
+    await settleAt('5000')
+    const losesItsAnswer = () => {
+      moved = 4_000
+      throw httpError(502)
+    }
+    a.settleAnswer = losesItsAnswer
+    b.settleAnswer = losesItsAnswer
+    expect(await settleAt('4000')).toBe('success')
+  })
+})
+
+describe('a payload whose other authorization is null', () => {
+  it.each([
+    ['EIP-3009', () => ({ ...newPayload().payload, permit2Authorization: null })],
+    ['Permit2', () => ({ ...permit2Payload('901').payload, authorization: null })],
+  ])('has one: %s', async (_, content) => {
+    const payment = { ...newPayload(), payload: content() }
+    expect(await outcome(done(pool().settle(payment, requirements())))).toBe('success')
+  })
+})
+
+describe('a ledger over an unsteady network', () => {
+  it.each([
+    ['at once', [probe], 2_000],
+    ['later, without a probe', [], 100_000],
+  ])('that grants a claim too late lets the payment be settled %s', async (_, probes, waitMs) => {
+    const inner = new MemoryLedger()
+    let claims = 0
+    const ledger = ledgerWith(inner, {
+      claim: async request => {
+        if (++claims === 1) await after(6_000)
+        return inner.claim(request)
+      },
+    })
+    const aggregator = pool({ ledger, probes })
+    const payment = newPayload()
+    expect(await outcome(done(aggregator.settle(payment, requirements())))).toBe('LEDGER_FAILED')
+    await vi.advanceTimersByTimeAsync(waitMs)
+    expect(await outcome(done(aggregator.settle(payment, requirements())))).toBe('success')
+  })
+
+  it('that is sent an update twice has stored it', async () => {
+    const inner = new MemoryLedger()
+    const ledger = ledgerWith(inner, {
+      update: async (key, claim, state) => {
+        await inner.update(key, claim, state)
+        return inner.update(key, claim, state)
+      },
+    })
+    expect(await outcome(done(pool({ ledger }).settle(newPayload(), requirements())))).toBe('success')
+  })
+
+  it.each(['with a slow watch', 'stopped', 'without timers'])(
+    'that fails once stores a success before another process may deliver it: %s',
+    async how => {
+      const inner = new MemoryLedger()
+      let updates = 0
+      const ledger = ledgerWith(inner, {
+        update: async (key, claim, state) => {
+          if (++updates === 1) throw new Error('down')
+          return inner.update(key, claim, state)
+        },
+      })
+      const payment = newPayload()
+      const first = pool(
+        { ledger, watchIntervalMs: 120_000 },
+        how === 'without timers' ? { healthCheck: { mode: 'lazy' } } : {},
+      )
+      expect(await outcome(done(first.settle(payment, requirements())))).toBe('success')
+      if (how === 'stopped') await done(first.stop())
+      await vi.advanceTimersByTimeAsync(91_000)
+      chain = paid
+      expect(await outcome(done(pool({ ledger }).settle(payment, requirements())))).toBe(
+        'refused: duplicate_settlement',
+      )
+    },
+  )
+
+  it('that is down at stop() is tried once more', async () => {
+    const inner = new MemoryLedger()
+    let isDown = true
+    const ledger = ledgerWith(inner, {
+      update: (key, claim, state) =>
+        isDown ? Promise.reject(new Error('down')) : inner.update(key, claim, state),
+    })
+    const payment = newPayload()
+    const first = pool({ ledger })
+    expect(await outcome(done(first.settle(payment, requirements())))).toBe('success')
+    isDown = false
+    await done(first.stop())
+    await vi.advanceTimersByTimeAsync(91_000)
+    chain = paid
+    expect(await outcome(done(pool({ ledger }).settle(payment, requirements())))).toBe(
+      'refused: duplicate_settlement',
+    )
+  })
+
+  it('that is down does not let a settlement be closed', async () => {
+    const inner = new MemoryLedger()
+    let isDown = false
+    const ledger = ledgerWith(inner, {
+      update: (key, claim, state) =>
+        isDown ? Promise.reject(new Error('down')) : inner.update(key, claim, state),
+    })
+    const aggregator = pool({ ledger }, { deadlineMs: { settle: 3_000 } })
+    a.settleAnswer = httpError(502)
+    chain = silent
+    await outcome(done(aggregator.settle(newPayload(), requirements())))
+    const [left] = await aggregator.getUnresolvedSettlements()
+    isDown = true
+    await expect(aggregator.closeSettlement(left?.key ?? '')).rejects.toThrow('down')
+  })
+
+  it('may answer at once', async () => {
+    const ledger = {
+      claim: ({ since, query }: ClaimRequest) => ({ kind: 'claimed', before: undefined, since, query }),
+      update: () => true,
+      get: () => undefined,
+      unresolved: () => [],
+    }
+    expect(await outcome(done(pool({ ledger: ledger as never }).settle(newPayload(), requirements())))).toBe(
+      'success',
+    )
+  })
+})
+
+describe('stop()', () => {
+  it('with inFlight: "abort" ends a settlement that waits for the chain to check a word', async () => {
+    a.settleAnswer = refusal('failed_to_execute_transfer')
+    b.settleAnswer = refusal('insufficient_funds')
+    chain = silent
+    const aggregator = pool()
+    const settling = outcome(aggregator.settle(newPayload(), requirements()))
+    await vi.advanceTimersByTimeAsync(1_000)
+    const stoppedAt = performance.now()
+    await done(aggregator.stop({ inFlight: 'abort' }))
+    expect(performance.now() - stoppedAt).toBeLessThan(1_000)
+    expect(await settling).toBe('AGGREGATOR_STOPPED')
+  })
+
+  it('that start() has overtaken does not abort what a later one lets finish', async () => {
+    const aggregator = pool({ probes: [] })
+    const stops: object[] = []
+    aggregator.on('stop', event => stops.push(event))
+    a.settleAnswer = async () => {
+      await after(1_000)
+      return settled
+    }
+    const first = outcome(aggregator.settle(newPayload(), requirements()))
+    await vi.advanceTimersByTimeAsync(500)
+    const stopping = [aggregator.stop()]
+    aggregator.start()
+    const second = outcome(aggregator.settle(newPayload(), requirements()))
+    await vi.advanceTimersByTimeAsync(10)
+    stopping.push(aggregator.stop())
+    expect([await done(first), await done(second)]).toEqual(['success', 'success'])
+    await Promise.all(stopping)
+    expect(stops).toHaveLength(1)
   })
 })
 
@@ -491,6 +686,52 @@ describe('the watch', () => {
     expect(resolved).toEqual([])
   })
 
+  it('sees what was added while it looked, after stop() and start() too', async () => {
+    let isSlow = false
+    const slowOnce: SettlementProbe = {
+      supports: () => true,
+      ask: async () => {
+        const answer = chainSays()
+        const wasSlow = isSlow
+        isSlow = false
+        if (wasSlow) await after(5_000)
+        return answer
+      },
+    }
+    const aggregator = watched(pool({ probes: [slowOnce] }, briefly))
+    await leaveUnresolved(aggregator)
+    chain = paid
+    isSlow = true
+    while (isSlow) await vi.advanceTimersByTimeAsync(100)
+    await leaveUnresolved(aggregator)
+    await vi.advanceTimersByTimeAsync(4_000)
+    await done(aggregator.stop())
+    aggregator.start()
+    chain = paid
+    await vi.advanceTimersByTimeAsync(60_000)
+    expect(resolved).toHaveLength(2)
+    await done(aggregator.stop())
+  })
+
+  it('ends for what was paid at a time that tells nothing, once its authorization is long over', async () => {
+    let questions = 0
+    const counting: SettlementProbe = {
+      supports: () => true,
+      ask: async () => {
+        questions++
+        return chainSays()
+      },
+    }
+    const aggregator = watched(pool({ probes: [counting] }, briefly))
+    a.settleAnswer = httpError(502)
+    chain = { ...paid, minedAt: Math.floor(Date.now() / 1000) - 10 } as ProbeAnswer
+    await outcome(done(aggregator.settle(newPayload(), requirements())))
+    await vi.advanceTimersByTimeAsync(2 * 3_600_000)
+    questions = 0
+    await vi.advanceTimersByTimeAsync(3_600_000)
+    expect([questions, resolved, (await aggregator.getUnresolvedSettlements()).length]).toEqual([0, [], 1])
+  })
+
   it('tells of each once, though the look at another one fails', async () => {
     const inner = new MemoryLedger()
     let failing = ''
@@ -604,6 +845,35 @@ describe('where a request takes its work with it when its caller leaves', () => 
     await Promise.all(works)
     expect(resolved).toEqual(['paid'])
     expect(vi.getTimerCount()).toBe(0)
+  })
+
+  it('a look that ended with its request is not the last', async () => {
+    let isDead = false
+    const aggregator = new FacilitatorAggregator({
+      facilitators: [{ id: 'a', client: a }],
+      healthCheck: { mode: 'lazy', intervalMs: 3_600_000 },
+      deadlineMs: { settle: 3_000 },
+      settlement: {
+        probes: [{ supports: () => true, ask: () => (isDead ? hanging() : Promise.resolve(chainSays())) }],
+      },
+    })
+    const resolved: string[] = []
+    aggregator.on('settlement:resolved', ({ result }) => resolved.push(result))
+    a.settleAnswer = httpError(502)
+    chain = silent
+    await outcome(done(aggregator.settle(newPayload(), requirements())))
+    await vi.advanceTimersByTimeAsync(10_000)
+    isDead = true
+    await aggregator.verify(newPayload(), requirements())
+    vi.clearAllTimers()
+    isDead = false
+    chain = paid
+    for (let i = 0; i < 3; i++) {
+      await vi.advanceTimersByTimeAsync(60_000)
+      await aggregator.verify(newPayload(), requirements())
+    }
+    await vi.advanceTimersByTimeAsync(10)
+    expect(resolved).toEqual(['paid'])
   })
 
   it('a waitUntil that throws changes nothing', async () => {
