@@ -240,7 +240,8 @@ export interface Settings {
   readonly maxLogEntries: number
 }
 
-const defaults = {
+/** What the options are when nothing is said of them. */
+export const defaults = {
   timeoutMs: { verify: 5_000, settle: 30_000, supported: 5_000, list: 5_000 },
   deadlineMs: { verify: 10_000, settle: 60_000, supported: 10_000, list: 10_000 },
   retries: 1,

@@ -1,6 +1,7 @@
 /** `x402-aggregator serve`: a gateway with its status, which ends gracefully. */
 import { parseArgs } from 'node:util'
 import { aggregatorFromEnv, type Environment } from '../env/index.ts'
+import { Variables } from '../env/variables.ts'
 import { createGateway } from '../http/index.ts'
 import { isLoopback, listen } from '../node/listen.ts'
 import { shutDownOnSignals } from '../node/shutdown.ts'
@@ -52,7 +53,7 @@ export async function serve(args: string[]): Promise<number> {
   // A log that nobody reads any more must not end the gateway.
   process.stderr.on('error', () => {})
   const say = (message: string) => console.error(`x402-aggregator: ${message}`)
-  const isVerbose = /^(true|1|yes|on)$/i.test(String(env.FACILITATOR_LOGGING ?? ''))
+  const isVerbose = new Variables(env).flag('FACILITATOR_LOGGING') ?? false
   const aggregator = aggregatorFromEnv(env, {
     // Which facilitator served a payment is kept for the status, whatever is printed.
     logger: isVerbose ? lineLogger : { ...lineLogger, info: () => {} },

@@ -1,6 +1,6 @@
 /** An aggregator configured by environment variables. */
 import { FacilitatorAggregator } from '../aggregator.ts'
-import type { AggregatorOptions } from '../options.ts'
+import { type AggregatorOptions, defaults } from '../options.ts'
 import type { SettlementProbe } from '../settlement/probe.ts'
 import { LazyEvmProbe } from './lazy-evm-probe.ts'
 import { readFacilitators } from './read-facilitators.ts'
@@ -44,19 +44,26 @@ export function aggregatorFromEnv(
  */
 export function optionsFromEnv(env: Environment): AggregatorOptions {
   const variables = new Variables(env)
-  const timeoutMs = variables.milliseconds('FACILITATOR_TIMEOUT_MS', 5_000)
-  const settleMs = variables.milliseconds('FACILITATOR_SETTLE_TIMEOUT_MS', 30_000)
+  const timeoutMs = variables.milliseconds('FACILITATOR_TIMEOUT_MS', defaults.timeoutMs.verify)
+  const settleMs = variables.milliseconds('FACILITATOR_SETTLE_TIMEOUT_MS', defaults.timeoutMs.settle)
   const isVerbose = variables.flag('FACILITATOR_LOGGING') ?? false
   const hasHealthCheck = variables.flag('FACILITATOR_HEALTH_CHECK') ?? true
-  const intervalMs = variables.milliseconds('FACILITATOR_HEALTH_CHECK_INTERVAL_MS', 30_000)
-  const maxConsecutiveFailures = variables.wholeNumber('FACILITATOR_MAX_CONSECUTIVE_FAILURES', 1, 3)
+  const intervalMs = variables.milliseconds('FACILITATOR_HEALTH_CHECK_INTERVAL_MS', defaults.intervalMs)
+  const maxConsecutiveFailures = variables.wholeNumber(
+    'FACILITATOR_MAX_CONSECUTIVE_FAILURES',
+    1,
+    defaults.maxConsecutiveFailures,
+  )
   const options: AggregatorOptions = {
     enabled: variables.flag('ENABLE_FACILITATOR_AGGREGATOR') ?? false,
     facilitators: readFacilitators(variables),
     timeoutMs: { verify: timeoutMs, supported: timeoutMs, list: timeoutMs, settle: settleMs },
     // A longer patience with one facilitator must leave time for another.
-    deadlineMs: { verify: Math.max(10_000, 2 * timeoutMs), settle: Math.max(60_000, 2 * settleMs) },
-    retries: variables.wholeNumber('FACILITATOR_RETRIES', 0, 1),
+    deadlineMs: {
+      verify: Math.max(defaults.deadlineMs.verify, 2 * timeoutMs),
+      settle: Math.max(defaults.deadlineMs.settle, 2 * settleMs),
+    },
+    retries: variables.wholeNumber('FACILITATOR_RETRIES', 0, defaults.retries),
     healthCheck: hasHealthCheck && { intervalMs, maxConsecutiveFailures },
     settlement: { probes: readProbes(variables) },
     ...(isVerbose && { logger: console, logLevel: 'debug' as const }),

@@ -5,7 +5,7 @@ import type { Payment } from '../payment.ts'
 import type { Member } from '../pool/member.ts'
 import { redact } from '../redact.ts'
 import { type Claim, duplicate, type SettlementState } from '../settlement/ledger.ts'
-import { identify, type KeyedPayment } from '../settlement/payment-key.ts'
+import { amountOf, identify, type KeyedPayment, summaryOf } from '../settlement/payment-key.ts'
 import { allFailed } from './failure.ts'
 import { type Context, Run } from './run.ts'
 import { type Conclusion, Settling } from './settling.ts'
@@ -132,12 +132,9 @@ function report(
 }
 
 function summarize({ requirements }: Payment, keyed: KeyedPayment | undefined): SettlementSummary {
-  const { network, payTo, asset, amount } = requirements
-  return keyed === undefined ? { network, payTo, asset, amount } : pickSummary(keyed)
-}
-
-function pickSummary({ query: { network, payer, payTo, asset, amount } }: KeyedPayment): SettlementSummary {
-  return { network, payer, payTo, asset, amount }
+  if (keyed !== undefined) return summaryOf(keyed.query)
+  const { network, payTo, asset } = requirements
+  return { network, payTo, asset, amount: amountOf(requirements) }
 }
 
 function quarantine({ observer }: Context, member: Member, network: string, transaction: string): void {

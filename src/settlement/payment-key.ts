@@ -1,6 +1,8 @@
 /** The identity of a payment on its chain: what can be spent once only (OUTCOMES.md, same title). */
+import type { PaymentRequirements } from '@x402/core/types'
 import { InvalidPaymentError } from '../errors.ts'
 import { sha256 } from '../hash.ts'
+import type { SettlementSummary } from '../observe/events.ts'
 import type { Payment } from '../payment.ts'
 import { caip2 } from './networks.ts'
 
@@ -29,6 +31,11 @@ export interface KeyedPayment {
   /** Equal for equal payload and requirements only: who sends it again means the same purchase. */
   readonly fingerprint: string
   readonly query: SettlementQuery
+}
+
+/** What outsiders may know of a payment. */
+export function summaryOf({ network, payer, payTo, asset, amount }: SettlementQuery): SettlementSummary {
+  return { network, payer, payTo, asset, amount }
 }
 
 /** With `upto` a payment may be settled again at another amount: either may be what was charged. */
@@ -75,7 +82,7 @@ function readEvm(scheme: string, content: Record<string, unknown>): Spend | unde
 function keyed({ scheme, requirements, payload }: Payment, network: string, spend: Spend): KeyedPayment {
   const { asset, payTo } = requirements
   const { signature, transaction } = payload.payload
-  const amount = 'amount' in requirements ? requirements.amount : amountOfVersion1(requirements)
+  const amount = amountOf(requirements)
   const { method, payer, nonce, validBefore } = spend
   const scope = method === 'eip3009' ? fold(asset) : ''
   return {
@@ -133,8 +140,11 @@ async function readSvm(content: Record<string, unknown>): Promise<Spend | undefi
   return { method: 'svm', nonce: await sha256(message) }
 }
 
-function amountOfVersion1(requirements: object): string {
-  return (requirements as { maxAmountRequired: string }).maxAmountRequired
+/** In atomic units. Version 1 has another name for it. */
+export function amountOf(requirements: PaymentRequirements): string {
+  return 'amount' in requirements
+    ? requirements.amount
+    : (requirements as { maxAmountRequired: string }).maxAmountRequired
 }
 
 function fold(address: string): string {

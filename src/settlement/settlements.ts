@@ -13,7 +13,7 @@ import {
   type SettlementState,
 } from './ledger.ts'
 import { MemoryLedger } from './memory-ledger.ts'
-import type { KeyedPayment } from './payment-key.ts'
+import { type KeyedPayment, summaryOf } from './payment-key.ts'
 import type { SettlementProbe } from './probe.ts'
 import { Watch } from './watch.ts'
 
@@ -284,9 +284,8 @@ function isLongOver({ query: { validBefore = 0 } }: LedgerEntry): boolean {
 }
 
 function summary({ key, query, settlement }: LedgerEntry): UnresolvedSettlement {
-  const { network, payer, payTo, asset, amount } = query
   const transaction = settlement.state === 'unresolved' ? settlement.transaction : undefined
-  return { key, network, payer, payTo, asset, amount, transaction }
+  return { key, ...summaryOf(query), transaction }
 }
 
 function describe(error: unknown): string {

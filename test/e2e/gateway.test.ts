@@ -1,6 +1,6 @@
 import { HTTPFacilitatorClient } from '@x402/core/server'
 import type { PaymentPayload } from '@x402/core/types'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { table } from '../../src/cli/table.ts'
 import { createGateway } from '../../src/http/index.ts'
 import { FacilitatorAggregator } from '../../src/index.ts'
@@ -58,6 +58,12 @@ describe('a server behind the gateway', () => {
     return signed.map(({ payload }) => payload)
   }
 
+  const settlesBegan = (count: number) =>
+    vi.waitFor(() => expect(pool[1]?.calls.settle).toBeGreaterThanOrEqual(count), {
+      timeout: 20_000,
+      interval: 5,
+    })
+
   async function settle(paymentPayload: PaymentPayload, key?: string): Promise<unknown> {
     const response = await fetch(`${gateway.url}/settle`, {
       method: 'POST',
@@ -81,8 +87,7 @@ describe('a server behind the gateway', () => {
     const payloads = await sign(50)
     const before = await chain.balanceOf(seller.address)
     const answers = Promise.all(payloads.map(payload => settle(payload)))
-    const [, second] = pool
-    while ((second?.calls.settle ?? 0) < 50) await new Promise(resolve => setTimeout(resolve, 20))
+    await settlesBegan(50)
     const ended = gateway.end('SIGTERM')
     const settled = await answers
     expect(settled.filter(answer => (answer as { success: boolean }).success)).toHaveLength(50)
@@ -96,9 +101,9 @@ describe('a server behind the gateway', () => {
     pool[1]?.fault({ settle: { kind: 'hang' } })
     const [payload] = await sign(1)
     const answer = settle(payload as PaymentPayload).catch(() => 'cut')
-    while ((pool[1]?.calls.settle ?? 0) < 1) await new Promise(resolve => setTimeout(resolve, 20))
+    await settlesBegan(1)
     gateway.signal('SIGTERM')
-    while (!gateway.said().includes('SIGTERM')) await new Promise(resolve => setTimeout(resolve, 20))
+    await vi.waitFor(() => expect(gateway.said()).toContain('SIGTERM'), 10_000)
     expect(await gateway.end('SIGTERM')).toBe(143)
     expect(await answer).toBe('cut')
   })
@@ -112,7 +117,7 @@ describe('a server behind the gateway', () => {
       ['--grace', '1'],
     )
     const answer = settle(payload as PaymentPayload)
-    while ((pool[1]?.calls.settle ?? 0) < 1) await new Promise(resolve => setTimeout(resolve, 20))
+    await settlesBegan(1)
     const ended = gateway.end('SIGTERM')
     expect(await answer).toMatchObject({ error: 'SETTLEMENT_INDETERMINATE' })
     expect(await ended).toBe(0)
@@ -124,7 +129,7 @@ describe('a server behind the gateway', () => {
     const payloads = await sign(10)
     const before = await chain.balanceOf(seller.address)
     const first = payloads.map((payload, i) => settle(payload, `key ${i}`).catch(() => 'cut'))
-    while ((pool[1]?.calls.settle ?? 0) < 5) await new Promise(resolve => setTimeout(resolve, 5))
+    await settlesBegan(5)
     await gateway.end('SIGKILL')
     const cut = await Promise.all(first)
     await chain.nextBlocks(3)

@@ -11,7 +11,7 @@ import type { Runtime } from './drivers/runtime.ts'
 import { workerd } from './drivers/workerd.ts'
 import { type Host, startHost } from './host.ts'
 import { paths } from './paths.ts'
-import { table } from './table.ts'
+import { matrix } from './table.ts'
 
 const runtimes: readonly Runtime[] = [node(20), node(22), node(24), node(26), bun, deno, workerd, edge]
 
@@ -46,7 +46,7 @@ const columns: { name: string; results: readonly Result[] }[] = []
 for (const runtime of runtimes) if (names.includes(runtime.name)) columns.push(await runIn(runtime, host))
 await host.stop()
 
-console.log(table(columns))
+console.log(matrix(columns))
 const failures = columns.flatMap(({ name, results }) =>
   results.flatMap(result => (result.error === undefined ? [] : `${name}: ${result.name}: ${result.error}`)),
 )

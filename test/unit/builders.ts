@@ -7,7 +7,8 @@ import type {
   VerifyResponse,
 } from '@x402/core/types'
 import type { PaymentPayloadV1, PaymentRequirementsV1 } from '@x402/core/types/v1'
-import type { CallOptions, FacilitatorClientLike, SupportedAnswer } from '../../src/index.ts'
+import { expect, vi } from 'vitest'
+import type { CallOptions, FacilitatorClientLike, ProbeAnswer, SupportedAnswer } from '../../src/index.ts'
 
 export const network = 'eip155:84532'
 export const payer = '0x1111111111111111111111111111111111111111'
@@ -86,6 +87,17 @@ export function payloadV1(): PaymentPayloadV1 {
 export const valid: VerifyResponse = { isValid: true, payer }
 export const settled: SettleResponse = { success: true, transaction: `0x${'cd'.repeat(32)}`, network, payer }
 
+/** The transaction that the chain names. */
+export const hash = `0x${'ef'.repeat(32)}`
+export const paid = {
+  state: 'paid',
+  transaction: hash,
+  payer,
+  minedAt: 4_000_000_000,
+} as const satisfies ProbeAnswer
+export const unspent: ProbeAnswer = { state: 'unspent', asOf: 0 }
+export const silent: ProbeAnswer = { state: 'cannot-tell', reason: 'node down' }
+
 export function refusal(errorReason: string, transaction = ''): SettleResponse {
   return { success: false, errorReason, transaction, network, payer }
 }
@@ -151,4 +163,16 @@ async function give<T>(answer: Answer<T>, options: CallOptions | undefined): Pro
   return typeof answer === 'function'
     ? (answer as (options: CallOptions | undefined) => T | Promise<T>)(options)
     : answer
+}
+
+/** Lets fake time pass until `work` is done. */
+export async function done<T>(work: Promise<T>): Promise<T> {
+  let isDone = false
+  const end = () => {
+    isDone = true
+  }
+  work.then(end, end)
+  for (let i = 0; i < 2_000 && !isDone; i++) await vi.advanceTimersByTimeAsync(50)
+  expect(isDone).toBe(true)
+  return work
 }

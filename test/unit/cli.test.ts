@@ -178,6 +178,12 @@ describe('a configuration file', () => {
     expect(JSON.parse(printed).facilitators).toMatchObject([{ id: 'facilitator-2', url: open }])
   })
 
+  it('that is not JSON is not repeated: it may hold secrets', async () => {
+    const reading = readConfiguration(await file('{ "CDP_API_KEY_SECRET": hunter2 }'))
+    await expect(reading).rejects.toThrow('is not JSON; expected an object such as')
+    await expect(reading).rejects.not.toThrow('hunter2')
+  })
+
   it.each([
     ['{', 'is not JSON'],
     ['[]', 'expected a JSON object such as'],

@@ -2,6 +2,7 @@ import { HTTPFacilitatorClient } from '@x402/core/server'
 import { SettleError, VerifyError } from '@x402/core/types'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { createGateway, createStatusHandler, type GatewayOptions } from '../../src/http/index.ts'
+import { RateLimit } from '../../src/http/rate-limit.ts'
 import { type AggregatorOptions, FacilitatorAggregator, MemoryLedger } from '../../src/index.ts'
 import { listen } from '../../src/node/index.ts'
 import {
@@ -279,6 +280,13 @@ describe('access', () => {
     expect((await from('10.0.0.2')).status).toBe(401)
   })
 
+  it('remembers a bounded number of clients, and forgets the longest unseen', () => {
+    const limit = new RateLimit({ perSecond: 0.001, burst: 1 })
+    expect([limit.take('first'), limit.take('first') > 0]).toEqual([0, true])
+    for (let i = 0; i < 10_000; i++) limit.take(`${i}`)
+    expect([limit.take('first'), limit.take('9999') > 0]).toEqual([0, true])
+  })
+
   it('ends when the gateway drains, but for what is in flight', async () => {
     let finish = () => {}
     a.settleAnswer = () =>
@@ -460,6 +468,8 @@ describe('Idempotency-Key', () => {
     finish()
     expect(await running).toMatchObject({ body: settled })
     expect(await again).toMatchObject({ body: settled })
+    const forgotten = await settle(gateway, pay(newPayload()), { 'idempotency-key': '0' })
+    expect(forgotten.status).toBe(200)
   }, 30_000)
 
   it('is 1 to 255 characters long', async () => {

@@ -14,24 +14,27 @@ import {
   type SettlementState,
 } from '../../src/index.ts'
 import {
+  done,
   FakeFacilitator,
   hanging,
+  hash,
   httpError,
   kind,
   network,
   newPayload,
+  paid,
   payer,
+  payloadV1,
   refusal,
   refused,
   requirements,
+  requirementsV1,
   settled,
+  silent,
   supporting,
+  unspent,
 } from './builders.ts'
 
-const hash = `0x${'ef'.repeat(32)}`
-const paid: ProbeAnswer = { state: 'paid', transaction: hash, payer, minedAt: 4_000_000_000 }
-const unspent: ProbeAnswer = { state: 'unspent', asOf: 0 }
-const silent: ProbeAnswer = { state: 'cannot-tell', reason: 'node down' }
 const used = 'invalid_exact_evm_nonce_already_used'
 
 let a: FakeFacilitator
@@ -57,18 +60,6 @@ function pool(settlement: SettlementOptions = {}, options: Partial<AggregatorOpt
 }
 
 const after = (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms))
-
-/** Lets time pass until `work` is done. */
-async function done<T>(work: Promise<T>): Promise<T> {
-  let isDone = false
-  const end = () => {
-    isDone = true
-  }
-  work.then(end, end)
-  for (let i = 0; i < 2_000 && !isDone; i++) await vi.advanceTimersByTimeAsync(50)
-  expect(isDone).toBe(true)
-  return work
-}
 
 /** `success`, `refused: <reason>`, or the code of what was thrown. */
 const outcome = (settling: Promise<{ success: boolean; errorReason?: string }>) =>
@@ -184,6 +175,21 @@ describe('where no chain can be asked', () => {
     const settling = pool({}, { retries: 0 }).settle(newPayload(), requirements({ scheme: 'exotic' }))
     expect(await outcome(done(settling))).toBe('SETTLEMENT_INDETERMINATE')
     expect(b.calls.settle).toBe(0)
+  })
+})
+
+describe('a payment of version 1 that has no key', () => {
+  it('is told with its amount when it is left in doubt', async () => {
+    a.settleAnswer = httpError(502)
+    const aggregator = pool()
+    const amounts: string[] = []
+    aggregator.on('settlement:indeterminate', ({ amount }) => amounts.push(amount))
+    const settling = aggregator.settle(
+      { ...payloadV1(), scheme: 'exotic' },
+      requirementsV1({ scheme: 'exotic' }),
+    )
+    expect(await outcome(done(settling))).toBe('SETTLEMENT_INDETERMINATE')
+    expect(amounts).toEqual(['10000'])
   })
 })
 
@@ -324,6 +330,37 @@ describe('money that moved is never answered with a refusal', () => {
       'refused: payment_expired',
     )
   })
+})
+
+describe('a verdict', () => {
+  it('is not shopped while an overtaken facilitator is still silent', async () => {
+    const c = new FakeFacilitator()
+    a.settleAnswer = hanging
+    b.settleAnswer = refusal('insufficient_funds')
+    const aggregator = pool(
+      {},
+      { facilitators: [a, b, c].map((client, i) => ({ id: 'abc'[i] ?? '', client })), deadlineMs: 30_000 },
+    )
+    expect(await outcome(done(aggregator.settle(newPayload(), requirements())))).not.toBe('success')
+    expect([a, b, c].map(({ calls }) => calls.settle)).toEqual([1, 1, 0])
+  })
+})
+
+describe('after its deadline', () => {
+  it.each(['verify', 'settle'] as const)(
+    'nobody is asked to %s, though the process was frozen meanwhile',
+    async operation => {
+      const freezes = () => {
+        vi.advanceTimersByTime(61_000)
+        throw refused()
+      }
+      a.verifyAnswer = freezes
+      a.settleAnswer = freezes
+      const asking = pool({}, { retries: 0 })[operation](newPayload(), requirements())
+      await expect(done<unknown>(asking)).rejects.toMatchObject({ code: 'ALL_FACILITATORS_FAILED' })
+      expect(b.calls[operation]).toBe(0)
+    },
+  )
 })
 
 describe('with upto, settled at less than was verified', () => {

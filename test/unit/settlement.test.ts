@@ -11,22 +11,23 @@ import {
   type SettlementProbe,
 } from '../../src/index.ts'
 import {
+  done,
   FakeFacilitator,
   hanging,
+  hash,
   httpError,
   newPayload,
+  paid,
   payer,
   payload,
   refusal,
   refused,
   requirements,
   settled,
+  silent,
+  unspent,
 } from './builders.ts'
 
-const hash = `0x${'ef'.repeat(32)}`
-const paid: ProbeAnswer = { state: 'paid', transaction: hash, payer, minedAt: 4_000_000_000 }
-const unspent: ProbeAnswer = { state: 'unspent', asOf: 0 }
-const silent: ProbeAnswer = { state: 'cannot-tell', reason: 'node down' }
 const spentOtherwise: ProbeAnswer = { state: 'spent-otherwise' }
 
 let a: FakeFacilitator
@@ -69,16 +70,6 @@ const told = (name: string) => events.filter(([event]) => event === name).map(([
 const settleCalls = () => [a.calls.settle, b.calls.settle]
 
 /** Lets timers run until the work is done. */
-async function done<T>(work: Promise<T>): Promise<T> {
-  let isDone = false
-  const end = () => {
-    isDone = true
-  }
-  work.then(end, end)
-  for (let i = 0; i < 2_000 && !isDone; i++) await vi.advanceTimersByTimeAsync(50)
-  return work
-}
-
 beforeEach(() => {
   vi.useFakeTimers()
   a = new FakeFacilitator()
