@@ -58,11 +58,14 @@ export interface AggregatorEvents {
     /** The buyer sent the payment again, and `onRetry: 'reject'` turned it away. */
     readonly isRetryRejected?: boolean
   }
-  /** The chain has told the fate of an indeterminate settlement. After `paid`: deliver, or refund. */
+  /**
+   * The chain has told the fate of an indeterminate settlement. After `paid`: deliver, or refund. After `undatable`:
+   * it was paid so close to the beginning of its settlement that it may be a replay of one that was delivered.
+   */
   'settlement:resolved': SettlementSummary & {
     /** Identifies the payment: for `closeSettlement`. */
     readonly key: string
-    readonly result: 'paid' | 'spent-otherwise' | 'expired'
+    readonly result: 'paid' | 'undatable' | 'spent-otherwise' | 'expired'
   }
   /** A facilitator claimed a success that the chain does not know: it is asked no more until enabled again. */
   'facilitator:quarantined': {

@@ -58,7 +58,7 @@ export class ChainView {
       : {
           state: 'cannot-tell',
           reason: 'paid at about the time when its settlement began',
-          isUndatable: true,
+          undatable: answer.transaction,
         }
   }
 

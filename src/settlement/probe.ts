@@ -21,8 +21,8 @@ export type ProbeAnswer =
       readonly reason: string
       /** It has paid, but confirmations are missing. */
       readonly isMined?: boolean
-      /** It has paid, at a time that may be before or after its settlement began. */
-      readonly isUndatable?: boolean
+      /** It has paid by this transaction, at a time that may be before or after its settlement began. */
+      readonly undatable?: string
     }
 
 export interface SettlementProbe {

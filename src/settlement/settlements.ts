@@ -1,6 +1,6 @@
 /** The settlements of this seller: claimed, recorded, and handed to the watch while they are unresolved. */
 import { LedgerError } from '../errors.ts'
-import type { SettlementSummary } from '../observe/events.ts'
+import type { AggregatorEvents, SettlementSummary } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
 import { messageOf, redact } from '../redact.ts'
 import { ChainView } from './chain-view.ts'
@@ -227,19 +227,30 @@ export class Settlements {
     const view = this.viewOf(entry)
     const answer = await view?.ask()
     if (view === undefined || answer === undefined) return true
-    if (answer.state === 'paid') {
-      // The buyer's retry may have delivered it meanwhile.
-      const current = await this.settings.ledger.get(entry.key)
-      const state = current && effectiveState(current.settlement, Date.now()).state
-      if (state === 'unresolved') this.#tellResolved(entry, 'paid', answer.transaction)
-      return true
+    switch (answer.state) {
+      case 'paid':
+        return this.#tellPaid(entry, 'paid', answer.transaction)
+      case 'cannot-tell':
+        return answer.undatable !== undefined && this.#tellPaid(entry, 'undatable', answer.undatable)
+      case 'spent-otherwise':
+        return this.#tellUncharged(entry, 'spent-otherwise')
+      case 'unspent':
+        return view.hasExpired(answer) && this.#tellUncharged(entry, 'expired')
     }
-    if (answer.state === 'cannot-tell' && answer.isUndatable === true) return isLongOver(entry)
-    if (answer.state !== 'spent-otherwise' && !view.hasExpired(answer)) return false
-    const result = answer.state === 'spent-otherwise' ? 'spent-otherwise' : 'expired'
-    if (!(await this.#finish(entry, result))) return false
-    this.#tellResolved(entry, result)
+  }
+
+  async #tellPaid(entry: LedgerEntry, result: 'paid' | 'undatable', transaction: string): Promise<true> {
+    // The buyer's retry may have delivered it meanwhile.
+    const current = await this.settings.ledger.get(entry.key)
+    const state = current && effectiveState(current.settlement, Date.now()).state
+    if (state === 'unresolved') this.#tellResolved(entry, result, transaction)
     return true
+  }
+
+  async #tellUncharged(entry: LedgerEntry, result: 'spent-otherwise' | 'expired'): Promise<boolean> {
+    const isFinished = await this.#finish(entry, result)
+    if (isFinished) this.#tellResolved(entry, result)
+    return isFinished
   }
 
   async #finish(entry: LedgerEntry, reason: string): Promise<boolean> {
@@ -254,17 +265,14 @@ export class Settlements {
 
   #tellResolved(
     entry: LedgerEntry,
-    result: 'paid' | 'spent-otherwise' | 'expired',
+    result: AggregatorEvents['settlement:resolved']['result'],
     transaction?: string,
   ): void {
     this.observer.tell(
       'settlement:resolved',
       { ...summary(entry), result, transaction },
-      result === 'paid' ? 'warn' : 'info',
-      event =>
-        event.result === 'paid'
-          ? `an unresolved settlement on ${event.network} was paid by ${event.transaction}: deliver or refund`
-          : `an unresolved settlement on ${event.network} was never charged (${event.result})`,
+      transaction === undefined ? 'info' : 'warn',
+      event => `an unresolved settlement on ${event.network} ${fate(event)}`,
     )
   }
 
@@ -278,9 +286,11 @@ export class Settlements {
   }
 }
 
-/** Nothing will change any more: it stays among the unresolved, and is not asked about again. */
-function isLongOver({ query: { validBefore = 0 } }: LedgerEntry): boolean {
-  return Date.now() / 1000 > validBefore + 3_600
+function fate({ result, transaction }: AggregatorEvents['settlement:resolved']): string {
+  if (result === 'paid') return `was paid by ${transaction}: deliver or refund`
+  return result === 'undatable'
+    ? `or an earlier one of the same payment was paid by ${transaction}: look whether that was delivered`
+    : `was never charged (${result})`
 }
 
 function summary({ key, query, settlement }: LedgerEntry): UnresolvedSettlement {
