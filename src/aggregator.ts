@@ -204,8 +204,9 @@ export class FacilitatorAggregator implements FacilitatorClient {
     const { intervalMs, maxConsecutiveFailures, coolDownMs, mode } = healthCheck
     return {
       enabled,
-      facilitators: this.#pool.members.map(({ enabled, options: { client: _, ...options } }) => ({
+      facilitators: this.#pool.members.map(({ enabled, options: { client: _, url, ...options } }) => ({
         ...options,
+        url: url && redact(url),
         enabled,
         timeoutMs: { ...options.timeoutMs },
       })),

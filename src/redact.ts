@@ -8,6 +8,8 @@ const secrets: readonly (readonly [RegExp, string])[] = [
   // Longer than a hash (64 digits): a signature, call data or a payload. Addresses and hashes stay.
   [/\b(0x)?[0-9a-fA-F]{65,}/g, '[redacted bytes]'],
   [/\b(https?:\/\/)[^\s/@]+@/gi, '$1[redacted]@'],
+  // A long part of a path with digits in it is an API key, as nodes and some facilitators take them; a hash is not.
+  [/(?<=https?:\/\/\S*\/)(?!0x)(?=[A-Za-z_-]*\d)[\w-]{16,}/gi, '[redacted]'],
   [/([?&][^=\s&]+=)[^&\s"']+/g, '$1[redacted]'],
   [
     /("?(?:signature|authorization|api[_-]?key|secret|token|password)"?\s*[:=]\s*)("[^"]*"|[^\s,}]+)/gi,

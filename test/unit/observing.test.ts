@@ -251,12 +251,17 @@ describe('statistics', () => {
 })
 
 describe('no secret goes out', () => {
-  const secrets = ['hunter2hunter2', signature, 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl']
+  const secrets = [
+    'hunter2hunter2',
+    signature,
+    'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl',
+    'k3y-in-the-path-of-a-url',
+  ]
 
   it('in logs, events, errors, health, statistics or configuration', async () => {
     const leak = new Error(
       `Authorization: Bearer ${secrets[0]} token=${secrets[0]} https://me:${secrets[0]}@x.example ` +
-        `payload {"signature":"${secrets[1]}"} jwt ${secrets[2]}`,
+        `payload {"signature":"${secrets[1]}"} jwt ${secrets[2]} https://x.example/v2/${secrets[3]}/verify`,
     )
     a.verifyAnswer = leak
     a.settleAnswer = leak
@@ -266,7 +271,7 @@ describe('no secret goes out', () => {
         { id: 'a', client: a },
         {
           id: 'url',
-          url: 'https://x.example/base',
+          url: `https://x.example/base/${secrets[3]}`,
           createAuthHeaders: () => ({ verify: { authorization: `Bearer ${secrets[0]}` } }),
           fetch: async () => new Response(`echo: Bearer ${secrets[0]}`, { status: 500 }),
         },
@@ -301,6 +306,15 @@ describe('no secret goes out', () => {
     const all = JSON.stringify(seen)
     expect(all).toContain('[redacted')
     for (const secret of secrets) expect(all).not.toContain(secret)
+  })
+
+  it('but addresses of pages and of transactions stay readable', async () => {
+    const links = `https://x.example/supported-networks https://explorer.example/tx/0x${'ab'.repeat(32)}`
+    a.verifyAnswer = new Error(`see ${links}`)
+    const error = await verify(new FacilitatorAggregator({ facilitators: [{ id: 'a', client: a }] })).catch(
+      (thrown: unknown) => thrown,
+    )
+    expect((error as Error).message).toContain(links)
   })
 })
 
