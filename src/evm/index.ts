@@ -5,7 +5,6 @@ import {
   fallback,
   getAddress,
   type Hex,
-  http,
   isAddressEqual,
   type PublicClient,
   parseAbi,
@@ -15,6 +14,7 @@ import {
 import { untilAborted } from '../clock.ts'
 import type { SettlementQuery } from '../settlement/payment-key.ts'
 import type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
+import { node } from './node.ts'
 
 export type { SettlementQuery } from '../settlement/payment-key.ts'
 export type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
@@ -36,9 +36,9 @@ const permit2Abi = parseAbi(['function nonceBitmap(address owner, uint256 word) 
 
 /** How to reach one chain. */
 export interface EvmChainOptions {
-  /** One or more nodes; the next is asked when one fails. */
+  /** One or more nodes; the next is asked when one fails, or turns out to be of another chain. */
   rpcUrl?: string | readonly string[]
-  /** A viem client of your own, instead of `rpcUrl`. */
+  /** A viem client of your own, instead of `rpcUrl`; its `chain` must be this one. */
   client?: PublicClient
   /**
    * Blocks that must lie on top of a payment, its own included, before it counts.
@@ -100,22 +100,29 @@ export function evmSettlementProbe(chains: Readonly<Record<string, EvmChainOptio
 }
 
 function reach(network: string, options: EvmChainOptions): ChainAccess {
-  const { rpcUrl, client, confirmations = 1, searchBlocks = 2_000, blocksPerRequest = 500 } = options
+  const { rpcUrl, client, ...numbers } = options
+  const { confirmations = 1, searchBlocks = 2_000, blocksPerRequest = 500, timeoutMs = 4_000 } = numbers
+  const checked = { confirmations, searchBlocks, blocksPerRequest, timeoutMs }
   const wrong = (problem: string) => new TypeError(`evmSettlementProbe: ${network}: ${problem}`)
-  if (!/^eip155:\d+$/.test(network)) throw wrong('expected a CAIP-2 name such as eip155:8453')
+  const chainId = Number(/^eip155:(\d+)$/.exec(network)?.[1] ?? Number.NaN)
+  if (Number.isNaN(chainId)) throw wrong('expected a CAIP-2 name such as eip155:8453')
   if ((rpcUrl === undefined) === (client === undefined)) throw wrong('give either rpcUrl or client')
-  for (const [name, value] of Object.entries({ confirmations, searchBlocks, blocksPerRequest }))
+  const unknown = Object.keys(numbers).find(name => !(name in checked))
+  if (unknown !== undefined)
+    throw wrong(`${unknown} is not an option; there are rpcUrl, client, ${Object.keys(checked).join(', ')}`)
+  for (const [name, value] of Object.entries(checked))
     if (!Number.isInteger(value) || value < 1)
       throw wrong(`${name}: expected a whole number from 1, got ${value}`)
   const urls = typeof rpcUrl === 'string' ? [rpcUrl] : (rpcUrl ?? [])
   if (client === undefined && urls.length === 0) throw wrong('rpcUrl is an empty list')
   for (const url of urls) if (!/^https?:\/\//.test(url)) throw wrong('rpcUrl: expected https:// or http://')
-  const transport = { timeout: options.timeoutMs ?? 4_000, retryCount: 1, retryDelay: 100 }
+  if (client?.chain !== undefined && client.chain.id !== chainId)
+    throw wrong(`client is of the chain eip155:${client.chain.id}`)
   const create = () =>
     createPublicClient({
       cacheTime: 0,
       transport: fallback(
-        urls.map(url => http(url, transport)),
+        urls.map(url => node(url, chainId, timeoutMs)),
         { retryCount: 0 },
       ),
     }) as PublicClient

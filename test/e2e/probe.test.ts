@@ -1,6 +1,15 @@
-import type { Address, Hex, PrivateKeyAccount } from 'viem'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import {
+  type Address,
+  createPublicClient,
+  type Hex,
+  http,
+  type PrivateKeyAccount,
+  type PublicClient,
+} from 'viem'
+import { mainnet } from 'viem/chains'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { type EvmChainOptions, evmSettlementProbe, type SettlementQuery } from '../../src/evm/index.ts'
+import { startAnvil } from '../bed/anvil.ts'
 import { type Chain, readArtifact, startChain } from '../bed/chain.ts'
 
 const permit2: Address = '0x000000000022D473030F116dDEE9F6B43aC78BA3'
@@ -141,6 +150,20 @@ describe('an EIP-3009 authorization', () => {
       state: 'cannot-tell',
     })
   })
+
+  it('is asked about of no node of another chain, but of the next', async () => {
+    const stranger = await startAnvil(chain.chainId + 1, 1)
+    onTestFinished(() => stranger.stop())
+    const nonce = newNonce()
+    await transfer(nonce, payTo, 1_000n)
+    const wrong = await probe({ rpcUrl: stranger.rpcUrl }).ask(query('eip3009', nonce), { signal })
+    expect(wrong).toEqual({
+      state: 'cannot-tell',
+      reason: `the node is of the chain eip155:${chain.chainId + 1}`,
+    })
+    const both = probe({ rpcUrl: [stranger.rpcUrl, chain.rpcUrl] })
+    expect(await both.ask(query('eip3009', nonce), { signal })).toMatchObject({ state: 'paid' })
+  })
 })
 
 describe('a Permit2 authorization', () => {
@@ -192,6 +215,13 @@ describe('a probe', () => {
     expect(none).toMatchObject({ state: 'cannot-tell' })
   })
 
+  it('takes no client of another chain', () => {
+    const client = createPublicClient({ chain: mainnet, transport: http(chain.rpcUrl) })
+    expect(() => evmSettlementProbe({ [chain.network]: { client: client as PublicClient } })).toThrow(
+      'client is of the chain eip155:1',
+    )
+  })
+
   it.each([
     [{ base: { rpcUrl: 'https://x.example' } }, /CAIP-2/],
     [{ 'eip155:1': {} }, /either rpcUrl or client/],
@@ -200,6 +230,10 @@ describe('a probe', () => {
     [
       { 'eip155:1': { rpcUrl: 'https://x.example', confirmations: 0 } },
       /confirmations: expected a whole number from 1, got 0/,
+    ],
+    [
+      { 'eip155:1': { rpcUrl: 'https://x.example', confirmation: 3 } },
+      /confirmation is not an option; there are rpcUrl, client, confirmations,/,
     ],
   ])('that is set up wrongly says what is wrong: %j', (chains, message) => {
     expect(() => evmSettlementProbe(chains)).toThrow(message)
