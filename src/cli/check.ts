@@ -1,16 +1,17 @@
-/** `x402-aggregator check`: asks every configured facilitator once. */
+/** `x402-aggregator check`: asks every configured facilitator, and every node of a chain, once. */
 import { parseArgs } from 'node:util'
 import { FacilitatorAggregator } from '../aggregator.ts'
 import { optionsFromEnv } from '../env/index.ts'
 import type { AttemptReport } from '../facilitator/outcome.ts'
 import type { AggregatorOptions, FacilitatorOptions } from '../options.ts'
 import { readConfiguration } from './configuration.ts'
+import { askNodes, type NodeFinding } from './nodes.ts'
 import { table } from './table.ts'
 
 const help = `usage: x402-aggregator check [options]
 
-Asks every configured facilitator once for what it supports (GET /supported). Exit code 1 when an enabled one cannot
-be used.
+Asks every configured facilitator once for what it supports (GET /supported), and every node of RPC_URL_<chain id> for
+its chain. Exit code 1 when one that is enabled cannot be used.
 
 options:
   --config <file>   JSON with the names of the variables; variables win
@@ -48,9 +49,13 @@ export async function check(args: string[]): Promise<number> {
     return 0
   }
   const options = optionsFromEnv(await readConfiguration(values.config))
-  const findings = await Promise.all(options.facilitators.map(facilitator => ask(facilitator, options)))
-  console.log(values.json ? JSON.stringify({ facilitators: findings }, null, 2) : describe(findings))
-  return findings.some(({ status }) => status !== 'ok' && status !== 'disabled') ? 1 : 0
+  const [facilitators, nodes] = await Promise.all([
+    Promise.all(options.facilitators.map(facilitator => ask(facilitator, options))),
+    askNodes(options),
+  ])
+  console.log(values.json ? JSON.stringify({ facilitators, nodes }, null, 2) : describe(facilitators, nodes))
+  const isUsable = ({ status }: Finding | NodeFinding) => status === 'ok' || status === 'disabled'
+  return [...facilitators, ...nodes].every(isUsable) ? 0 : 1
 }
 
 async function ask(facilitator: FacilitatorOptions, options: AggregatorOptions): Promise<Finding> {
@@ -101,16 +106,29 @@ function unique<T>(values: readonly T[]): T[] {
   return [...new Set(values)].sort()
 }
 
-function describe(findings: readonly Finding[]): string {
-  const rows = findings.map(finding => [
+function describe(facilitators: readonly Finding[], nodes: readonly NodeFinding[]): string {
+  const facilitatorRows = facilitators.map(finding => [
     finding.id,
-    finding.reason === undefined ? finding.status : `${finding.status}: ${finding.reason}`,
+    statusOf(finding),
     finding.latencyMs === undefined ? '-' : `${finding.latencyMs} ms`,
     finding.credentials,
     finding.versions.map(version => `v${version}`).join(' ') || '-',
     finding.schemes.join(' ') || '-',
     finding.networks.join(' ') || '-',
   ])
+  const nodeRows = nodes.map(finding => [
+    finding.network,
+    finding.node,
+    statusOf(finding),
+    `${finding.latencyMs} ms`,
+  ])
+  const { columns } = process.stdout
   const header = ['FACILITATOR', 'STATUS', 'LATENCY', 'CREDENTIALS', 'VERSIONS', 'SCHEMES', 'NETWORKS']
-  return table([header, ...rows], process.stdout.columns)
+  const tables = [table([header, ...facilitatorRows], columns)]
+  if (nodes.length > 0) tables.push(table([['CHAIN', 'NODE', 'STATUS', 'LATENCY'], ...nodeRows], columns))
+  return tables.join('\n\n')
+}
+
+function statusOf({ status, reason }: Finding | NodeFinding): string {
+  return reason === undefined ? status : `${status}: ${reason}`
 }

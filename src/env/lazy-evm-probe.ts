@@ -7,7 +7,7 @@ import type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
 export class LazyEvmProbe implements SettlementProbe {
   #probe: Promise<SettlementProbe> | undefined
 
-  constructor(private readonly chains: Readonly<Record<string, EvmChainOptions>>) {}
+  constructor(readonly chains: Readonly<Record<string, EvmChainOptions>>) {}
 
   supports(network: string, method: SettlementQuery['method']): boolean {
     return method !== 'svm' && network in this.chains

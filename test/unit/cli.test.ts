@@ -1,5 +1,7 @@
 import { execFile } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -19,6 +21,8 @@ const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 const opened: [FacilitatorAggregator, GatewayServer][] = []
 let open = ''
 let guarded = ''
+let node = ''
+const nodes: Server[] = []
 const nobody = 'http://127.0.0.1:9'
 
 async function start(tokens: string[]): Promise<string> {
@@ -34,15 +38,27 @@ async function start(tokens: string[]): Promise<string> {
   return server.url
 }
 
+/** A node of the chain with this id. */
+async function startNode(chainId: string): Promise<string> {
+  const server = createServer((_, response) =>
+    response.end(JSON.stringify({ jsonrpc: '2.0', id: 1, result: chainId })),
+  )
+  nodes.push(server)
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
 beforeAll(async () => {
   open = await start([])
   guarded = await start(['secret'])
+  node = await startNode('0x2105')
 })
 afterAll(async () => {
   for (const [aggregator, server] of opened) {
     await aggregator.stop()
     await server.close()
   }
+  for (const server of nodes) server.close()
 })
 
 let printed: string
@@ -124,6 +140,28 @@ describe('check', () => {
     ])
     expect(printed).not.toContain('wrong')
   })
+
+  it('asks the nodes of the chains whether they are what they should be', async () => {
+    vi.stubEnv('FACILITATOR_1_URL', open)
+    vi.stubEnv('RPC_URL_8453', `${node}/v2/my-key`)
+    expect(await check([])).toBe(0)
+    expect(printed).toMatch(/\n\nCHAIN +NODE +STATUS +LATENCY\neip155:8453 +127\.0\.0\.1:\d+ +ok +\d+ ms\n$/)
+    expect(printed).not.toContain('my-key')
+    printed = ''
+    vi.stubEnv('RPC_URL_10', `${node},${nobody},${open}`)
+    expect(await check(['--json'])).toBe(1)
+    expect(JSON.parse(printed).nodes).toMatchObject([
+      { network: 'eip155:10', node: new URL(node).host, reason: 'is of the chain eip155:8453' },
+      {
+        network: 'eip155:10',
+        node: '127.0.0.1:9',
+        status: 'failed',
+        reason: expect.stringMatching(/^does not answer/),
+      },
+      { network: 'eip155:10', reason: 'is not a node of an EVM chain, or refuses us (HTTP 404)' },
+      { network: 'eip155:8453', status: 'ok' },
+    ])
+  })
 })
 
 describe('status', () => {
@@ -167,7 +205,7 @@ describe('a configuration file', () => {
       ENABLE_FACILITATOR_AGGREGATOR: true,
       FACILITATOR_RETRIES: 1,
       FACILITATOR_2_URL: open,
-      RPC_URL_8453: 'https://node.example',
+      RPC_URL_8453: node,
     })
     expect(await readConfiguration(path)).toMatchObject({
       ENABLE_FACILITATOR_AGGREGATOR: 'true',
