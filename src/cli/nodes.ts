@@ -1,5 +1,6 @@
 /** Whether the nodes that are asked about payments answer, and for the right chain. */
 import { LazyEvmProbe } from '../env/lazy-evm-probe.ts'
+import { networkProblem } from '../facilitator/classify.ts'
 import type { AggregatorOptions } from '../options.ts'
 
 export interface NodeFinding {
@@ -43,8 +44,7 @@ async function whatIsWrong(network: string, url: string): Promise<string | undef
       signal: AbortSignal.timeout(timeoutMs),
     })
   } catch (error) {
-    const { cause, name } = error as Error & { cause?: { code?: string } }
-    return `does not answer (${cause?.code ?? name})`
+    return `does not answer (${networkProblem(error)})`
   }
   const body = (await response.json().catch(() => undefined)) as { result?: unknown } | null | undefined
   if (typeof body?.result !== 'string' || !/^0x[\da-f]+$/i.test(body.result))

@@ -1,6 +1,7 @@
 /** `x402-aggregator status`: a running gateway, as a table that keeps itself up to date. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { networkProblem } from '../facilitator/classify.ts'
 import type { Status } from '../http/index.ts'
 import { table } from './table.ts'
 import { UsageError } from './usage-error.ts'
@@ -77,9 +78,8 @@ async function fetchStatus(url: URL): Promise<Status> {
       signal: AbortSignal.timeout(10_000),
     })
   } catch (error) {
-    const { cause, message } = error as Error & { cause?: { code?: string } }
     throw new UsageError(
-      `${url.origin} does not answer (${cause?.code ?? message}): is the gateway running there?`,
+      `${url.origin} does not answer (${networkProblem(error)}): is the gateway running there?`,
     )
   }
   if (response.status === 401)

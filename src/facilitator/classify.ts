@@ -1,5 +1,5 @@
 /** Turns what a call returned or threw into an outcome: pure functions over the tables below and `reasons.ts`. */
-import { redact } from '../redact.ts'
+import { messageOf, redact } from '../redact.ts'
 import type { DeclineCause, Operation, Outcome, Responses } from './outcome.ts'
 import { meaningOf, type ReasonMeaning } from './reasons.ts'
 import { FacilitatorRequestError } from './request-error.ts'
@@ -186,10 +186,15 @@ function isTimeout(error: PossiblyTelling | undefined): boolean {
 }
 
 /** The code of the network error behind what was thrown: `ECONNREFUSED`, `UND_ERR_SOCKET`, … */
-export function networkCode(error: unknown): string | undefined {
+function networkCode(error: unknown): string | undefined {
   const { code, cause } = (error ?? {}) as PossiblyTelling
   const inner = (cause as PossiblyTelling | undefined)?.code
   return typeof inner === 'string' ? inner : typeof code === 'string' ? code : undefined
+}
+
+/** What went wrong on the network, in the fewest words: `fetch failed` says nothing, its cause does. */
+export function networkProblem(error: unknown): string {
+  return networkCode(error) ?? messageOf((error as PossiblyTelling | null | undefined)?.cause ?? error)
 }
 
 /**

@@ -4,7 +4,7 @@ import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import { safeBase64Decode } from '@x402/core/utils'
 import { readText } from '../read-text.ts'
 import { messageOf } from '../redact.ts'
-import { networkCode, saysNothingSent } from './classify.ts'
+import { networkProblem, saysNothingSent } from './classify.ts'
 import type { CallOptions, DiscoveryQuery, FacilitatorClientLike } from './client.ts'
 import type { Operation, Responses } from './outcome.ts'
 import { FacilitatorRequestError } from './request-error.ts'
@@ -132,7 +132,7 @@ async function fetchOrExplain(fetch_: typeof fetch, url: string, init: RequestIn
   try {
     return await fetch_(url, init)
   } catch (cause) {
-    throw new FacilitatorRequestError(networkCode(cause) ?? messageOf(cause), {
+    throw new FacilitatorRequestError(networkProblem(cause), {
       phase: saysNothingSent(cause) ? 'before-sending' : 'after-sending',
       cause,
     })
@@ -145,7 +145,7 @@ async function readBody(response: Response): Promise<string> {
   try {
     text = await readText(response.body, maxBodyBytes)
   } catch (cause) {
-    throw new FacilitatorRequestError(`the answer was cut off: ${networkCode(cause) ?? messageOf(cause)}`, {
+    throw new FacilitatorRequestError(`the answer was cut off: ${networkProblem(cause)}`, {
       phase: 'body',
       status,
       cause,
