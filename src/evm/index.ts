@@ -6,6 +6,7 @@ import {
   getAddress,
   type Hex,
   isAddressEqual,
+  type Log,
   type PublicClient,
   parseAbi,
   parseAbiItem,
@@ -32,6 +33,7 @@ const authorizationCanceled = parseAbiItem(
   'event AuthorizationCanceled(address indexed authorizer, bytes32 indexed nonce)',
 )
 const transferred = parseAbiItem('event Transfer(address indexed from, address indexed to, uint256 value)')
+const tokenEvents = [authorizationUsed, transferred]
 const permit2Abi = parseAbi(['function nonceBitmap(address owner, uint256 word) view returns (uint256)'])
 
 /** How to reach one chain. */
@@ -139,12 +141,16 @@ function reach(network: string, options: EvmChainOptions): ChainAccess {
   }
 }
 
+/** What a search found; a payment without the head's time. */
+type Found = Exclude<ProbeAnswer, { state: 'paid' }> | Omit<Extract<ProbeAnswer, { state: 'paid' }>, 'asOf'>
+
 async function look(chain: ChainAccess, query: SettlementQuery): Promise<ProbeAnswer> {
   const newest = await chain.client.getBlock()
+  const asOf = Number(newest.timestamp)
   // Read at that very block: behind one URL, the node that answers next may lag.
-  if (!(await isSpent(chain.client, query, newest.number)))
-    return { state: 'unspent', asOf: Number(newest.timestamp) }
-  return findPayment(chain, query, newest.number)
+  if (!(await isSpent(chain.client, query, newest.number))) return { state: 'unspent', asOf }
+  const found = await findPayment(chain, query, newest.number)
+  return found.state === 'paid' ? { ...found, asOf } : found
 }
 
 async function isSpent(
@@ -174,10 +180,9 @@ async function isSpent(
 }
 
 /** Searches the newest blocks first, as a payment that is asked about has just been made. */
-async function findPayment(chain: ChainAccess, query: SettlementQuery, newest: bigint): Promise<ProbeAnswer> {
+async function findPayment(chain: ChainAccess, query: SettlementQuery, newest: bigint): Promise<Found> {
   const oldest = newest > chain.searchBlocks ? newest - chain.searchBlocks : 0n
-  // A block may have been added since the newest was asked for.
-  let toBlock = newest + 1n
+  let toBlock = newest
   while (toBlock >= oldest) {
     const fromBlock =
       toBlock - chain.blocksPerRequest + 1n > oldest ? toBlock - chain.blocksPerRequest + 1n : oldest
@@ -194,22 +199,16 @@ async function searchBlocks(
   query: SettlementQuery,
   fromBlock: bigint,
   toBlock: bigint,
-): Promise<ProbeAnswer | undefined> {
+): Promise<Found | undefined> {
   const { client } = chain
-  const address = getAddress(query.asset)
   const payer = getAddress(query.payer ?? '')
-  const range = { address, fromBlock, toBlock }
+  const range = { address: getAddress(query.asset), fromBlock, toBlock }
   for (const hash of await transactionsAbout(client, query, payer, range)) {
     const receipt = await client.getTransactionReceipt({ hash })
     if (receipt.status !== 'success') continue
     if (query.method === 'permit2' && !(await spentIn(client, query, receipt.blockNumber))) continue
-    const isPaid = parseEventLogs({ abi: [transferred], logs: receipt.logs }).some(
-      transfer =>
-        isAddressEqual(transfer.address, address) &&
-        isAddressEqual(transfer.args.from, payer) &&
-        isAddressEqual(transfer.args.to, getAddress(query.payTo)) &&
-        transfer.args.value >= BigInt(query.amount),
-    )
+    const isPaid = paysFor(query, receipt.logs)
+    if (isPaid === undefined) return { state: 'cannot-tell', reason: 'paid among other payments' }
     const head = await client.getBlockNumber({ cacheTime: 0 })
     const depth = head - receipt.blockNumber + 1n
     if (depth < BigInt(chain.confirmations))
@@ -223,6 +222,38 @@ async function searchBlocks(
     return { state: 'paid', transaction: hash, payer, minedAt: Number(timestamp) }
   }
   return undefined
+}
+
+/**
+ * Whether the transaction with these logs pays what is asked for; `undefined` when its logs do not say.
+ *
+ * Where a transaction uses several authorizations, each transfer pays for one of them alone: the token tells of the use
+ * and of the transfer in one order, whichever that is.
+ */
+function paysFor(query: SettlementQuery, logs: Log[]): boolean | undefined {
+  const ofToken = parseEventLogs({ abi: tokenEvents, logs }).filter(({ address }) =>
+    isAddressEqual(address, getAddress(query.asset)),
+  )
+  const payer = getAddress(query.payer ?? '')
+  const pays = (event: (typeof ofToken)[number] | undefined) =>
+    event?.eventName === 'Transfer' &&
+    isAddressEqual(event.args.from, payer) &&
+    isAddressEqual(event.args.to, getAddress(query.payTo)) &&
+    event.args.value >= BigInt(query.amount)
+  if (query.method !== 'eip3009') return ofToken.some(pays)
+
+  const uses = ofToken.filter(({ eventName }) => eventName === 'AuthorizationUsed')
+  const use = uses.find(
+    ({ args }) => 'nonce' in args && args.nonce === query.nonce && isAddressEqual(args.authorizer, payer),
+  )
+  // It was cancelled.
+  if (use === undefined) return false
+  if (uses.length === 1) return ofToken.some(pays)
+  const at = ofToken.indexOf(use)
+  if (ofToken[0] === uses[0]) return pays(ofToken[at + 1])
+  if (pays(ofToken[at - 1])) return true
+  // The first transfer may have been made without an authorization.
+  return pays(ofToken[at + 1]) ? undefined : false
 }
 
 /** The transactions that used or cancelled the authorization; with Permit2 those that paid the payee, as it has no event. */

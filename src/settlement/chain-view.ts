@@ -50,10 +50,15 @@ export class ChainView {
     }
   }
 
+  /**
+   * By how much the payment is older than its settlement is told by two clocks: ours, which may be wrong, and the
+   * chain's, which stands still when its node does. It is new when both say so, and a replay when both say so.
+   */
   #date(answer: Extract<ProbeAnswer, { state: 'paid' }>): ProbeAnswer {
-    const ageMs = this.since - answer.minedAt * 1000
-    if (ageMs <= toleranceMs) return answer
-    return ageMs > clockSkewMs
+    const byOurClock = this.since - answer.minedAt * 1000
+    const byTheChain = (answer.asOf - answer.minedAt) * 1000 - (Date.now() - this.since)
+    if (Math.max(byOurClock, byTheChain) <= toleranceMs) return answer
+    return Math.min(byOurClock, byTheChain) > clockSkewMs
       ? { state: 'spent-otherwise', transaction: answer.transaction }
       : {
           state: 'cannot-tell',
@@ -67,7 +72,6 @@ export class ChainView {
     const { validBefore } = this.query
     return (
       answer.state === 'unspent' &&
-      answer.asOf !== undefined &&
       validBefore !== undefined &&
       answer.asOf >= validBefore + expiryMarginSeconds
     )

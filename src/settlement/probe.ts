@@ -4,7 +4,7 @@ import type { SettlementQuery } from './payment-key.ts'
 /** What the chain says of a payment. */
 export type ProbeAnswer =
   /** The authorization has not been used, as of a block with this timestamp (Unix s). */
-  | { readonly state: 'unspent'; readonly asOf?: number | undefined }
+  | { readonly state: 'unspent'; readonly asOf: number }
   /** It was used to pay the required payee at least the required amount. */
   | {
       readonly state: 'paid'
@@ -12,6 +12,8 @@ export type ProbeAnswer =
       readonly payer?: string | undefined
       /** Timestamp of its block (Unix s): a payment made before its settlement began is a replay. */
       readonly minedAt: number
+      /** Timestamp of the newest block (Unix s): by the chain's own clock, so old is the payment. */
+      readonly asOf: number
     }
   /** It was used otherwise: cancelled, or for another payee or a smaller amount. */
   | { readonly state: 'spent-otherwise'; readonly transaction?: string | undefined }

@@ -1,6 +1,7 @@
 import {
   type Address,
   createPublicClient,
+  encodeFunctionData,
   type Hex,
   http,
   type PrivateKeyAccount,
@@ -15,15 +16,20 @@ import { type Chain, readArtifact, startChain } from '../bed/chain.ts'
 const permit2: Address = '0x000000000022D473030F116dDEE9F6B43aC78BA3'
 const payTo: Address = '0x000000000000000000000000000000000000bEEF'
 
+const elsewhere: Address = '0x000000000000000000000000000000000000dEaD'
+const multicall3: Address = '0xcA11bde05977b3631167028862bE2a173976CA11'
+
 let chain: Chain
 let owner: PrivateKeyAccount
 let permit2Abi: readonly unknown[]
+let multicallAbi: readonly unknown[]
 let nonces = 0
 
 beforeAll(async () => {
   chain = await startChain({ blockTimeSeconds: 0.2 })
   const artifact = await readArtifact('TestPermit2')
   permit2Abi = artifact.abi
+  multicallAbi = (await readArtifact('Multicall3')).abi
   await chain.client.setCode({ address: permit2, bytecode: artifact.deployedBytecode })
   owner = await chain.newAccount('10')
   await chain.mint(owner.address, 1_000_000n)
@@ -59,7 +65,7 @@ describe('an EIP-3009 authorization', () => {
   })
   const newNonce = () => `0x${(++nonces).toString(16).padStart(64, '0')}` as Hex
 
-  async function transfer(nonce: Hex, to: Address, value: bigint) {
+  async function authorize(nonce: Hex, to: Address, value: bigint) {
     const message = { from: owner.address, to, value, validAfter: 0n, validBefore: 10_000_000_000n, nonce }
     const signature = await owner.signTypedData({
       domain: domain(),
@@ -76,9 +82,42 @@ describe('an EIP-3009 authorization', () => {
       primaryType: 'TransferWithAuthorization',
       message,
     })
-    const args = [...Object.values(message), signature]
-    return write(chain.token.address, chain.token.abi, 'transferWithAuthorization', args)
+    return [...Object.values(message), signature]
   }
+
+  const transfer = async (...authorization: Parameters<typeof authorize>) =>
+    write(
+      chain.token.address,
+      chain.token.abi,
+      'transferWithAuthorization',
+      await authorize(...authorization),
+    )
+
+  it.each([
+    ['first', [payTo, elsewhere], 'paid', 'spent-otherwise'],
+    ['second', [elsewhere, payTo], 'spent-otherwise', 'paid'],
+    ['both', [payTo, payTo], 'paid', 'paid'],
+  ] as const)(
+    'that shares its transaction is paid by its own transfer alone: %s',
+    async (_, payees, ...states) => {
+      const twoNonces = [newNonce(), newNonce()] as const
+      const calls = await Promise.all(
+        twoNonces.map(async (nonce, index) => ({
+          target: chain.token.address,
+          callData: encodeFunctionData({
+            abi: chain.token.abi,
+            functionName: 'transferWithAuthorization',
+            args: await authorize(nonce, payees[index] ?? payTo, 1_000n),
+          }),
+        })),
+      )
+      await write(multicall3, multicallAbi, 'tryAggregate', [true, calls])
+      const answers = await Promise.all(
+        twoNonces.map(nonce => probe().ask(query('eip3009', nonce), { signal })),
+      )
+      expect(answers.map(({ state }) => state)).toEqual(states)
+    },
+  )
 
   it('that nobody used is unspent, as of the newest block', async () => {
     const answer = await probe().ask(query('eip3009', newNonce()), { signal })
@@ -93,12 +132,13 @@ describe('an EIP-3009 authorization', () => {
       transaction,
       payer: owner.address,
       minedAt: expect.any(Number),
+      asOf: expect.any(Number),
     })
   })
 
   it.each([
     ['too little', payTo, 999n],
-    ['somebody else', '0x000000000000000000000000000000000000dEaD' as Address, 1_000n],
+    ['somebody else', elsewhere, 1_000n],
   ])('that paid %s was spent otherwise', async (_, to, value) => {
     const nonce = newNonce()
     const transaction = await transfer(nonce, to, value)
