@@ -5,6 +5,7 @@ import { sha256 } from '../hash.ts'
 import type { SettlementSummary } from '../observe/events.ts'
 import type { Payment } from '../payment.ts'
 import { caip2 } from './networks.ts'
+import { fromBase64, messageOfSvm } from './svm-transaction.ts'
 
 /** What a chain must be asked to know whether a payment has been made. */
 export interface SettlementQuery {
@@ -50,8 +51,8 @@ const onePhaseFlows = new Set<unknown>([undefined, null, 'authorization', 'upfro
  * The identity of a payment; `undefined` for schemes whose replay protection is not known here. A promise on SVM only,
  * where it is a hash.
  *
- * @throws {InvalidPaymentError} for an EVM payment whose identity is in doubt: what one facilitator reads as another
- * payment than the next could be delivered twice
+ * @throws {InvalidPaymentError} for a payment whose identity is in doubt: what one facilitator reads as another payment
+ * than the next could be delivered twice
  */
 export function identify(payment: Payment): KeyedPayment | undefined | Promise<KeyedPayment | undefined> {
   const { scheme, requirements } = payment
@@ -60,9 +61,7 @@ export function identify(payment: Payment): KeyedPayment | undefined | Promise<K
   if (network === undefined || !onePhaseFlows.has(requirements.extra?.paymentFlow)) return undefined
 
   if (network.startsWith('solana:'))
-    return scheme === 'exact'
-      ? readSvm(content).then(spend => spend && keyed(payment, network, spend))
-      : undefined
+    return scheme === 'exact' ? readSvm(content).then(spend => keyed(payment, network, spend)) : undefined
   const spend = scheme === 'exact' || scheme === 'upto' ? readEvm(scheme, content) : undefined
   return spend && keyed(payment, network, spend)
 }
@@ -75,6 +74,7 @@ function readEvm(scheme: string, content: Record<string, unknown>): Spend | unde
       'paymentPayload.payload',
       'has both authorization and permit2Authorization, of which facilitators may take either',
     )
+  rejectTwins(content, 'paymentPayload.payload')
   if (permit2Authorization !== undefined) return readPermit2(permit2Authorization)
   return scheme === 'exact' && authorization !== undefined ? readEip3009(authorization) : undefined
 }
@@ -93,9 +93,21 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
   }
 }
 
+/** Go reads a field whatever the case of its name. */
+function rejectTwins(record: unknown, path: string): void {
+  const names = Object.keys(record ?? {}).map(name => name.toLowerCase())
+  const twin = names.find((name, index) => names.indexOf(name) !== index)
+  if (twin !== undefined)
+    throw new InvalidPaymentError(
+      path,
+      `has "${twin}" twice, in different case, of which facilitators may take either`,
+    )
+}
+
 type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'validBefore'>
 
 function readEip3009(authorization: unknown): Spend {
+  rejectTwins(authorization, 'paymentPayload.payload.authorization')
   const { from, nonce, validBefore } = (authorization ?? {}) as Record<string, unknown>
   return {
     method: 'eip3009',
@@ -106,6 +118,7 @@ function readEip3009(authorization: unknown): Spend {
 }
 
 function readPermit2(authorization: unknown): Spend {
+  rejectTwins(authorization, 'paymentPayload.payload.permit2Authorization')
   const { from, nonce, deadline } = (authorization ?? {}) as Record<string, unknown>
   let number: bigint
   try {
@@ -124,19 +137,18 @@ function readPermit2(authorization: unknown): Spend {
   }
 }
 
-/** A Solana transaction is its message and the signatures over it; the message alone is what may land once. */
-async function readSvm(content: Record<string, unknown>): Promise<Spend | undefined> {
-  if (!isText(content.transaction)) return undefined
-  let bytes: Uint8Array<ArrayBuffer>
-  try {
-    bytes = Uint8Array.from(atob(content.transaction), letter => letter.charCodeAt(0))
-  } catch {
-    return undefined
-  }
-  // A compact-u16 count of signatures, 64 bytes each, precedes the message; it is one byte below 128.
-  const signatures = bytes[0] ?? 0
-  const message = bytes.subarray(1 + signatures * 64)
-  if (signatures === 0 || signatures > 127 || message.length === 0) return undefined
+/**
+ * A Solana transaction is its message and the signatures over it; the message alone is what may land once. Its bytes
+ * are read to the last: what one facilitator reads over and the next does not would give one payment two keys.
+ */
+async function readSvm({ transaction }: Record<string, unknown>): Promise<Spend> {
+  const bytes = isText(transaction) ? fromBase64(transaction) : undefined
+  const message = bytes && messageOfSvm(bytes)
+  if (message === undefined)
+    throw new InvalidPaymentError(
+      'paymentPayload.payload.transaction',
+      'expected a Solana transaction in base64',
+    )
   return { method: 'svm', nonce: await sha256(message) }
 }
 

@@ -8,7 +8,16 @@ import type {
 } from '@x402/core/types'
 import type { PaymentPayloadV1, PaymentRequirementsV1 } from '@x402/core/types/v1'
 import { expect, vi } from 'vitest'
-import type { CallOptions, FacilitatorClientLike, ProbeAnswer, SupportedAnswer } from '../../src/index.ts'
+import type {
+  CallOptions,
+  ClaimRequest,
+  FacilitatorClientLike,
+  MemoryLedger,
+  ProbeAnswer,
+  SettlementLedger,
+  SettlementState,
+  SupportedAnswer,
+} from '../../src/index.ts'
 
 export const network = 'eip155:84532'
 export const payer = '0x1111111111111111111111111111111111111111'
@@ -58,6 +67,19 @@ export function newPayload(overrides: Partial<PaymentPayload> = {}): PaymentPayl
   return { ...fresh, payload: { ...fresh.payload, authorization } }
 }
 
+/** A Solana transaction of one signature and one instruction. */
+export function svmTransaction(signature: number, blockhash: number): number[] {
+  const message = [1, 0, 1, 2, ...Array(64).fill(5), ...Array(32).fill(blockhash), 1, 1, 1, 0, 2, 7, 7]
+  return [1, ...Array(64).fill(signature), ...message]
+}
+
+let blockhash = 0
+
+/** A payment on Solana that nobody has seen before. */
+export function newSvmPayload(transaction = svmTransaction(9, ++blockhash)): PaymentPayload {
+  return payload({ payload: { transaction: Buffer.from(transaction).toString('base64') } })
+}
+
 export function requirementsV1(overrides: Partial<PaymentRequirementsV1> = {}): PaymentRequirementsV1 {
   return {
     scheme: 'exact',
@@ -94,8 +116,25 @@ export const paid = {
   transaction: hash,
   payer,
   minedAt: 4_000_000_000,
+  asOf: 4_000_000_000,
 } as const satisfies ProbeAnswer
-export const unspent: ProbeAnswer = { state: 'unspent', asOf: 0 }
+/** Paid by a block of this time (Unix s), as is known now. */
+export function paidAt(minedAt: number): ProbeAnswer {
+  return {
+    ...paid,
+    minedAt,
+    get asOf() {
+      return Math.max(minedAt, Date.now() / 1000)
+    },
+  }
+}
+/** As of a block that has just been made. */
+export const unspent: ProbeAnswer = {
+  state: 'unspent',
+  get asOf() {
+    return Math.ceil(Date.now() / 1000)
+  },
+}
 export const silent: ProbeAnswer = { state: 'cannot-tell', reason: 'node down' }
 
 export function refusal(errorReason: string, transaction = ''): SettleResponse {
@@ -175,4 +214,39 @@ export async function done<T>(work: Promise<T>): Promise<T> {
   for (let i = 0; i < 2_000 && !isDone; i++) await vi.advanceTimersByTimeAsync(50)
   expect(isDone).toBe(true)
   return work
+}
+
+/** Waits `ms` (ms). */
+export const after = (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms))
+
+/** `success`, `refused: <reason>`, or the code of what was thrown. */
+export const outcome = (settling: Promise<{ success: boolean; errorReason?: string }>) =>
+  settling.then(
+    answer => (answer.success ? 'success' : `refused: ${answer.errorReason}`),
+    (error: { code?: string }) => error.code ?? `threw ${error}`,
+  )
+
+/** A ledger that does some things its own way. */
+export function ledgerWith(inner: MemoryLedger, overrides: Partial<SettlementLedger>): SettlementLedger {
+  return {
+    claim: (request: ClaimRequest) => inner.claim(request),
+    update: (key: string, claim: string, state: SettlementState) => inner.update(key, claim, state),
+    get: (key: string) => inner.get(key),
+    unresolved: () => inner.unresolved(),
+    ...overrides,
+  }
+}
+
+export function permit2Payload(nonce = '77', deadline = '4000000000'): PaymentPayload {
+  const signed = newPayload()
+  const { payTo, asset } = requirements()
+  const permit2Authorization = {
+    permitted: { token: asset, amount: '10000' },
+    from: payer,
+    nonce,
+    deadline,
+    spender: payTo,
+    witness: {},
+  }
+  return { ...signed, payload: { signature: signed.payload.signature, permit2Authorization } }
 }

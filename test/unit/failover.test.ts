@@ -8,11 +8,13 @@ import {
   SettlementIndeterminateError,
 } from '../../src/index.ts'
 import {
+  done,
   FakeFacilitator,
   hanging,
   httpError,
   kind,
   newPayload,
+  newSvmPayload,
   payload,
   payloadV1,
   refusal,
@@ -54,13 +56,6 @@ beforeEach(() => {
 afterEach(() => {
   vi.useRealTimers()
 })
-
-/** Lets timers run until the work is done. */
-async function done<T>(work: Promise<T>): Promise<T> {
-  work.catch(() => {})
-  await vi.runAllTimersAsync()
-  return work
-}
 
 describe('verify', () => {
   it('asks the first facilitator only, while it answers', async () => {
@@ -234,7 +229,7 @@ describe('settle', () => {
   })
 
   it('returns "nonce used" as a rejection when no earlier attempt can have used it', async () => {
-    a.settleAnswer = refused()
+    a.settleAnswer = httpError(429)
     b.settleAnswer = refusal('invalid_exact_evm_nonce_already_used')
     expect(await done(settle(pool()))).toEqual(b.settleAnswer)
   })
@@ -369,7 +364,7 @@ describe('a payment that is bound to one facilitator', () => {
     signers: { 'solana:*': signers },
   })
   const bound = (extra: Record<string, unknown>) =>
-    [payload(), requirements({ network: solana, extra })] as const
+    [newSvmPayload(), requirements({ network: solana, extra })] as const
 
   beforeEach(() => {
     a.supportedAnswer = bySolana('KeyOfA1', 'KeyOfA1', 'KeyOfA2')

@@ -13,6 +13,7 @@ import {
   httpError,
   kind,
   newPayload,
+  newSvmPayload,
   payload,
   refusal,
   refused,
@@ -454,7 +455,7 @@ describe('what the pool advertises', () => {
     expect((await aggregator.getSupported()).kinds[0]?.extra).toEqual({ feePayer: 'KeyOfA' })
     a.settleAnswer = refused()
     await times(3, () =>
-      aggregator.settle(newPayload(), requirements({ network: solana, extra: {} })).catch(() => undefined),
+      aggregator.settle(newSvmPayload(), requirements({ network: solana, extra: {} })).catch(() => undefined),
     )
     expect(changes.map(change => change.supported.kinds[0]?.extra)).toEqual([{ feePayer: 'KeyOfB' }])
   })

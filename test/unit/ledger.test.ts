@@ -3,7 +3,15 @@ import { type ClaimRequest, MemoryLedger } from '../../src/index.ts'
 import { readPayment } from '../../src/payment.ts'
 import { identify } from '../../src/settlement/payment-key.ts'
 import { settlementLedgerConformance } from '../../src/testing/index.ts'
-import { payer, payload, payloadV1, requirements, requirementsV1 } from './builders.ts'
+import {
+  newSvmPayload,
+  payer,
+  payload,
+  payloadV1,
+  requirements,
+  requirementsV1,
+  svmTransaction,
+} from './builders.ts'
 
 describe('the ledger in memory', () => {
   for (const { name, run } of settlementLedgerConformance(() => new MemoryLedger())) it(name, run)
@@ -53,14 +61,7 @@ describe('the identity of a payment', () => {
   const permit2 = (nonce: unknown) =>
     payload({ payload: { signature: '0x', permit2Authorization: { from: payer, nonce, deadline: '99' } } })
   const solana = 'solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1' as const
-  const svm = (signature: number, message: number) =>
-    payload({
-      payload: {
-        transaction: Buffer.from([1, ...Array(64).fill(signature), ...Array(40).fill(message)]).toString(
-          'base64',
-        ),
-      },
-    })
+  const svm = (signature: number, blockhash: number) => newSvmPayload(svmTransaction(signature, blockhash))
 
   it('is the same whatever the protocol version, the case of addresses and the order of keys', async () => {
     const version2 = await keyOf(payload(), requirements())
@@ -138,6 +139,60 @@ describe('the identity of a payment', () => {
     expect(other?.key).not.toBe(unsigned?.key)
   })
 
+  it('on Solana is that of a long message too, with its lookups', async () => {
+    const lookups = [1, ...Array(32).fill(3), 1, 4, 2, 5, 6]
+    const data = [0x80, 0x02, ...Array(256).fill(8)]
+    const long = [0x80, 1, 0, 0, 1, ...Array(64).fill(5), 1, 0, 1, 0, ...data, ...lookups]
+    const { key } = (await keyOf(
+      newSvmPayload([1, ...Array(64).fill(9), ...long]),
+      requirements({ network: solana }),
+    )) ?? { key: '' }
+    expect(key).toMatch(/^svm\|solana:.*[0-9a-f]{64}$/)
+  })
+
+  const bytes = svmTransaction(9, 7)
+  it.each([
+    ['without a transaction', payload()],
+    ['with bytes behind it', newSvmPayload([...bytes, 0])],
+    ['cut off', newSvmPayload(bytes.slice(0, -1))],
+    ['without signatures', newSvmPayload([0, ...bytes.slice(65)])],
+    ['whose counts are spelled longer than need be', newSvmPayload([0x81, 0, ...bytes.slice(1)])],
+    ['of an unknown version', newSvmPayload([...bytes.slice(0, 65), 0x81, ...bytes.slice(65), 0])],
+    [
+      'in base64 of another alphabet',
+      payload({
+        payload: {
+          transaction: Buffer.from([
+            ...bytes.slice(0, 1),
+            ...Array(64).fill(251),
+            ...bytes.slice(65),
+          ]).toString('base64url'),
+        },
+      }),
+    ],
+    [
+      'in base64 with a blank',
+      payload({ payload: { transaction: ` ${Buffer.from(bytes).toString('base64')}` } }),
+    ],
+  ])('is refused on Solana %s: it could have several', async (_, content) => {
+    await expect(keyOf(content, requirements({ network: solana }))).rejects.toThrow(
+      'paymentPayload.payload.transaction: expected a Solana transaction in base64',
+    )
+  })
+
+  it.each([
+    ['two authorizations', { ...payload().payload, Authorization: payload().payload.authorization }],
+    [
+      'two nonces',
+      {
+        ...payload().payload,
+        authorization: { ...(payload().payload.authorization as object), Nonce: '0x02' },
+      },
+    ],
+  ])('is refused with %s that differ in case: facilitators read either', async (_, content) => {
+    await expect(keyOf(payload({ payload: content }), requirements())).rejects.toThrow('in different case')
+  })
+
   it.each([
     ['of a scheme that we do not know', payload(), requirements({ scheme: 'exotic' })],
     [
@@ -146,7 +201,6 @@ describe('the identity of a payment', () => {
       requirements({ extra: { paymentFlow: 'escrow' } }),
     ],
     ['on a version 1 network that nobody knows', payloadV1(), requirementsV1({ network: 'moon' as never })],
-    ['on Solana without a transaction', payload(), requirements({ network: solana })],
   ])('is none %s', async (_, content, terms) => {
     expect(await keyOf(content, terms)).toBeUndefined()
   })

@@ -1,0 +1,61 @@
+/** Finds the message in the bytes of a Solana transaction (docs: "Transaction format", legacy and version 0). */
+
+/** The bytes of base64 in its one canonical spelling; `undefined` for any other text. */
+export function fromBase64(text: string): Uint8Array<ArrayBuffer> | undefined {
+  try {
+    const letters = atob(text)
+    return btoa(letters) === text ? Uint8Array.from(letters, letter => letter.charCodeAt(0)) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** What is signed; `undefined` when the bytes are not those of one whole transaction and nothing else. */
+export function messageOfSvm(transaction: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> | undefined {
+  const reader = new Reader(transaction)
+  const signatures = reader.count()
+  reader.skip(signatures * 64)
+  const begin = reader.at
+  const isVersioned = ((transaction[begin] ?? 0) & 0x80) !== 0
+  if (isVersioned && reader.byte() !== 0x80) return undefined
+  // How many of the accounts sign, and how many of which are read-only.
+  reader.skip(3)
+  reader.skip(reader.count() * 32)
+  // The recent blockhash.
+  reader.skip(32)
+  for (let instructions = reader.count(); instructions > 0; instructions--) {
+    reader.skip(1)
+    reader.skip(reader.count())
+    reader.skip(reader.count())
+  }
+  for (let lookups = isVersioned ? reader.count() : 0; lookups > 0; lookups--) {
+    reader.skip(32)
+    reader.skip(reader.count())
+    reader.skip(reader.count())
+  }
+  return signatures > 0 && reader.at === transaction.length ? transaction.subarray(begin) : undefined
+}
+
+class Reader {
+  at = 0
+
+  constructor(private readonly bytes: Uint8Array) {}
+
+  byte(): number {
+    return this.bytes[this.at++] ?? 0
+  }
+
+  skip(bytes: number): void {
+    this.at += bytes
+  }
+
+  /** A compact-u16: seven bits to a byte, the lowest first. Not a number, which ends every loop, in a longer spelling. */
+  count(): number {
+    const first = this.byte()
+    if (first < 0x80) return first
+    const second = this.byte()
+    if (second < 0x80) return second === 0 ? Number.NaN : (first & 0x7f) | (second << 7)
+    const third = this.byte()
+    return third === 0 || third > 3 ? Number.NaN : (first & 0x7f) | ((second & 0x7f) << 7) | (third << 14)
+  }
+}
