@@ -29,6 +29,7 @@ export async function attempt<O extends Operation>(
   timeoutMs: number,
   alarms: Alarms,
 ): Promise<Outcome<O>> {
+  const { signal } = alarms
   const abort = new LazyAbort()
   let answer: unknown
   try {
@@ -36,11 +37,20 @@ export async function attempt<O extends Operation>(
     answer = isThenable(called) ? await withTimeout(called, timeoutMs, alarms) : called
     if (answer !== timedOut) return classifyResponse(operation, answer)
   } catch (error) {
-    return classifyError(operation, error)
+    return readError(operation, error)
   }
   abort.now()
-  const reason = alarms.signal.aborted ? 'aborted by stop()' : `no answer within ${Math.round(timeoutMs)} ms`
+  const reason = signal.aborted ? 'aborted by stop()' : `no answer within ${Math.round(timeoutMs)} ms`
   return { kind: 'unknown', reason, timedOut: true }
+}
+
+/** A client may throw anything, even what throws when it is read. */
+function readError<O extends Operation>(operation: O, error: unknown): Outcome<O> {
+  try {
+    return classifyError(operation, error)
+  } catch {
+    return { kind: 'unknown', reason: 'an error that cannot be read' }
+  }
 }
 
 function invoke(

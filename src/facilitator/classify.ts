@@ -24,6 +24,9 @@ const statusTable: readonly (readonly [
   [[500, 501, 502, 503, 504], 'unknown', 'unknown'],
 ]
 
+/** Characters that are kept of what a facilitator calls a transaction; Solana's take 88. */
+const longestHash = 128
+
 /**
  * Codes of errors that can only happen before a connection stands, so that nothing was sent. TLS codes are those
  * of the handshake; any other `ERR_SSL_*` may come in mid-connection.
@@ -61,7 +64,7 @@ export function classifyResponse<O extends Operation>(
   const { invalidReason, invalidMessage, errorReason, errorMessage, transaction } = answer as Refusal
   const reason = invalidReason ?? errorReason ?? 'no reason given'
   const meaning = meaningOf(reason, invalidMessage ?? errorMessage)
-  const hash = operation === 'settle' && transaction ? transaction : undefined
+  const hash = operation === 'settle' && transaction ? transaction.slice(0, longestHash) : undefined
   // With a reason that nobody has listed a telling status says more; 400 and 422 merely repeat the refusal.
   if (meaning === undefined && hash === undefined && !isOk(httpStatus) && ![400, 422].includes(httpStatus))
     return classifyStatus(operation, httpStatus)
@@ -80,12 +83,13 @@ export function classifyError<O extends Operation>(operation: O, error: unknown)
   const response = responseOfUpstreamError(asError)
   if (response !== undefined) return classifyResponse(operation, response, asError.statusCode)
 
-  const message = typeof asError?.message === 'string' ? asError.message : String(error)
+  const message = typeof asError?.message === 'string' ? asError.message : messageOf(error)
   const status = statusInUpstreamMessage.exec(message)?.[1]
   if (status !== undefined) return classifyStatus(operation, Number(status))
 
   const code = networkCode(error)
-  if (saysNothingSent(error)) return { kind: 'unreachable', reason: code ?? 'no connection' }
+  if (saysNothingSent(error))
+    return { kind: 'unreachable', reason: code ?? 'no connection', isWordOnly: true }
   return { kind: 'unknown', reason: code ?? redact(message), timedOut: isTimeout(asError) }
 }
 
@@ -112,15 +116,15 @@ function classifyRefusal<O extends Operation>(
   transaction: string | undefined,
 ): Outcome<O> {
   if (meaning === 'spent') return { kind: 'spent', reason, response }
-  const isVerdict =
-    operation === 'verify' ? meaning !== 'ability' && meaning !== 'trouble' : meaning === 'verdict'
+  const cause = meaning === 'ability' || meaning === 'simulation' ? meaning : 'trouble'
+  const isVerdict = operation === 'verify' ? meaning !== cause : meaning === 'verdict'
   if (isVerdict) return { kind: 'answered', reason, response }
   if (meaning === 'pending' && transaction !== undefined)
     return { kind: 'pending', reason, response, transaction }
   // "Not broadcast" with the hash of a broadcast contradicts itself: the chain has to say.
   if (meaning === 'pending' || meaning === 'maybe-broadcast' || transaction !== undefined)
     return { kind: 'unknown', reason, transaction }
-  return { kind: 'declined', cause: meaning === 'ability' ? 'ability' : 'trouble', reason, response }
+  return { kind: 'declined', cause, reason, response }
 }
 
 function classifyRequestError<O extends Operation>(operation: O, error: FacilitatorRequestError): Outcome<O> {

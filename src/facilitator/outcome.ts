@@ -27,6 +27,8 @@ export type DeclineCause =
   | 'rate-limit'
   /** Its own fault, by its own word before anything was broadcast. */
   | 'trouble'
+  /** The payment would fail on its chain, it says: who is at fault is not known, and a buyer can bring it about. */
+  | 'simulation'
 
 /**
  * What one attempt taught us. Never an exception that travels.
@@ -50,7 +52,12 @@ export type Outcome<O extends Operation = Operation> =
       /** Worth a second try at the same facilitator (408, 425). */
       readonly transient?: boolean
     }
-  | { readonly kind: 'unreachable'; readonly reason: string }
+  | {
+      readonly kind: 'unreachable'
+      readonly reason: string
+      /** So says a client that is not ours: the connection that failed may be one of its own, to its chain. */
+      readonly isWordOnly?: boolean
+    }
   | {
       readonly kind: 'unknown'
       readonly reason: string

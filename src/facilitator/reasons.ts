@@ -8,6 +8,8 @@ export type ReasonMeaning =
   | 'ability'
   /** This facilitator's own fault, by its word nothing was broadcast. */
   | 'trouble'
+  /** By this facilitator's word the payment would fail, for want of what it does not say: its fault or the payment's. */
+  | 'simulation'
   /** The payment may be on its way. */
   | 'maybe-broadcast'
   /** The payment is on its way. */
@@ -25,7 +27,7 @@ const screenedOut =
  */
 const outOfGas = /insufficient funds for gas|exceeds the balance of the account/i
 
-const exact: Record<Exclude<ReasonMeaning, 'pending'>, readonly string[]> = {
+const exact: Record<Exclude<ReasonMeaning, 'pending' | 'simulation'>, readonly string[]> = {
   verdict: [
     'invalid_exact_evm_signature',
     'invalid_exact_evm_payload_signature',
@@ -113,7 +115,7 @@ const families: readonly (readonly [RegExp, ReasonMeaning])[] = [
 
   [/_rpc_read_failed$/, 'trouble'],
   [/_verification_state_unavailable$/, 'trouble'],
-  [/(^|_)simulation_failed$/, 'trouble'],
+  [/(^|_)simulation_failed$/, 'simulation'],
   [/_smart_wallet_deployment_failed$/, 'trouble'],
   [/_channel_busy$/, 'trouble'],
 
@@ -150,4 +152,11 @@ export function meaningOf(reason: string, message = ''): ReasonMeaning | undefin
     families.find(([pattern]) => pattern.test(name) || pattern.test(text))?.[1] ??
     (saysSpent.test(message) ? 'spent' : undefined)
   )
+}
+
+const explainedByPayment = /insufficient_(funds|balance)|allowance|simulation_failed|expired|valid_before/
+
+/** Whether a facilitator that is asked about a payment that has moved may give this reason. */
+export function isExplainedByPayment(reason = ''): boolean {
+  return explainedByPayment.test(reason.toLowerCase())
 }

@@ -17,12 +17,12 @@ export function onlyAbilitiesLacked<R>(
 
 /** @throws {AllFacilitatorsFailedError} always, with the reason why */
 export function allFailed(
-  { pool, alarms }: Context,
-  { reports }: { readonly reports: readonly AttemptReport[] },
+  { pool }: Context,
+  { reports, isAborted }: { readonly reports: readonly AttemptReport[]; readonly isAborted: boolean },
   operation: Operation,
   payment?: Payment,
 ): never {
-  if (alarms.signal.aborted) throw new AggregatorStoppedError(operation, reports)
+  if (isAborted) throw new AggregatorStoppedError(operation, reports)
   if (reports.length > 0) {
     const asked = new Set(reports.map(report => report.facilitator)).size
     const charged = payment === undefined ? '' : '; nothing was charged'

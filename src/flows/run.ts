@@ -37,6 +37,10 @@ export class Run<O extends Operation> {
   #route: Route
   readonly #network: string | undefined
   readonly deadline: number
+  /** Of now: a `start()` that follows a `stop()` at once makes a new one. */
+  readonly #signal: AbortSignal
+  /** A client that is not ours says that it did not get through: its word, where the money may have moved. */
+  isWordOnly = false
   #isEnded = false
   #last: { readonly member: Member; readonly outcome: Outcome } | undefined
 
@@ -48,6 +52,7 @@ export class Run<O extends Operation> {
   ) {
     this.#route = route
     this.#network = request.payment?.network
+    this.#signal = context.alarms.signal
     this.deadline = now() + context.deadlineMs[operation]
   }
 
@@ -61,11 +66,11 @@ export class Run<O extends Operation> {
     const time = now()
     if (time >= this.deadline || this.isAborted) return undefined
     let member: Member | undefined
-    for (member = preferred.shift(); member !== undefined; member = preferred.shift()) {
+    for (member = take(preferred); member !== undefined; member = take(preferred)) {
       if (this.#lane(member).isAvailable(time)) break
       lastResort?.push(member)
     }
-    member ??= lastResort?.shift()
+    member ??= lastResort && take(lastResort)
     if (member !== undefined && this.#last !== undefined) this.#reportFailover(this.#last, member)
     return member
   }
@@ -81,7 +86,7 @@ export class Run<O extends Operation> {
   }
 
   get isAborted(): boolean {
-    return this.context.alarms.signal.aborted
+    return this.#signal.aborted
   }
 
   /** Calls back after `delayMs` (ms), or as soon as the aggregator aborts its work; returns what ends the wait. */
@@ -107,7 +112,7 @@ export class Run<O extends Operation> {
             retries: member.options.retries,
             backoffMs: this.context.backoffMs,
             remainingMs: Math.max(0, this.#remainingMs),
-            signal: this.context.alarms.signal,
+            signal: this.#signal,
             worthIt,
           })
     this.#last = { member, outcome }
@@ -139,6 +144,7 @@ export class Run<O extends Operation> {
       durationMs: endedAt - startedAt,
     }
     this.reports.push(report)
+    if (outcome.kind === 'unreachable' && outcome.isWordOnly) this.isWordOnly = true
     const sign = this.isAborted ? 'nothing' : signOf(outcome)
     const lane = this.#lane(member)
     lane.leave(trial, sign, endedAt)
@@ -229,11 +235,19 @@ export class Run<O extends Operation> {
   }
 }
 
+/** The first that has not been taken out of service since the route was made. */
+function take(queue: Member[]): Member | undefined {
+  for (let member = queue.shift(); member !== undefined; member = queue.shift())
+    if (member.isInService) return member
+  return undefined
+}
+
 /** Causes that speak against a facilitator's health (DESIGN.md 4.2). */
 const countsAgainst: Record<DeclineCause, LaneSign> = {
   ability: 'success',
   // A buyer's malformed payload must not be able to open a circuit.
   request: 'nothing',
+  simulation: 'nothing',
   credentials: 'failure',
   quota: 'failure',
   address: 'failure',

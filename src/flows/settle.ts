@@ -3,7 +3,7 @@ import { SettlementIndeterminateError } from '../errors.ts'
 import type { SettlementSummary } from '../observe/events.ts'
 import type { Payment } from '../payment.ts'
 import type { Member } from '../pool/member.ts'
-import { redact } from '../redact.ts'
+import { messageOf, redact } from '../redact.ts'
 import { type Claim, duplicate, type SettlementState } from '../settlement/ledger.ts'
 import { amountOf, identify, type KeyedPayment, summaryOf } from '../settlement/payment-key.ts'
 import { allFailed } from './failure.ts'
@@ -62,7 +62,7 @@ async function conclude(context: Context, payment: Payment, hold?: Hold): Promis
     context.observer.log(
       'error',
       'fault',
-      { error: redact(String(error)) },
+      { error: redact(messageOf(error)) },
       fields => `settle met a fault of its own: ${fields.error}`,
     )
   }

@@ -2,6 +2,7 @@
 import type { SettleResponse } from '@x402/core/types'
 import { now } from '../clock.ts'
 import type { Outcome } from '../facilitator/outcome.ts'
+import { isExplainedByPayment } from '../facilitator/reasons.ts'
 import type { Payment } from '../payment.ts'
 import type { Member } from '../pool/member.ts'
 import type { ChainView } from '../settlement/chain-view.ts'
@@ -32,7 +33,7 @@ export interface SettlingOptions {
 
 /** The share of successes that `audit: 'sample'` looks up. */
 const sampleShare = 0.1
-/** Milliseconds after which a facilitator that answered "pending" is asked again, where there is no probe; doubles. */
+/** Milliseconds after which a facilitator that answered "pending" is asked again, where no chain can tell; doubles. */
 const firstRepeatMs = 1_000
 
 type Happening =
@@ -51,8 +52,13 @@ export class Settling {
   #isWordOnly: boolean
   /** The chain has been asked whether that word is true. */
   #isWordChecked = false
+  #isWordConfirmed = false
+  /** Unix ms when the last attempt ended: what a block from before shows, the attempt may have changed. */
+  #lastEndedAt = 0
   /** A facilitator gave a verdict: no other one is asked. */
   #verdict: SettleResponse | undefined
+  /** A facilitator that is waiting for its transaction. */
+  #pending: Member | undefined
   /** A success that waits for the chain to confirm it. */
   #claimed: { readonly member: Member; readonly response: SettleResponse } | undefined
   #transaction: string | undefined
@@ -140,9 +146,15 @@ export class Settling {
     this.#checkWordOnce()
     if (this.#inquiry?.isOpen && (this.#mayHaveMoved || this.#isWordChecked)) return undefined
     if (this.#mayHaveMoved) return this.#indeterminate()
-    if (this.#verdict !== undefined) return { kind: 'rejected', response: this.#verdict }
+    if (this.#verdict !== undefined && !this.#mayBeOurDoing(this.#verdict))
+      return { kind: 'rejected', response: this.#verdict }
     const response = onlyAbilitiesLacked(this.run, this.#lacking)
     return { kind: 'failed', isWordOnly: this.#isWordOnly, response }
+  }
+
+  /** A payment that was made by a facilitator whose word is doubted looks like want of funds to the next. */
+  #mayBeOurDoing({ errorReason }: SettleResponse): boolean {
+    return this.#isWordOnly && !this.#isWordConfirmed && isExplainedByPayment(errorReason)
   }
 
   /** Before a facilitator in trouble is believed that it has broadcast nothing, the chain is asked. */
@@ -167,6 +179,8 @@ export class Settling {
   }
 
   #takeOutcome(member: Member, outcome: Outcome<'settle'>): Conclusion | undefined {
+    this.#lastEndedAt = Date.now()
+    this.#isWordOnly ||= this.run.isWordOnly
     switch (outcome.kind) {
       case 'answered':
         if (outcome.response.success) return this.#takeSuccess(member, outcome.response)
@@ -176,7 +190,7 @@ export class Settling {
         this.#takeVerdict(outcome.response, this.#isWordOnly || this.#wasOvertaken)
         return undefined
       case 'declined':
-        if (outcome.cause === 'trouble') this.#isWordOnly = true
+        if (outcome.cause === 'trouble' || outcome.cause === 'simulation') this.#isWordOnly = true
         if (outcome.cause === 'ability' && outcome.response !== undefined)
           this.#lacking.push(outcome.response)
         this.#takeNoAction(member)
@@ -185,6 +199,7 @@ export class Settling {
         this.#takeNoAction(member)
         return undefined
       case 'pending':
+        this.#pending = member
         this.#doubt(outcome.transaction)
         if (this.chain === undefined) this.#repeat(member)
         return undefined
@@ -214,6 +229,7 @@ export class Settling {
   /** A rejection is held back while this very payment may be what has used the authorization, or the money. */
   #takeVerdict(response: SettleResponse, isSuspicious: boolean): void {
     this.#verdict = response
+    this.run.end()
     if (isSuspicious) this.#doubt(undefined)
     else if (this.#couldStillCharge) this.#inquiry?.askAt(now())
   }
@@ -235,18 +251,22 @@ export class Settling {
       case 'unspent':
         if (this.chain?.hasExpired(answer))
           return { kind: 'rejected', response: this.#rejection('payment_expired') }
-        return this.#takeUnspent()
+        return this.#takeUnspent(answer.asOf * 1000 >= this.#lastEndedAt)
       case 'cannot-tell':
         this.#wasMined ||= answer.isMined === true
-        if (this.#couldStillCharge || (this.#isWordChecked && this.#verdict !== undefined))
-          this.#inquiry?.askAgain()
+        if (this.#couldStillCharge || this.#isVerdictHeldBack) this.#inquiry?.askAgain()
+        if (this.#pending !== undefined && this.#open === 0) this.#repeat(this.#pending)
         return undefined
     }
   }
 
-  #takeUnspent(): Conclusion | undefined {
-    if (this.#couldStillCharge) this.#inquiry?.askAgain()
+  /** @param isFresh the block that shows it was made after the last attempt had ended */
+  #takeUnspent(isFresh: boolean): Conclusion | undefined {
+    this.#isWordConfirmed ||= this.#isWordChecked && isFresh
+    if (this.#couldStillCharge || (this.#isVerdictHeldBack && !isFresh)) this.#inquiry?.askAgain()
     if (now() < this.#patienceEndsAt) return undefined
+    // Neither is a facilitator accused, nor another one believed, for what an old block does not show.
+    if (!isFresh && (this.#claimed !== undefined || this.#verdict !== undefined)) return undefined
     // Nobody else is asked after a verdict, and what is in doubt may still land: there is no more to learn.
     if (this.#verdict !== undefined && this.#mayHaveMoved && this.#open === 0) return this.#indeterminate()
     if (this.#claimed !== undefined) this.#expose(this.#claimed)
@@ -257,6 +277,11 @@ export class Settling {
     this.#isExhausted = false
     this.#mayGoOn = true
     return undefined
+  }
+
+  /** A verdict waits for the chain to confirm the word of an earlier facilitator. */
+  get #isVerdictHeldBack(): boolean {
+    return this.#isWordChecked && this.#verdict !== undefined
   }
 
   get #couldStillCharge(): boolean {

@@ -39,7 +39,8 @@ export class Supported {
     this.#announce()
     const supported = this.context.pool.supported(this.keepSilent)
     const lastKnown = supported.kinds.length > 0 ? supported : this.context.pool.supported(true)
-    if (lastKnown.kinds.length === 0) return allFailed(this.context, { reports }, 'supported')
+    if (lastKnown.kinds.length === 0)
+      return allFailed(this.context, { reports, isAborted: this.context.alarms.signal.aborted }, 'supported')
     return structuredClone(lastKnown)
   }
 

@@ -1,4 +1,5 @@
 import type { VerifyResponse } from '@x402/core/types'
+import { isExplainedByPayment } from '../facilitator/reasons.ts'
 import type { Payment } from '../payment.ts'
 import { duplicate } from '../settlement/ledger.ts'
 import { identify, type KeyedPayment } from '../settlement/payment-key.ts'
@@ -29,10 +30,12 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
     switch (outcome.kind) {
       case 'answered':
         if (outcome.response.isValid) context.pool.rememberVerifier(payment, member)
+        else if (standing === 'suspect' && isExplainedByPayment(outcome.reason)) return resumable(keyed)
         return outcome.response
       case 'spent':
         return standing === 'suspect' ? resumable(keyed) : outcome.response
       case 'declined':
+        if (standing === 'suspect' && isExplainedByPayment(outcome.reason)) return resumable(keyed)
         if (outcome.cause === 'ability' && outcome.response !== undefined) lacking.push(outcome.response)
         break
       case 'unreachable':

@@ -85,6 +85,11 @@ export class Member {
         yield { operation, network: network === '' ? undefined : network, circuit }
   }
 
+  /** Whether it may be asked at all. */
+  get isInService(): boolean {
+    return this.enabled && !this.isQuarantined
+  }
+
   /** Healthy: no lane's circuit is open. */
   get isHealthy(): boolean {
     for (const { circuit } of this.lanes()) if (circuit.state === 'open') return false

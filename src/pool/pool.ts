@@ -55,7 +55,7 @@ export class Pool {
   couldServe(payment: Payment): boolean {
     const kind = kindName(payment.version, payment.scheme, payment.network)
     return this.members.some(
-      member => member.enabled && !member.isQuarantined && isEligible(member, payment, kind, this.#bindings),
+      member => member.isInService && isEligible(member, payment, kind, this.#bindings),
     )
   }
 

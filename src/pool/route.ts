@@ -67,7 +67,7 @@ export function findRoute(order: Order, bindings: BindingIndex, request: RouteRe
   const unknown: Member[] = []
   const troubled: Member[] = []
   for (const member of order(operation, request.first)) {
-    if (!member.enabled || member.isQuarantined) continue
+    if (!member.isInService) continue
     if (payment !== undefined && kind !== undefined && !isEligible(member, payment, kind, bindings)) continue
     if (!member.lane(operation, payment?.network).isAvailable(now)) troubled.push(member)
     else if (member.capabilities === undefined) unknown.push(member)

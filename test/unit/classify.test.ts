@@ -120,7 +120,6 @@ describe("a reason about the facilitator's troubles asks the next one", () => {
     'unexpected_verify_error',
     'invalid_batch_settlement_evm_rpc_read_failed',
     'invalid_batch_settlement_evm_verification_state_unavailable',
-    'invalid_exact_evm_transaction_simulation_failed',
     'failed_to_execute_transfer',
     'batch_send_failed',
     'smart_wallet_deployment_failed',
@@ -129,6 +128,11 @@ describe("a reason about the facilitator's troubles asks the next one", () => {
   ])('%s', reason => {
     expect(verify(reason)).toBe('declined (trouble)')
     expect(settle(reason)).toBe('declined (trouble)')
+  })
+
+  it('so does a failed simulation, whose fault nobody knows', () => {
+    expect(verify('invalid_exact_evm_transaction_simulation_failed')).toBe('declined (simulation)')
+    expect(settle('permit2_simulation_failed')).toBe('declined (simulation)')
   })
 
   it('an empty gas wallet too, which upstream calls a failed transaction', () => {

@@ -1,5 +1,4 @@
 /** Sequences at the edges: clocks that jump, ledgers that hang, answers that cross. */
-import type { PaymentPayload } from '@x402/core/types'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { evmSettlementProbe } from '../../src/evm/index.ts'
 import {
@@ -8,23 +7,25 @@ import {
   FacilitatorAggregator,
   MemoryLedger,
   type ProbeAnswer,
-  type SettlementLedger,
   type SettlementOptions,
   type SettlementProbe,
-  type SettlementState,
 } from '../../src/index.ts'
 import {
+  after,
   done,
   FakeFacilitator,
   hanging,
   hash,
   httpError,
   kind,
+  ledgerWith,
   network,
   newPayload,
+  outcome,
   paid,
-  payer,
+  paidAt,
   payloadV1,
+  permit2Payload,
   refusal,
   refused,
   requirements,
@@ -57,39 +58,6 @@ function pool(settlement: SettlementOptions = {}, options: Partial<AggregatorOpt
     settlement: { probes: [probe], ...settlement },
     ...options,
   })
-}
-
-const after = (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms))
-
-/** `success`, `refused: <reason>`, or the code of what was thrown. */
-const outcome = (settling: Promise<{ success: boolean; errorReason?: string }>) =>
-  settling.then(
-    answer => (answer.success ? 'success' : `refused: ${answer.errorReason}`),
-    (error: { code: string }) => error.code,
-  )
-
-function ledgerWith(inner: MemoryLedger, overrides: Partial<SettlementLedger>): SettlementLedger {
-  return {
-    claim: (request: ClaimRequest) => inner.claim(request),
-    update: (key: string, claim: string, state: SettlementState) => inner.update(key, claim, state),
-    get: (key: string) => inner.get(key),
-    unresolved: () => inner.unresolved(),
-    ...overrides,
-  }
-}
-
-function permit2Payload(nonce = '77', deadline = '4000000000'): PaymentPayload {
-  const signed = newPayload()
-  const { payTo, asset } = requirements()
-  const permit2Authorization = {
-    permitted: { token: asset, amount: '10000' },
-    from: payer,
-    nonce,
-    deadline,
-    spender: payTo,
-    witness: {},
-  }
-  return { ...signed, payload: { signature: signed.payload.signature, permit2Authorization } }
 }
 
 beforeEach(() => {
@@ -244,7 +212,7 @@ describe('money that moved is never answered with a refusal', () => {
 
   it('when the clock is fast', async () => {
     a.settleAnswer = httpError(502)
-    chain = { ...paid, minedAt: Math.floor((Date.now() - 10_000) / 1000) + 2 }
+    chain = paidAt(Math.floor((Date.now() - 10_000) / 1000) + 2)
     expect(await outcome(done(pool().settle(newPayload(), requirements())))).toBe('SETTLEMENT_INDETERMINATE')
   })
 
@@ -761,7 +729,7 @@ describe('the watch', () => {
     }
     const aggregator = watched(pool({ probes: [counting] }, briefly))
     a.settleAnswer = httpError(502)
-    chain = { ...paid, minedAt: Math.floor(Date.now() / 1000) - 10 } as ProbeAnswer
+    chain = paidAt(Math.floor(Date.now() / 1000) - 10)
     await outcome(done(aggregator.settle(newPayload(), requirements())))
     await vi.advanceTimersByTimeAsync(11_000)
     expect(resolved).toEqual([

@@ -18,6 +18,7 @@ import {
   httpError,
   newPayload,
   paid,
+  paidAt,
   payer,
   payload,
   refusal,
@@ -132,9 +133,9 @@ describe('a settlement, with a probe', () => {
 
   it('is a rejection when the chain knows it from before the settlement began: that is a replay', async () => {
     a.settleAnswer = hanging
-    chain = { ...paid, minedAt: Date.now() / 1000 - 61 }
+    chain = paidAt(Date.now() / 1000 - 61)
     expect(await done(pool().settle(newPayload(), requirements()))).toMatchObject({ success: false })
-    chain = { ...paid, minedAt: Date.now() / 1000 - 1 }
+    chain = paidAt(Date.now() / 1000 - 1)
     expect(await done(pool().settle(newPayload(), requirements()))).toMatchObject({ success: true })
   })
 

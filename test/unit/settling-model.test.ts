@@ -5,7 +5,7 @@ import { FacilitatorAggregator, type FacilitatorClientLike, type ProbeAnswer } f
 import {
   httpError,
   newPayload,
-  payer,
+  paid,
   refusal,
   refused,
   requirements,
@@ -163,9 +163,10 @@ class World {
     const mood = node[this.questions++ % node.length]
     if (mood === 'silent') return { state: 'cannot-tell', reason: 'silent' }
     const { landed } = this
+    const asOf = (Date.now() - (mood === 'lag' ? 500 : 0)) / 1000
     if (landed === undefined || (mood === 'lag' && this.now() - landed.atMs < 500))
-      return { state: 'unspent', asOf: 0 }
-    return { state: 'paid', transaction: landed.transaction, payer, minedAt: 4_000_000_000 }
+      return { state: 'unspent', asOf }
+    return { ...paid, transaction: landed.transaction }
   }
 }
 
