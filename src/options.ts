@@ -321,7 +321,8 @@ function readFacilitator(
 }
 
 function ledgerOf(ledger: SettlementLedger = new MemoryLedger()): SettlementLedger {
-  return ledger instanceof MemoryLedger ? ledger : new BoundedLedger(ledger)
+  // Not one that extends it: that may go over a network.
+  return ledger.constructor === MemoryLedger ? ledger : new BoundedLedger(ledger)
 }
 
 function firstOf(members: readonly MemberOptions[]): MemberOptions {

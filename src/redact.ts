@@ -3,6 +3,7 @@
 const longest = 200
 
 const secrets: readonly (readonly [RegExp, string])[] = [
+  [/-----BEGIN .*?(-----END [^-]*-----|$)/g, '[redacted key]'],
   [/\b(Bearer|Basic|Token|ApiKey)\s+[\w.~+/=-]+/gi, '$1 [redacted]'],
   [/\beyJ[\w-]+\.[\w-]+(\.[\w-]*)?/g, '[redacted token]'],
   // Longer than a hash (64 digits): a signature, call data or a payload. Addresses and hashes stay.
@@ -29,7 +30,11 @@ export function redact(text: string): string {
 /** The protocol's own reasons and the codes of network errors need no search. */
 const plainReason = /^[A-Za-z_]\w{0,63}$/
 
-/** What was thrown, in words that are not redacted yet. */
+/** What was thrown, in words that are not redacted yet. Anything may be thrown, even what has no words. */
 export function messageOf(thrown: unknown): string {
-  return String(thrown instanceof Error ? thrown.message : thrown)
+  try {
+    return String(thrown instanceof Error ? thrown.message : thrown)
+  } catch {
+    return 'an error without words'
+  }
 }

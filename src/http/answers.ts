@@ -63,11 +63,25 @@ function protocolAnswer(response: object): Answer {
   const headers: Record<string, string> = {}
   if (extensionResponses !== undefined)
     headers['extension-responses'] = btoa(
-      String.fromCharCode(...new TextEncoder().encode(JSON.stringify(extensionResponses))),
+      String.fromCharCode(...new TextEncoder().encode(writeJson(extensionResponses))),
     )
   const { errorReason = '' } = body as { errorReason?: string }
   const isFinal = errorReason !== duplicate.reason && meaningOf(errorReason) !== 'ability'
   return { status: 200, body, headers, isFinal }
+}
+
+/**
+ * The body of an answer. An in-process facilitator may answer with a bigint, or with what JSON cannot hold, after it has
+ * moved the money: the protocol's own fields are told then.
+ */
+export function writeJson(body: object): string {
+  const replacer = (_key: string, value: unknown) => (typeof value === 'bigint' ? `${value}` : value)
+  try {
+    return JSON.stringify(body, replacer)
+  } catch {
+    const plain = Object.entries(body).filter(([, value]) => Object(value) !== value)
+    return JSON.stringify(Object.fromEntries(plain), replacer)
+  }
 }
 
 /**
@@ -79,6 +93,8 @@ export function readBody(text: string): {
   paymentPayload: AnyPaymentPayload
   paymentRequirements: AnyPaymentRequirements
 } {
+  if (text === '')
+    throw new InvalidPaymentError('body', 'is empty; was it read before, as by an express.json() in front?')
   let body: unknown
   try {
     body = JSON.parse(text)

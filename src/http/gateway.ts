@@ -6,7 +6,7 @@ import type { FacilitatorAggregator } from '../aggregator.ts'
 import type { DiscoveryQuery } from '../facilitator/client.ts'
 import { readText } from '../read-text.ts'
 import { Access } from './access.ts'
-import { type Answer, answerTo, problem, readBody } from './answers.ts'
+import { type Answer, answerTo, problem, readBody, writeJson } from './answers.ts'
 import { IdempotentAnswers } from './idempotency.ts'
 import { RateLimit } from './rate-limit.ts'
 import { readiness } from './readiness.ts'
@@ -181,9 +181,7 @@ function checkOptions(options: GatewayOptions): void {
 
 function send(context: Context, { status, body, headers }: Answer): Response {
   const complete = { ...body, ...('error' in body && { requestId: context.get('requestId') }) }
-  // An in-process facilitator may answer with a bigint, after it has moved the money.
-  const text = JSON.stringify(complete, (_key, value) => (typeof value === 'bigint' ? `${value}` : value))
-  return context.body(text, status, {
+  return context.body(writeJson(complete), status, {
     'content-type': 'application/json',
     'cache-control': 'no-store',
     ...headers,

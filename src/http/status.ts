@@ -34,7 +34,7 @@ export interface StatusHandlerOptions {
 const parts = ['health', 'stats', 'logs', 'config', 'settlements'] as const
 type Part = (typeof parts)[number]
 const parameters = ['include', 'logLimit']
-const actions = ['check-health', 'enable', 'disable'] as const
+const actions = ['check-health', 'enable', 'disable', 'close-settlement'] as const
 const defaultLogLimit = 100
 const maxBodyBytes = 65_536
 
@@ -42,8 +42,9 @@ class BadRequest extends Error {}
 
 /**
  * `GET` shows health, statistics, logs, configuration and unresolved settlements (`?include=health,stats`,
- * `&logLimit=50`); `POST` takes `{ "action": "check-health" | "enable" | "disable", "facilitator": "<id>" }`. It looks
- * at no path, so that it can be mounted anywhere.
+ * `&logLimit=50`); `POST` takes `{ "action": "check-health" | "enable" | "disable", "facilitator": "<id>" }` and, after
+ * a payment was delivered or refunded by hand, `{ "action": "close-settlement", "key": "<key>" }`. It looks at no path,
+ * so that it can be mounted anywhere.
  *
  * @example
  * ```ts
@@ -143,7 +144,7 @@ async function mayPost(request: Request, { token, isAuthorized }: StatusHandlerO
 }
 
 async function act(aggregator: FacilitatorAggregator, text: string): Promise<object> {
-  const { action, facilitator } = readAction(text)
+  const { action, facilitator, key } = readAction(text)
   switch (action) {
     case 'check-health':
       return { action, health: await aggregator.checkHealth(facilitator) }
@@ -153,26 +154,37 @@ async function act(aggregator: FacilitatorAggregator, text: string): Promise<obj
         throw new BadRequest(`facilitator: expected the id of the one to ${action}`)
       aggregator.setFacilitatorEnabled(facilitator, action === 'enable')
       return { action, health: aggregator.getHealthStatus() }
+    case 'close-settlement':
+      if (key === undefined)
+        throw new BadRequest('key: expected the key of an unresolved settlement, as GET shows it')
+      return { action, isClosed: await aggregator.closeSettlement(key) }
   }
 }
 
-function readAction(text: string): { action: (typeof actions)[number]; facilitator: string | undefined } {
+interface Action {
+  action: (typeof actions)[number]
+  facilitator: string | undefined
+  key: string | undefined
+}
+
+function readAction(text: string): Action {
   let body: Record<string, unknown>
   try {
     body = Object(JSON.parse(text))
   } catch {
     throw new BadRequest(`the body is not JSON; expected {"action": "${actions[0]}"}`)
   }
-  const { action, facilitator, ...others } = body
+  const { action, facilitator, key, ...others } = body
   const [unknown] = Object.keys(others)
   if (unknown !== undefined)
-    throw new BadRequest(`${unknown} is not a field; there are action and facilitator`)
+    throw new BadRequest(`${unknown} is not a field; there are action, facilitator and key`)
   const known = actions.find(name => name === action)
   if (known === undefined)
     throw new BadRequest(`action: ${JSON.stringify(action)} is not one; there are ${actions.join(', ')}`)
   if (facilitator !== undefined && typeof facilitator !== 'string')
     throw new BadRequest('facilitator: expected an id')
-  return { action: known, facilitator }
+  if (key !== undefined && typeof key !== 'string') throw new BadRequest('key: expected a text')
+  return { action: known, facilitator, key }
 }
 
 function json(status: number, body: object, headers: Record<string, string> = {}): Response {

@@ -79,8 +79,8 @@ function tell(logger: Logger, entry: LogEntry): void {
   const { message, level, timestamp: _, ...fields } = entry
   const text = `[Facilitator] ${message}`
   try {
-    if ('fatal' in logger) logger[level](fields, text)
-    else logger[level](text, fields)
+    const told: unknown = 'fatal' in logger ? logger[level](fields, text) : logger[level](text, fields)
+    if (told instanceof Promise) told.catch(() => {})
   } catch {
     // An observer's fault must not become a payment's.
   }

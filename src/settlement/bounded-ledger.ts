@@ -13,15 +13,23 @@ export class BoundedLedger implements SettlementLedger {
     try {
       return await bound(claiming)
     } catch (error) {
-      claiming.then(late => this.#release(request, late)).catch(() => {})
+      claiming
+        .then(
+          late => late.kind === 'claimed' && this.#release(request, late.before),
+          // It may be stored, and only its answer lost, with what was there before: nobody's word counts then.
+          () => this.#release(request, { state: 'failed', isWordOnly: true }),
+        )
+        .catch(() => {})
       throw error
     }
   }
 
-  /** Nobody settles under a claim that came too late. */
-  async #release({ key, claim }: ClaimRequest, late: Claim): Promise<void> {
-    if (late.kind === 'claimed')
-      await this.inner.update(key, claim, late.before ?? { state: 'failed', isWordOnly: false })
+  /** Nobody settles under a claim that was not answered in time: the next one shall not have to wait for its end. */
+  #release(
+    { key, claim }: ClaimRequest,
+    state: SettlementState = { state: 'failed', isWordOnly: false },
+  ): Promise<boolean> {
+    return this.inner.update(key, claim, state)
   }
 
   update(key: string, claim: string, settlement: SettlementState): Promise<boolean> {

@@ -88,6 +88,9 @@ export function isOpen(settlement: SettlementState): boolean {
   return settlement.state === 'unresolved' || settlement.state === 'failed'
 }
 
+/** The reason of what the seller has delivered or refunded by hand. */
+export const closedBySeller = 'closed by the seller'
+
 /** What is said of a payment that is being settled, or has been: upstream's own reason for it. */
 export const duplicate = {
   reason: 'duplicate_settlement',

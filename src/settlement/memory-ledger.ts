@@ -3,6 +3,7 @@ import { LedgerFullError } from '../errors.ts'
 import {
   type Claim,
   type ClaimRequest,
+  closedBySeller,
   effectiveState,
   isOpen,
   type LedgerEntry,
@@ -22,6 +23,13 @@ export interface MemoryLedgerOptions {
    * @default 100000
    */
   maxEntries?: number
+}
+
+/** What is left when rejections make room, so that not every claim has to look for the next one. */
+const keptShare = 0.9
+
+function isVerdict(settlement: SettlementState): boolean {
+  return settlement.state === 'rejected' && settlement.reason !== closedBySeller
 }
 
 type Kept = Omit<LedgerEntry, 'settlement'> & {
@@ -84,21 +92,27 @@ export class MemoryLedger implements SettlementLedger {
   }
 
   /**
-   * Drops entries whose authorization cannot be used any more, and nothing else: the finished ones, and if that is not
-   * enough the oldest unresolved ones.
+   * Drops entries whose authorization cannot be used any more: the finished ones, and if that is not enough the oldest
+   * unresolved ones. Then rejections, the oldest first: nothing was charged, a facilitator will say the same again, and
+   * buyers can make any number of them.
    */
   #makeRoom(nowMs: number): void {
     if (this.#entries.size < this.#maxEntries) return
+    const stateOf = (entry: Kept) => effectiveState(entry.settlement, nowMs)
     const isOver = (entry: Kept) => entry.keepUntil * 1000 < nowMs
-    for (const [key, entry] of this.#entries) {
-      const { state } = effectiveState(entry.settlement, nowMs)
-      if (state !== 'settling' && state !== 'unresolved' && isOver(entry)) this.#entries.delete(key)
-    }
-    for (const [key, entry] of this.#entries) {
-      if (this.#entries.size < this.#maxEntries) return
-      if (effectiveState(entry.settlement, nowMs).state === 'unresolved' && isOver(entry))
-        this.#entries.delete(key)
-    }
+    this.#drop(
+      entry => isOver(entry) && stateOf(entry).state !== 'settling' && stateOf(entry).state !== 'unresolved',
+    )
+    this.#drop(entry => isOver(entry) && stateOf(entry).state === 'unresolved', this.#maxEntries - 1)
+    this.#drop(({ settlement }) => isVerdict(settlement), this.#maxEntries * keptShare)
     if (this.#entries.size >= this.#maxEntries) throw new LedgerFullError(this.#maxEntries)
+  }
+
+  /** Drops what may go, the oldest first, until no more than `target` are left. */
+  #drop(mayGo: (entry: Kept) => boolean, target = 0): void {
+    for (const [key, entry] of this.#entries) {
+      if (this.#entries.size <= target) return
+      if (mayGo(entry)) this.#entries.delete(key)
+    }
   }
 }

@@ -6,6 +6,7 @@ import { messageOf, redact } from '../redact.ts'
 import { ChainView } from './chain-view.ts'
 import {
   type Claim,
+  closedBySeller,
   effectiveState,
   isOpen,
   type LedgerEntry,
@@ -43,10 +44,14 @@ const maxUnstored = 10_000
 export interface UnresolvedSettlement extends SettlementSummary {
   /** Identifies the payment. */
   readonly key: string
+  /** What the chain has told this process: as the event `settlement:resolved` says it. */
+  readonly result?: 'paid' | 'undatable' | undefined
 }
 
 export class Settlements {
   readonly #watch: Watch
+  /** Unresolved settlements of which the chain has told that they were paid. */
+  readonly #paid = new Map<string, Pick<UnresolvedSettlement, 'result' | 'transaction'>>()
   /** What was said of chains that cannot tell. */
   readonly #silences = new Set<string>()
   /** Final states that the ledger failed to store: a success must not be reported again for want of a record. */
@@ -81,7 +86,7 @@ export class Settlements {
     this.observer.log(
       'warn',
       'probe',
-      { network, reason: describe(reason.replace(/(https?:\/\/[^\s/]+)\/\S*/g, '$1')) },
+      { network, reason: describe(reason.replace(/(\w+:\/\/[^\s/]+)\/\S*/g, '$1')) },
       fields => `the chain ${fields.network} cannot tell what became of a payment: ${fields.reason}`,
     )
   }
@@ -95,14 +100,39 @@ export class Settlements {
     if (unstored !== undefined) return { kind: 'refused', entry: unstored.entry }
     const since = Date.now()
     const leaseUntil = since + deadlineMs + leaseMarginMs
+    let claimed: Claim
     try {
-      return await this.settings.ledger.claim({ key, fingerprint, query, claim, since, leaseUntil })
+      claimed = await this.settings.ledger.claim({ key, fingerprint, query, claim, since, leaseUntil })
+      if (claimed?.kind !== 'claimed' && claimed?.kind !== 'refused')
+        throw new TypeError("claim() answered neither { kind: 'claimed' } nor { kind: 'refused' }")
     } catch (error) {
+      this.#ledgerFailed(error)
       if (error instanceof LedgerError) throw error
       throw new LedgerError(
         `settle: the ledger failed (${describe(error)}); nothing was sent to a facilitator, nothing was charged.`,
       )
     }
+    return claimed.kind === 'claimed' && this.#rejectsRetry(claimed.before)
+      ? this.#giveBack({ key, fingerprint, ...claimed }, claim)
+      : claimed
+  }
+
+  /** With `onRetry: 'reject'` what was left unresolved is the seller's to deliver or to refund, and nobody else's. */
+  #rejectsRetry(before: SettlementState | undefined): before is SettlementState {
+    return this.settings.onRetry === 'reject' && before?.state === 'unresolved'
+  }
+
+  async #giveBack(
+    {
+      before = { state: 'unresolved' },
+      ...rest
+    }: Omit<LedgerEntry, 'settlement'> & { before?: SettlementState | undefined },
+    claim: string,
+  ): Promise<Claim> {
+    const entry = { ...rest, settlement: before }
+    await this.settings.ledger.update(entry.key, claim, before).catch(error => this.#ledgerFailed(error))
+    this.#tellRetryRejected(entry)
+    return { kind: 'refused', entry }
   }
 
   /**
@@ -157,18 +187,29 @@ export class Settlements {
     const settlement = effectiveState(entry.settlement, Date.now())
     if (entry.fingerprint !== fingerprint || !isOpen(settlement)) return 'duplicate'
     if (settlement.state === 'failed') return settlement.isWordOnly ? 'suspect' : 'new'
-    if (this.settings.onRetry === 'deliver') return 'resumable'
+    if (!this.#rejectsRetry(settlement)) return 'resumable'
+    this.#tellRetryRejected(entry)
+    return 'duplicate'
+  }
+
+  #tellRetryRejected(entry: LedgerEntry): void {
     this.observer.tell(
       'settlement:indeterminate',
       { ...summary(entry), attempts: [], isRetryRejected: true },
       'warn',
       event => `the retry of an unresolved settlement on ${event.network} was rejected, as onRetry says`,
     )
-    return 'duplicate'
   }
 
   async unresolved(): Promise<UnresolvedSettlement[]> {
-    return (await this.settings.ledger.unresolved()).map(summary)
+    const entries = await this.#unresolvedEntries()
+    return entries.map(entry => ({ ...summary(entry), ...this.#paid.get(entry.key) }))
+  }
+
+  /** Without those that were delivered, which the ledger could not be told. */
+  async #unresolvedEntries(): Promise<LedgerEntry[]> {
+    const entries = await this.settings.ledger.unresolved()
+    return entries.filter(({ key }) => !this.#unstored.has(key))
   }
 
   /**
@@ -180,7 +221,7 @@ export class Settlements {
     const entry = await this.settings.ledger.get(key)
     if (entry === undefined || effectiveState(entry.settlement, Date.now()).state !== 'unresolved')
       return false
-    return this.#finish(entry, 'closed by the seller')
+    return this.#finish(entry, closedBySeller)
   }
 
   start(): void {
@@ -213,13 +254,20 @@ export class Settlements {
   async #entriesToWatch(): Promise<LedgerEntry[]> {
     const { ledger } = this.settings
     for (const [key, { entry, claim }] of this.#unstored) {
-      const isStored =
-        (await ledger.update(key, claim, entry.settlement)) ||
-        // What took long may have been stored after all.
-        (await ledger.get(key))?.settlement.state === 'settled'
-      if (isStored) this.#unstored.delete(key)
+      try {
+        const isStored =
+          (await ledger.update(key, claim, entry.settlement)) ||
+          // What took long may have been stored after all.
+          (await ledger.get(key))?.settlement.state === 'settled'
+        if (isStored) this.#unstored.delete(key)
+      } catch (error) {
+        this.#ledgerFailed(error)
+      }
     }
-    return this.settings.ledger.unresolved()
+    const entries = await this.#unresolvedEntries()
+    const keys = new Set(entries.map(({ key }) => key))
+    for (const key of this.#paid.keys()) if (!keys.has(key)) this.#paid.delete(key)
+    return entries
   }
 
   /** @returns whether its fate is known, and told */
@@ -243,7 +291,9 @@ export class Settlements {
     // The buyer's retry may have delivered it meanwhile.
     const current = await this.settings.ledger.get(entry.key)
     const state = current && effectiveState(current.settlement, Date.now()).state
-    if (state === 'unresolved') this.#tellResolved(entry, result, transaction)
+    if (state !== 'unresolved') return true
+    this.#paid.set(entry.key, { result, transaction })
+    this.#tellResolved(entry, result, transaction)
     return true
   }
 
@@ -256,11 +306,14 @@ export class Settlements {
   async #finish(entry: LedgerEntry, reason: string): Promise<boolean> {
     const claim = crypto.randomUUID()
     const leaseUntil = Date.now() + leaseMarginMs
-    const claimed = await this.settings.ledger.claim({ ...entry, claim, leaseUntil })
-    return (
-      claimed.kind === 'claimed' &&
-      this.settings.ledger.update(entry.key, claim, { state: 'rejected', reason })
-    )
+    const { ledger } = this.settings
+    const claimed = await ledger.claim({ ...entry, claim, leaseUntil })
+    if (claimed.kind !== 'claimed') return false
+    // A retry at a lesser amount may have been charged since the chain was asked about this one.
+    const isSame = claimed.query.amount === entry.query.amount
+    const before = claimed.before ?? entry.settlement
+    const isStored = await ledger.update(entry.key, claim, isSame ? { state: 'rejected', reason } : before)
+    return isSame && isStored
   }
 
   #tellResolved(
