@@ -24,7 +24,6 @@ import { HealthChecker } from './pool/health-checker.ts'
 import type { Member } from './pool/member.ts'
 import { Pool } from './pool/pool.ts'
 import { type HealthStatus, healthStatus, type Statistics, statistics } from './pool/status.ts'
-import { messageOf, redact } from './redact.ts'
 import { Settlements, type UnresolvedSettlement } from './settlement/settlements.ts'
 
 /** An upstream `x402ResourceServer`, or an `x402HTTPResourceServer`. */
@@ -366,13 +365,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
     try {
       await (typeof work === 'function' ? work() : work)
     } catch (error) {
-      const message = redact(messageOf(error))
-      this.#observer.log(
-        'error',
-        'background',
-        { error: message },
-        fields => `work in the background failed: ${fields.error}`,
-      )
+      this.#observer.fault('background', 'work in the background failed', error)
     }
   }
 }

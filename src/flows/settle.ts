@@ -3,7 +3,6 @@ import { SettlementIndeterminateError } from '../errors.ts'
 import type { SettlementSummary } from '../observe/events.ts'
 import type { Payment } from '../payment.ts'
 import type { Member } from '../pool/member.ts'
-import { redact } from '../redact.ts'
 import { type Claim, duplicate, type SettlementState } from '../settlement/ledger.ts'
 import { amountOf, identify, type KeyedPayment, summaryOf } from '../settlement/payment-key.ts'
 import { allFailed } from './failure.ts'
@@ -59,12 +58,7 @@ async function conclude(context: Context, payment: Payment, hold?: Hold): Promis
   } catch (error) {
     // A fault of ours must not read as "not charged".
     conclusion = { kind: 'indeterminate', transaction: undefined }
-    context.observer.log(
-      'error',
-      'fault',
-      { error: redact(String(error)) },
-      fields => `settle met a fault of its own: ${fields.error}`,
-    )
+    context.observer.fault('fault', 'settle met a fault of its own', String(error))
   }
   run.end()
   const after = stateAfter(conclusion)

@@ -1,7 +1,7 @@
 /** Everything that is told about what happens: events, log, and health as outsiders see it. */
 
 import type { AttemptReport, OutcomeKind } from '../facilitator/outcome.ts'
-import { messageOf, redact } from '../redact.ts'
+import { safeMessageOf } from '../redact.ts'
 import { type AggregatorEvents, type EventName, SafeEmitter } from './events.ts'
 import { Log, type LogEntry, type Logger, type LogLevel } from './log.ts'
 
@@ -38,6 +38,12 @@ export class Observer {
     this.#log.write(level, event, fields, describe)
   }
 
+  /** Logs what was thrown where no caller could be told. */
+  fault(event: string, what: string, thrown: unknown, about: object = {}): void {
+    const fields = { ...about, error: safeMessageOf(thrown) }
+    this.log('error', event, fields, ({ error }) => `${what}: ${error}`)
+  }
+
   /** Emits an event and logs it under the same name. */
   tell<E extends Exclude<EventName, 'log'>>(
     event: E,
@@ -67,13 +73,7 @@ export class Observer {
   #listenerFailed(error: unknown): void {
     this.#inListenerError = true
     try {
-      const message = redact(messageOf(error))
-      this.log(
-        'error',
-        'listener:error',
-        { error: message },
-        ({ error }) => `an event listener threw: ${error}`,
-      )
+      this.fault('listener:error', 'an event listener threw', error)
     } finally {
       this.#inListenerError = false
     }

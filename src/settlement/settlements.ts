@@ -2,7 +2,7 @@
 import { LedgerError } from '../errors.ts'
 import type { SettlementSummary } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
-import { messageOf, redact } from '../redact.ts'
+import { redact, safeMessageOf } from '../redact.ts'
 import { ChainView } from './chain-view.ts'
 import {
   type Claim,
@@ -81,7 +81,7 @@ export class Settlements {
     this.observer.log(
       'warn',
       'probe',
-      { network, reason: describe(reason.replace(/(https?:\/\/[^\s/]+)\/\S*/g, '$1')) },
+      { network, reason: redact(reason.replace(/(https?:\/\/[^\s/]+)\/\S*/g, '$1')) },
       fields => `the chain ${fields.network} cannot tell what became of a payment: ${fields.reason}`,
     )
   }
@@ -100,7 +100,7 @@ export class Settlements {
     } catch (error) {
       if (error instanceof LedgerError) throw error
       throw new LedgerError(
-        `settle: the ledger failed (${describe(error)}); nothing was sent to a facilitator, nothing was charged.`,
+        `settle: the ledger failed (${safeMessageOf(error)}); nothing was sent to a facilitator, nothing was charged.`,
       )
     }
   }
@@ -120,12 +120,9 @@ export class Settlements {
       isHeld = await update().catch(update)
       if (!isHeld) throw new Error('another claim holds the entry')
     } catch (error) {
-      this.observer.log(
-        'error',
-        'ledger:error',
-        { key, state: settlement.state, error: describe(error) },
-        fields => `the ledger did not record that a settlement is ${fields.state}: ${fields.error}`,
-      )
+      const { state } = settlement
+      const what = `the ledger did not record that a settlement is ${state}`
+      this.observer.fault('ledger:error', what, error, { key, state })
       if (isHeld && settlement.state === 'settled')
         this.#keepUnstored({ ...payment, since: Date.now(), settlement }, claim)
     }
@@ -269,12 +266,7 @@ export class Settlements {
   }
 
   #ledgerFailed(error: unknown): void {
-    this.observer.log(
-      'error',
-      'ledger:error',
-      { error: describe(error) },
-      fields => `the ledger failed: ${fields.error}`,
-    )
+    this.observer.fault('ledger:error', 'the ledger failed', error)
   }
 }
 
@@ -286,8 +278,4 @@ function isLongOver({ query: { validBefore = 0 } }: LedgerEntry): boolean {
 function summary({ key, query, settlement }: LedgerEntry): UnresolvedSettlement {
   const transaction = settlement.state === 'unresolved' ? settlement.transaction : undefined
   return { key, ...summaryOf(query), transaction }
-}
-
-function describe(error: unknown): string {
-  return redact(messageOf(error))
 }
