@@ -1,7 +1,7 @@
 /** One facilitator of the pool: its client, its limits, and what is known of its health and abilities. */
 import type { FacilitatorClientLike } from '../facilitator/client.ts'
 import type { Operation } from '../facilitator/outcome.ts'
-import type { CircuitName } from '../observe/events.ts'
+import type { CircuitChange } from '../observe/events.ts'
 import { MemberStatistics } from '../observe/statistics.ts'
 import type { Capabilities } from './capabilities.ts'
 import { Circuit, type CircuitOptions } from './circuit.ts'
@@ -20,15 +20,6 @@ export interface MemberOptions {
   readonly timeoutMs: Readonly<Record<Operation, number>>
   readonly retries: number
 }
-
-export type LaneChange = (
-  member: Member,
-  operation: Operation,
-  network: string | undefined,
-  from: CircuitName,
-  to: CircuitName,
-  failures: number,
-) => void
 
 export class Member {
   readonly id: string
@@ -58,7 +49,7 @@ export class Member {
   constructor(
     readonly options: MemberOptions,
     private readonly circuit: CircuitOptions,
-    private readonly onLaneChange: LaneChange,
+    private readonly onLaneChange: (member: Member, change: CircuitChange) => void,
   ) {
     this.id = options.id
     this.enabled = options.enabled
@@ -70,9 +61,9 @@ export class Member {
     const known = lanes.get(network)
     if (known !== undefined) return known
     if (lanes.size >= maxLanes) lanes.delete(lanes.keys().next().value ?? '')
-    const named = network === '' ? undefined : network
-    const lane = new Circuit(this.circuit, (from, to, failures) =>
-      this.onLaneChange(this, operation, named, from, to, failures),
+    const name = { facilitator: this.id, operation, network: network === '' ? undefined : network }
+    const lane = new Circuit(this.circuit, (from, to, consecutiveFailures) =>
+      this.onLaneChange(this, { ...name, from, to, consecutiveFailures }),
     )
     lanes.set(network, lane)
     return lane

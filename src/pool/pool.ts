@@ -3,7 +3,7 @@ import type { SupportedKind, SupportedResponse } from '@x402/core/types'
 import { now } from '../clock.ts'
 import type { SupportedAnswer } from '../facilitator/client.ts'
 import type { Operation } from '../facilitator/outcome.ts'
-import type { CircuitName } from '../observe/events.ts'
+import type { CircuitChange } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
 import type { Payment } from '../payment.ts'
 import { Capabilities, kindName, uniteCapabilities } from './capabilities.ts'
@@ -34,7 +34,7 @@ export class Pool {
     private readonly observer: Observer,
   ) {
     this.members = options.members.map(
-      member => new Member(member, options.circuit, (...change) => this.#laneChanged(...change)),
+      one => new Member(one, options.circuit, (member, change) => this.#laneChanged(member, change)),
     )
     this.#order = orderBy(options.strategy, this.members)
     this.#whenAllUnhealthy = options.whenAllUnhealthy
@@ -104,30 +104,13 @@ export class Pool {
     return this.#hasEquals ? this.#verifiedBy.get(paymentIdentity(payment)) : undefined
   }
 
-  #laneChanged(
-    member: Member,
-    operation: Operation,
-    network: string | undefined,
-    from: CircuitName,
-    to: CircuitName,
-    consecutiveFailures: number,
-  ): void {
-    const change = {
-      facilitator: member.id,
-      operation,
-      network,
-      from,
-      to,
-      consecutiveFailures,
-    }
+  #laneChanged(member: Member, change: CircuitChange): void {
     this.observer.tell(
       'circuit:change',
       change,
-      to === 'open' ? 'warn' : 'info',
-      ({ facilitator, ...lane }) => {
-        const where = lane.network === undefined ? '' : ` on ${lane.network}`
-        return `${facilitator}: circuit of ${lane.operation}${where} ${lane.from} → ${lane.to}`
-      },
+      change.to === 'open' ? 'warn' : 'info',
+      ({ facilitator, operation, network, from, to }) =>
+        `${facilitator}: circuit of ${operation}${network === undefined ? '' : ` on ${network}`} ${from} → ${to}`,
     )
     this.#checkHealthOf(member)
   }
