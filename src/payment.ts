@@ -10,7 +10,7 @@ import type { AnyPaymentPayload, AnyPaymentRequirements } from './facilitator/cl
 
 /** A payload with its requirements, whose shape has been checked. */
 export interface Payment {
-  readonly version: number
+  readonly x402Version: number
   readonly scheme: string
   /** As the requirements name it: CAIP-2 in version 2 (`eip155:8453`), a name in version 1 (`base`). */
   readonly network: string
@@ -25,7 +25,7 @@ export interface Payment {
 export function readPayment(payload: AnyPaymentPayload, requirements: AnyPaymentRequirements): Payment {
   if (!looksRight(payload, requirements)) explain(payload, requirements)
   return {
-    version: payload.x402Version,
+    x402Version: payload.x402Version,
     scheme: requirements.scheme,
     network: requirements.network,
     payload: payload as PaymentPayload,

@@ -33,7 +33,7 @@ export function allFailed(
   }
   if (payment !== undefined && !pool.couldServe(payment)) {
     throw new AllFacilitatorsFailedError(
-      `${operation}: no facilitator can take this payment (x402 version ${payment.version}, scheme ${payment.scheme}, ` +
+      `${operation}: no facilitator can take this payment (x402 version ${payment.x402Version}, scheme ${payment.scheme}, ` +
         `network ${payment.network}). Each enabled one lacks the kind, lacks an extension that the payment uses, or ` +
         'is not the one that the payment was made for. Compare getSupported() with your routes.',
       [],

@@ -31,8 +31,8 @@ export class Capabilities {
     }
   }
 
-  supports(kind: KindName): boolean {
-    return this.#exact.has(kind.key) || this.#patterns.some(pattern => matches(pattern, kind))
+  supports(kind: Kind): boolean {
+    return this.#exact.has(kindKey(kind)) || this.#patterns.some(pattern => matches(pattern, kind))
   }
 
   /** Everything that a payment's `extra` could name this facilitator by. */
@@ -44,20 +44,15 @@ export class Capabilities {
   }
 }
 
-/** A kind of payment: protocol version, scheme and network. */
-export interface KindName {
-  readonly version: number
+/** A kind of payment, or a payment of that kind. */
+interface Kind {
+  readonly x402Version: number
   readonly scheme: string
   readonly network: string
-  readonly key: string
 }
 
-export function kindName(version: number, scheme: string, network: string): KindName {
-  return { version, scheme, network, key: `${version}|${scheme}|${network}` }
-}
-
-export function kindKey(kind: SupportedKind): string {
-  return `${kind.x402Version}|${kind.scheme}|${kind.network}`
+function kindKey({ x402Version, scheme, network }: Kind): string {
+  return `${x402Version}|${scheme}|${network}`
 }
 
 /** Hexadecimal addresses have no case; Solana's base58 ones do. */
@@ -65,9 +60,9 @@ export function normalizeName(name: string): string {
   return name.startsWith('0x') ? name.toLowerCase() : name
 }
 
-function matches(pattern: SupportedKind, kind: KindName): boolean {
+function matches(pattern: SupportedKind, kind: Kind): boolean {
   return (
-    pattern.x402Version === kind.version &&
+    pattern.x402Version === kind.x402Version &&
     pattern.scheme === kind.scheme &&
     networkMatchesPattern(pattern.network, kind.network as SupportedKind['network'])
   )

@@ -6,7 +6,7 @@ import type { Operation } from '../facilitator/outcome.ts'
 import type { CircuitChange } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
 import type { Payment } from '../payment.ts'
-import { Capabilities, kindName, uniteCapabilities } from './capabilities.ts'
+import { Capabilities, uniteCapabilities } from './capabilities.ts'
 import type { CircuitOptions } from './circuit.ts'
 import { Member, type MemberOptions } from './member.ts'
 import { BindingIndex, findRoute, isEligible, type Route } from './route.ts'
@@ -53,10 +53,7 @@ export class Pool {
 
   /** Whether any enabled facilitator could serve the payment, were it healthy. */
   couldServe(payment: Payment): boolean {
-    const kind = kindName(payment.version, payment.scheme, payment.network)
-    return this.members.some(
-      member => member.enabled && !member.isQuarantined && isEligible(member, payment, kind, this.#bindings),
-    )
+    return this.members.some(member => isEligible(member, payment, this.#bindings))
   }
 
   rememberVerifier(payment: Payment, member: Member): void {

@@ -1,7 +1,7 @@
 /** Which facilitators may serve a request now, and in which order (DESIGN.md 4.2). */
 import type { Operation } from '../facilitator/outcome.ts'
 import type { Payment } from '../payment.ts'
-import { type KindName, kindName, normalizeName } from './capabilities.ts'
+import { normalizeName } from './capabilities.ts'
 import type { Member } from './member.ts'
 import type { Order } from './strategy.ts'
 
@@ -62,13 +62,11 @@ export interface RouteRequest {
 
 export function findRoute(order: Order, bindings: BindingIndex, request: RouteRequest, now: number): Route {
   const { operation, payment } = request
-  const kind = payment && kindName(payment.version, payment.scheme, payment.network)
   const known: Member[] = []
   const unknown: Member[] = []
   const troubled: Member[] = []
   for (const member of order(operation, request.first)) {
-    if (!member.enabled || member.isQuarantined) continue
-    if (payment !== undefined && kind !== undefined && !isEligible(member, payment, kind, bindings)) continue
+    if (!isEligible(member, payment, bindings)) continue
     if (!member.lane(operation, payment?.network).isAvailable(now)) troubled.push(member)
     else if (member.capabilities === undefined) unknown.push(member)
     else known.push(member)
@@ -79,15 +77,11 @@ export function findRoute(order: Order, bindings: BindingIndex, request: RouteRe
   }
 }
 
-/** Whether the facilitator could serve the payment, whatever its health. */
-export function isEligible(
-  member: Member,
-  payment: Payment,
-  kind: KindName,
-  bindings: BindingIndex,
-): boolean {
-  if (member.capabilities !== undefined && !member.capabilities.supports(kind)) return false
-  return bindings.agrees(member, payment)
+/** Whether the facilitator could serve the request, whatever its health. */
+export function isEligible(member: Member, payment: Payment | undefined, bindings: BindingIndex): boolean {
+  if (!member.enabled || member.isQuarantined) return false
+  if (payment === undefined) return true
+  return member.capabilities?.supports(payment) !== false && bindings.agrees(member, payment)
 }
 
 function add(index: Map<string, Set<Member>>, key: string, member: Member): void {
