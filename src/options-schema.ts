@@ -146,7 +146,8 @@ const optionFields = fields({
 
 /** What is wrong with the options: a sentence each, with the option, the facilitator's id, and what was expected. */
 export function findProblems(options: unknown): string[] {
-  return optionFields({ facilitators: null, ...(options as object) }, '')
+  const given = (options ?? {}) as { facilitators?: unknown }
+  return optionFields({ ...given, facilitators: given.facilitators ?? null }, '')
 }
 
 export function problemsOfUrl(value: unknown): string[] {
