@@ -156,19 +156,19 @@ async function readBody(response: Response): Promise<string> {
 }
 
 function interpret<O extends Operation>(operation: O, answer: Response, text: string): Responses[O] {
-  const response = parseResponse(operation, parseJson(text))
+  const body = parseJson(text)
+  const response = parseResponse(operation, body)
   const { ok, status } = answer
   if (ok && response !== undefined) return withExtensionResponses(response, answer)
-  const retryAfterMs = parseRetryAfter(answer.headers.get('retry-after'))
   // A success that is not whole is one all the same, whatever the status: nobody else may be asked without the chain.
-  const claimsSuccess = (parseJson(text) as { success?: unknown } | null | undefined)?.success === true
+  const claimsSuccess = (body as { success?: unknown } | null | undefined)?.success === true
   if (ok || (response === undefined && claimsSuccess))
     throw new FacilitatorRequestError("an answer that is not the protocol's", { phase: 'body', status })
   throw new FacilitatorRequestError(`HTTP ${status}`, {
     phase: 'after-sending',
     status,
     response,
-    retryAfterMs,
+    retryAfterMs: parseRetryAfter(answer.headers.get('retry-after')),
   })
 }
 
@@ -196,8 +196,8 @@ function parseJson(text: string): unknown {
 /** `Retry-After` is a number of seconds or a date (RFC 9110, section 10.2.3). */
 function parseRetryAfter(header: string | null): number | undefined {
   if (header === null) return undefined
-  const seconds = /^\s*\d+\s*$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now()
-  return Number.isFinite(seconds) ? Math.max(0, seconds) : undefined
+  const afterMs = /^\s*\d+\s*$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now()
+  return Number.isFinite(afterMs) ? Math.max(0, afterMs) : undefined
 }
 
 /** JSON has no bigint; the protocol writes large numbers as strings. */
