@@ -1,4 +1,4 @@
-/** Everything that is told about what happens: events, log, and health as outsiders see it. */
+/** Everything that is told about what happens: events and log. */
 
 import type { AttemptReport, OutcomeKind } from '../facilitator/outcome.ts'
 import { safeMessageOf } from '../redact.ts'
