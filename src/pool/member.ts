@@ -21,6 +21,13 @@ export interface MemberOptions {
   readonly retries: number
 }
 
+export interface Lane {
+  readonly operation: Operation
+  /** Absent for `supported` and `list`. */
+  readonly network: string | undefined
+  readonly circuit: Circuit
+}
+
 export class Member {
   readonly id: string
   readonly statistics = new MemberStatistics()
@@ -39,7 +46,7 @@ export class Member {
   /** Monotonic time (ms) at which it was last asked what it supports. */
   askedAt = Number.NEGATIVE_INFINITY
 
-  readonly #lanes: Record<Operation, Map<string, Circuit>> = {
+  readonly #lanes: Record<Operation, Map<string | undefined, Lane>> = {
     verify: new Map(),
     settle: new Map(),
     supported: new Map(),
@@ -56,29 +63,25 @@ export class Member {
   }
 
   /** The circuit of (operation, network) at this facilitator. */
-  lane(operation: Operation, network = ''): Circuit {
+  lane(operation: Operation, network?: string): Circuit {
     const lanes = this.#lanes[operation]
     const known = lanes.get(network)
-    if (known !== undefined) return known
-    if (lanes.size >= maxLanes) lanes.delete(lanes.keys().next().value ?? '')
-    const name = { facilitator: this.id, operation, network: network === '' ? undefined : network }
-    const lane = new Circuit(this.circuit, (from, to, consecutiveFailures) =>
-      this.onLaneChange(this, { ...name, from, to, consecutiveFailures }),
+    if (known !== undefined) return known.circuit
+    if (lanes.size >= maxLanes) lanes.delete(lanes.keys().next().value)
+    const circuit = new Circuit(this.circuit, (from, to, consecutiveFailures) =>
+      this.onLaneChange(this, { facilitator: this.id, operation, network, from, to, consecutiveFailures }),
     )
-    lanes.set(network, lane)
-    return lane
+    lanes.set(network, { operation, network, circuit })
+    return circuit
   }
 
-  /** Every lane that was used, with its operation and network. */
-  *lanes(): Generator<{ operation: Operation; network: string | undefined; circuit: Circuit }> {
-    for (const operation of Object.keys(this.#lanes) as Operation[])
-      for (const [network, circuit] of this.#lanes[operation])
-        yield { operation, network: network === '' ? undefined : network, circuit }
+  /** Every lane that was used. */
+  lanes(): Lane[] {
+    return Object.values(this.#lanes).flatMap(lanes => [...lanes.values()])
   }
 
   /** Healthy: no lane's circuit is open. */
   get isHealthy(): boolean {
-    for (const { circuit } of this.lanes()) if (circuit.state === 'open') return false
-    return true
+    return this.lanes().every(({ circuit }) => circuit.state !== 'open')
   }
 }

@@ -54,7 +54,7 @@ export function statistics(members: readonly Member[]): Statistics {
 
 function facilitatorHealth(member: Member): FacilitatorHealth {
   const { successes, failures } = member.statistics
-  const lanes: LaneHealth[] = [...member.lanes()].map(({ operation, network, circuit }) => ({
+  const lanes: LaneHealth[] = member.lanes().map(({ operation, network, circuit }) => ({
     operation,
     network,
     circuit: circuit.state,
