@@ -85,7 +85,5 @@ export function isEligible(member: Member, payment: Payment | undefined, binding
 }
 
 function add(index: Map<string, Set<Member>>, key: string, member: Member): void {
-  const members = index.get(key)
-  if (members === undefined) index.set(key, new Set([member]))
-  else members.add(member)
+  index.set(key, (index.get(key) ?? new Set()).add(member))
 }
