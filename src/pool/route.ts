@@ -1,7 +1,7 @@
 /** Which facilitators may serve a request now, and in which order (DESIGN.md 4.2). */
+import { foldAddress } from '../address.ts'
 import type { Operation } from '../facilitator/outcome.ts'
 import type { Payment } from '../payment.ts'
-import { normalizeName } from './capabilities.ts'
 import type { Member } from './member.ts'
 import type { Order } from './strategy.ts'
 
@@ -40,7 +40,7 @@ export class BindingIndex {
   agrees(member: Member, payment: Payment): boolean {
     for (const value of Object.values(payment.requirements.extra ?? {})) {
       if (typeof value !== 'string') continue
-      const named = this.#byName.get(normalizeName(value))
+      const named = this.#byName.get(foldAddress(value))
       if (named !== undefined && !named.has(member)) return false
     }
     for (const extension of Object.keys(payment.payload.extensions ?? {})) {

@@ -1,5 +1,6 @@
 /** The identity of a payment on its chain: what can be spent once only (OUTCOMES.md, same title). */
 import type { PaymentRequirements } from '@x402/core/types'
+import { foldAddress } from '../address.ts'
 import { InvalidPaymentError } from '../errors.ts'
 import { sha256 } from '../hash.ts'
 import type { SettlementSummary } from '../observe/events.ts'
@@ -84,11 +85,11 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
   const { signature, transaction } = payload.payload
   const amount = amountOf(requirements)
   const { method, payer, nonce, validBefore } = spend
-  const scope = method === 'eip3009' ? fold(asset) : ''
+  const scope = method === 'eip3009' ? foldAddress(asset) : ''
   return {
-    key: `${method}|${network}|${scope}|${fold(payer ?? '')}|${nonce}`,
+    key: `${method}|${network}|${scope}|${foldAddress(payer ?? '')}|${nonce}`,
     // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
-    fingerprint: `${signature ?? transaction}|${fold(asset)}|${fold(payTo)}|${scheme === 'upto' ? '' : amount}`,
+    fingerprint: `${signature ?? transaction}|${foldAddress(asset)}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`,
     query: { method, payer, nonce, validBefore, network, asset, payTo, amount },
   }
 }
@@ -145,10 +146,6 @@ export function amountOf(requirements: PaymentRequirements): string {
   return 'amount' in requirements
     ? requirements.amount
     : (requirements as { maxAmountRequired: string }).maxAmountRequired
-}
-
-function fold(address: string): string {
-  return address.startsWith('0x') ? address.toLowerCase() : address
 }
 
 function seconds(value: unknown): number | undefined {
