@@ -127,7 +127,7 @@ function readPermit2(authorization: unknown): Spend {
 
 /** A Solana transaction is its message and the signatures over it; the message alone is what may land once. */
 async function readSvm(content: Record<string, unknown>): Promise<Spend | undefined> {
-  if (!isText(content.transaction)) return undefined
+  if (typeof content.transaction !== 'string') return undefined
   let bytes: Uint8Array<ArrayBuffer>
   try {
     bytes = Uint8Array.from(atob(content.transaction), letter => letter.charCodeAt(0))
@@ -155,7 +155,7 @@ function seconds(value: unknown): number | undefined {
 
 /** The same bytes begin with `0x` here, whatever the payload's spelling. */
 function hex(value: unknown, bytes: number, field: string): string {
-  if (isText(value) && hexadecimal.test(value)) {
+  if (typeof value === 'string' && hexadecimal.test(value)) {
     const hasPrefix = value[1] === 'x'
     if (value.length === bytes * 2 + (hasPrefix ? 2 : 0)) return hasPrefix ? value : `0x${value}`
   }
@@ -163,7 +163,3 @@ function hex(value: unknown, bytes: number, field: string): string {
 }
 
 const hexadecimal = /^(?:0x)?[0-9a-fA-F]*$/
-
-function isText(value: unknown): value is string {
-  return typeof value === 'string' && value !== ''
-}
