@@ -5,6 +5,7 @@ import {
   type ClaimRequest,
   effectiveState,
   isOpen,
+  isUnresolved,
   type LedgerEntry,
   type SettlementLedger,
   type SettlementState,
@@ -46,7 +47,7 @@ export class MemoryLedger implements SettlementLedger {
     const { key, fingerprint, claim, leaseUntil } = request
     const nowMs = Date.now()
     const known = this.#entries.get(key)
-    const before = known && effectiveState(known.settlement, nowMs)
+    const before = known && effectiveState(known.settlement)
     if (known !== undefined && before !== undefined && !(isOpen(before) && known.fingerprint === fingerprint))
       return { kind: 'refused', entry: { ...known } }
     if (known === undefined) this.#makeRoom(nowMs)
@@ -73,10 +74,7 @@ export class MemoryLedger implements SettlementLedger {
   }
 
   async unresolved(): Promise<LedgerEntry[]> {
-    const nowMs = Date.now()
-    return [...this.#entries.values()]
-      .filter(entry => effectiveState(entry.settlement, nowMs).state === 'unresolved')
-      .map(entry => ({ ...entry }))
+    return [...this.#entries.values()].filter(isUnresolved).map(entry => ({ ...entry }))
   }
 
   get size(): number {
@@ -91,13 +89,12 @@ export class MemoryLedger implements SettlementLedger {
     if (this.#entries.size < this.#maxEntries) return
     const isOver = (entry: Kept) => entry.keepUntil * 1000 < nowMs
     for (const [key, entry] of this.#entries) {
-      const { state } = effectiveState(entry.settlement, nowMs)
-      if (state !== 'settling' && state !== 'unresolved' && isOver(entry)) this.#entries.delete(key)
+      const isFinished = entry.settlement.state !== 'settling' && entry.settlement.state !== 'unresolved'
+      if (isFinished && isOver(entry)) this.#entries.delete(key)
     }
     for (const [key, entry] of this.#entries) {
       if (this.#entries.size < this.#maxEntries) return
-      if (effectiveState(entry.settlement, nowMs).state === 'unresolved' && isOver(entry))
-        this.#entries.delete(key)
+      if (isUnresolved(entry) && isOver(entry)) this.#entries.delete(key)
     }
     if (this.#entries.size >= this.#maxEntries) throw new LedgerFullError(this.#maxEntries)
   }

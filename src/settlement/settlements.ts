@@ -8,6 +8,7 @@ import {
   type Claim,
   effectiveState,
   isOpen,
+  isUnresolved,
   type LedgerEntry,
   type SettlementLedger,
   type SettlementState,
@@ -113,20 +114,22 @@ export class Settlements {
    */
   async record(payment: KeyedPayment, claim: string, settlement: SettlementState): Promise<boolean> {
     const { key } = payment
+    const { state } = settlement
+    const reportFault = (why: unknown) => {
+      const what = `the ledger did not record that a settlement is ${state}`
+      this.observer.fault('ledger:error', what, why, { key, state })
+    }
     let isHeld = true
     try {
       const update = () => this.settings.ledger.update(key, claim, settlement)
       // Once more at once: a success that is not stored when its claim lapses may be delivered again by a replica.
       isHeld = await update().catch(update)
-      if (!isHeld) throw new Error('another claim holds the entry')
+      if (!isHeld) reportFault('another claim holds the entry')
     } catch (error) {
-      const { state } = settlement
-      const what = `the ledger did not record that a settlement is ${state}`
-      this.observer.fault('ledger:error', what, error, { key, state })
-      if (isHeld && settlement.state === 'settled')
-        this.#keepUnstored({ ...payment, since: Date.now(), settlement }, claim)
+      reportFault(error)
+      if (state === 'settled') this.#keepUnstored({ ...payment, since: Date.now(), settlement }, claim)
     }
-    if (settlement.state === 'unresolved') this.#watch.add(key)
+    if (state === 'unresolved') this.#watch.add(key)
     return isHeld
   }
 
@@ -151,7 +154,7 @@ export class Settlements {
       this.#ledgerFailed(error)
     }
     if (entry === undefined) return 'new'
-    const settlement = effectiveState(entry.settlement, Date.now())
+    const settlement = effectiveState(entry.settlement)
     if (entry.fingerprint !== fingerprint || !isOpen(settlement)) return 'duplicate'
     if (settlement.state === 'failed') return settlement.isWordOnly ? 'suspect' : 'new'
     if (this.settings.onRetry === 'deliver') return 'resumable'
@@ -175,9 +178,7 @@ export class Settlements {
    */
   async close(key: string): Promise<boolean> {
     const entry = await this.settings.ledger.get(key)
-    if (entry === undefined || effectiveState(entry.settlement, Date.now()).state !== 'unresolved')
-      return false
-    return this.#finish(entry, 'closed by the seller')
+    return isUnresolved(entry) && this.#finish(entry, 'closed by the seller')
   }
 
   start(): void {
@@ -216,27 +217,33 @@ export class Settlements {
         (await ledger.get(key))?.settlement.state === 'settled'
       if (isStored) this.#unstored.delete(key)
     }
-    return this.settings.ledger.unresolved()
+    return ledger.unresolved()
   }
 
   /** @returns whether its fate is known, and told */
   async #lookAt(entry: LedgerEntry): Promise<boolean> {
     const view = this.viewOf(entry)
-    const answer = await view?.ask()
-    if (view === undefined || answer === undefined) return true
-    if (answer.state === 'paid') {
-      // The buyer's retry may have delivered it meanwhile.
-      const current = await this.settings.ledger.get(entry.key)
-      const state = current && effectiveState(current.settlement, Date.now()).state
-      if (state === 'unresolved') this.#tellResolved(entry, 'paid', answer.transaction)
-      return true
+    if (view === undefined) return true
+    const answer = await view.ask()
+    switch (answer.state) {
+      case 'paid':
+        // The buyer's retry may have delivered it meanwhile.
+        if (isUnresolved(await this.settings.ledger.get(entry.key)))
+          this.#tellResolved(entry, 'paid', answer.transaction)
+        return true
+      case 'spent-otherwise':
+        return this.#reject(entry, 'spent-otherwise')
+      case 'unspent':
+        return view.hasExpired(answer) && this.#reject(entry, 'expired')
+      case 'cannot-tell':
+        return answer.isUndatable === true && isLongOver(entry)
     }
-    if (answer.state === 'cannot-tell' && answer.isUndatable === true) return isLongOver(entry)
-    if (answer.state !== 'spent-otherwise' && !view.hasExpired(answer)) return false
-    const result = answer.state === 'spent-otherwise' ? 'spent-otherwise' : 'expired'
-    if (!(await this.#finish(entry, result))) return false
-    this.#tellResolved(entry, result)
-    return true
+  }
+
+  async #reject(entry: LedgerEntry, result: 'spent-otherwise' | 'expired'): Promise<boolean> {
+    const isFinished = await this.#finish(entry, result)
+    if (isFinished) this.#tellResolved(entry, result)
+    return isFinished
   }
 
   async #finish(entry: LedgerEntry, reason: string): Promise<boolean> {
