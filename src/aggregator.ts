@@ -89,7 +89,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
    */
   constructor(options: AggregatorOptions) {
     this.#settings = readOptions(options)
-    const { healthCheck } = this.#settings
+    const { deadlineMs, backoffMs, hedgeAfterMs, healthCheck } = this.#settings
     this.#observer = new Observer(this.#settings)
     this.#pool = new Pool({ ...this.#settings, circuit: healthCheck }, this.#observer)
     this.#settlements = new Settlements(
@@ -100,15 +100,15 @@ export class FacilitatorAggregator implements FacilitatorClient {
       pool: this.#pool,
       observer: this.#observer,
       alarms: this.#alarms,
-      deadlineMs: this.#settings.deadlineMs,
-      backoffMs: this.#settings.backoffMs,
-      hedgeAfterMs: this.#settings.hedgeAfterMs,
       settlements: this.#settlements,
+      deadlineMs,
+      backoffMs,
+      hedgeAfterMs,
     }
     this.#supported = new Supported(this.#context, healthCheck.intervalMs)
     this.#healthChecker = new HealthChecker(
       this.#pool.members,
-      member => this.#contain(this.#supported.refresh(member)),
+      member => this.#contain(() => this.#supported.refresh(member)),
       healthCheck,
     )
     this.#observer.emitter.on('circuit:change', () => this.#supported.noticeChange())
@@ -146,7 +146,9 @@ export class FacilitatorAggregator implements FacilitatorClient {
    * @throws {AggregatorStoppedError} after `stop()`
    */
   getSupported(): Promise<SupportedResponse> {
-    return this.#operate('supported', () => this.#supported.get(work => this.#keepAlive(this.#contain(work))))
+    return this.#operate('supported', () =>
+      this.#supported.get(work => this.#keepAlive(this.#contain(() => work))),
+    )
   }
 
   /**
@@ -199,8 +201,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
   getConfig(): AggregatorConfig {
     const { enabled, deadlineMs, backoffMs, strategy, whenAllUnhealthy, logLevel, maxLogEntries } =
       this.#settings
-    const { healthCheck } = this.#settings
-    const { intervalMs, maxConsecutiveFailures, coolDownMs, mode } = healthCheck
+    const { enabled: isChecked, ...healthCheck } = this.#settings.healthCheck
     return {
       enabled,
       facilitators: this.#pool.members.map(({ enabled, options: { client: _, ...options } }) => ({
@@ -212,7 +213,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
       backoffMs,
       strategy: typeof strategy === 'function' ? 'function' : strategy,
       whenAllUnhealthy,
-      healthCheck: healthCheck.enabled && { intervalMs, maxConsecutiveFailures, coolDownMs, mode },
+      healthCheck: isChecked && healthCheck,
       logLevel,
       maxLogEntries,
     }
@@ -260,9 +261,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
    */
   bindResourceServer(server: ReinitializableServer): () => void {
     this.#supported.keepSilent = true
-    const reinitialize = () => {
-      void this.#contain(server.initialize())
-    }
+    const reinitialize = () => this.#contain(() => server.initialize())
     this.on('supported:change', reinitialize)
     return () => this.off('supported:change', reinitialize)
   }
@@ -361,9 +360,9 @@ export class FacilitatorAggregator implements FacilitatorClient {
   }
 
   /** Work that nobody waits for must not end in an unhandled rejection. */
-  async #contain(work: Promise<unknown> | (() => Promise<unknown>)): Promise<void> {
+  async #contain(work: () => Promise<unknown>): Promise<void> {
     try {
-      await (typeof work === 'function' ? work() : work)
+      await work()
     } catch (error) {
       this.#observer.fault('background', 'work in the background failed', error)
     }
