@@ -91,11 +91,8 @@ export class FacilitatorAggregator implements FacilitatorClient {
     this.#settings = readOptions(options)
     const { deadlineMs, backoffMs, hedgeAfterMs, healthCheck } = this.#settings
     this.#observer = new Observer(this.#settings)
-    this.#pool = new Pool({ ...this.#settings, circuit: healthCheck }, this.#observer)
-    this.#settlements = new Settlements(
-      { ...this.#settings.settlement, isLazy: healthCheck.mode === 'lazy' },
-      this.#observer,
-    )
+    this.#pool = new Pool(this.#settings, this.#observer)
+    this.#settlements = new Settlements(this.#settings.settlement, this.#observer)
     this.#context = {
       pool: this.#pool,
       observer: this.#observer,

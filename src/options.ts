@@ -267,6 +267,7 @@ export function readOptions(options: AggregatorOptions): Settings {
     logLevel = 'info',
     maxLogEntries = 1_000,
   } = options
+  const healthCheck = readHealthCheck(options.healthCheck)
   const members = options.facilitators.map((facilitator, index) =>
     readFacilitator(facilitator, index, options),
   )
@@ -278,8 +279,8 @@ export function readOptions(options: AggregatorOptions): Settings {
     hedgeAfterMs: options.hedge?.afterMs,
     strategy,
     whenAllUnhealthy,
-    settlement: readSettlement(options.settlement),
-    healthCheck: readHealthCheck(options.healthCheck),
+    settlement: readSettlement(options.settlement, healthCheck.mode === 'lazy'),
+    healthCheck,
     waitUntil,
     autoStart,
     logger,
@@ -288,15 +289,16 @@ export function readOptions(options: AggregatorOptions): Settings {
   }
 }
 
-function readSettlement({
-  probes = [],
-  ledger = new MemoryLedger(),
-  audit = 'off',
-  onRetry = 'deliver',
-  probeAfterMs = 2_000,
-  failoverAfterMs = 5_000,
-  watchIntervalMs = 10_000,
-}: SettlementOptions = {}): SettlementSettings {
+function readSettlement(options: SettlementOptions | undefined, isLazy: boolean): SettlementSettings {
+  const {
+    probes = [],
+    ledger = new MemoryLedger(),
+    audit = 'off',
+    onRetry = 'deliver',
+    probeAfterMs = 2_000,
+    failoverAfterMs = 5_000,
+    watchIntervalMs = 10_000,
+  } = options ?? {}
   return {
     probes,
     ledger: ledger instanceof MemoryLedger ? ledger : new BoundedLedger(ledger),
@@ -305,6 +307,7 @@ function readSettlement({
     probeAfterMs,
     failoverAfterMs,
     watchIntervalMs,
+    isLazy,
   }
 }
 

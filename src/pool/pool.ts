@@ -14,9 +14,9 @@ import { type Order, orderBy, type Strategy } from './strategy.ts'
 
 export interface PoolOptions {
   readonly members: readonly MemberOptions[]
-  readonly circuit: CircuitOptions
   readonly strategy: Strategy
   readonly whenAllUnhealthy: 'try' | 'refuse'
+  readonly healthCheck: CircuitOptions
 }
 
 export class Pool {
@@ -34,7 +34,7 @@ export class Pool {
     private readonly observer: Observer,
   ) {
     this.members = options.members.map(
-      one => new Member(one, options.circuit, (member, change) => this.#laneChanged(member, change)),
+      one => new Member(one, options.healthCheck, (member, change) => this.#laneChanged(member, change)),
     )
     this.#order = orderBy(options.strategy, this.members)
     this.#whenAllUnhealthy = options.whenAllUnhealthy

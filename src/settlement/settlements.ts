@@ -26,10 +26,9 @@ export interface SettlementSettings {
   readonly probeAfterMs: number
   readonly failoverAfterMs: number
   readonly watchIntervalMs: number
+  /** Where no timers run between requests, what they would do is done beside requests. */
+  readonly isLazy: boolean
 }
-
-/** Where no timers run between requests, what they would do is done beside requests. */
-type Laziness = { readonly isLazy: boolean }
 
 /** A claim outlives its operation's deadline by this long (ms), and lapses then. */
 const leaseMarginMs = 30_000
@@ -54,7 +53,7 @@ export class Settlements {
   readonly #unstored = new Map<string, { entry: LedgerEntry; claim: string }>()
 
   constructor(
-    readonly settings: SettlementSettings & Laziness,
+    readonly settings: SettlementSettings,
     private readonly observer: Observer,
   ) {
     this.#watch = new Watch({
