@@ -121,13 +121,12 @@ function classifyRefusal<O extends Operation>(
 }
 
 function classifyRequestError<O extends Operation>(operation: O, error: FacilitatorRequestError): Outcome<O> {
-  const { phase, status, response, declined, retryAfterMs } = error.details
-  const reason = redact(error.message)
-  if (declined !== undefined) return { kind: 'declined', cause: declined, reason }
-  if (response !== undefined) return classifyResponse(operation, response, status)
-  if (phase === 'before-sending') return { kind: 'unreachable', reason }
-  if (status === undefined || phase === 'body') return { kind: 'unknown', reason }
-  return classifyStatus(operation, status, retryAfterMs)
+  const { failure } = error
+  if (failure.kind !== 'status') return { ...failure, reason: redact(error.message) }
+  const { status, response, retryAfterMs } = failure
+  return response === undefined
+    ? classifyStatus(operation, status, retryAfterMs)
+    : classifyResponse(operation, response, status)
 }
 
 function classifyStatus<O extends Operation>(

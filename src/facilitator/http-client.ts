@@ -96,7 +96,7 @@ async function authHeadersFor(
 }
 
 function credentialsError(message: string, cause?: unknown): FacilitatorRequestError {
-  return new FacilitatorRequestError(message, { phase: 'before-sending', declined: 'credentials', cause })
+  return new FacilitatorRequestError(message, { kind: 'declined', cause: 'credentials' }, cause)
 }
 
 /** Follows redirects within the origin only: credentials and payments do not travel to another one. */
@@ -113,11 +113,7 @@ async function send(fetch_: typeof fetch, url: string, init: RequestInit): Promi
       const where = next === undefined ? 'elsewhere' : `to ${next.origin}${next.pathname}`
       throw new FacilitatorRequestError(
         `redirected ${where}: set the facilitator's url to its final address`,
-        {
-          phase: 'after-sending',
-          status: response.status,
-          declined: 'address',
-        },
+        { kind: 'declined', cause: 'address' },
       )
     }
     target = next
@@ -132,27 +128,21 @@ async function fetchOrExplain(fetch_: typeof fetch, url: string, init: RequestIn
   try {
     return await fetch_(url, init)
   } catch (cause) {
-    throw new FacilitatorRequestError(networkCode(cause) ?? messageOf(cause), {
-      phase: saysNothingSent(cause) ? 'before-sending' : 'after-sending',
-      cause,
-    })
+    const kind = saysNothingSent(cause) ? 'unreachable' : 'unknown'
+    throw new FacilitatorRequestError(networkCode(cause) ?? messageOf(cause), { kind }, cause)
   }
 }
 
 async function readBody(response: Response): Promise<string> {
-  const { status } = response
   let text: string | undefined
   try {
     text = await readText(response.body, maxBodyBytes)
   } catch (cause) {
-    throw new FacilitatorRequestError(`the answer was cut off: ${networkCode(cause) ?? messageOf(cause)}`, {
-      phase: 'body',
-      status,
-      cause,
-    })
+    const why = networkCode(cause) ?? messageOf(cause)
+    throw new FacilitatorRequestError(`the answer was cut off: ${why}`, { kind: 'unknown' }, cause)
   }
   if (text !== undefined) return text
-  throw new FacilitatorRequestError(`an answer of more than ${maxBodyBytes} bytes`, { phase: 'body', status })
+  throw new FacilitatorRequestError(`an answer of more than ${maxBodyBytes} bytes`, { kind: 'unknown' })
 }
 
 function interpret<O extends Operation>(operation: O, answer: Response, text: string): Responses[O] {
@@ -163,9 +153,9 @@ function interpret<O extends Operation>(operation: O, answer: Response, text: st
   // A success that is not whole is one all the same, whatever the status: nobody else may be asked without the chain.
   const claimsSuccess = (body as { success?: unknown } | null | undefined)?.success === true
   if (ok || (response === undefined && claimsSuccess))
-    throw new FacilitatorRequestError("an answer that is not the protocol's", { phase: 'body', status })
+    throw new FacilitatorRequestError("an answer that is not the protocol's", { kind: 'unknown' })
   throw new FacilitatorRequestError(`HTTP ${status}`, {
-    phase: 'after-sending',
+    kind: 'status',
     status,
     response,
     retryAfterMs: parseRetryAfter(answer.headers.get('retry-after')),
@@ -206,11 +196,8 @@ function stringify(body: unknown): string {
     return JSON.stringify(body, (_key, value) => (typeof value === 'bigint' ? value.toString() : value))
   } catch (cause) {
     // A payload nested some thousand deep can be read, but not written. A buyer must not open circuits with it.
-    throw new FacilitatorRequestError('a payment that cannot be written as JSON', {
-      phase: 'before-sending',
-      declined: 'request',
-      cause,
-    })
+    const message = 'a payment that cannot be written as JSON'
+    throw new FacilitatorRequestError(message, { kind: 'declined', cause: 'request' }, cause)
   }
 }
 
