@@ -3,6 +3,7 @@ import {
   PaymentPayloadSchema,
   PaymentRequirementsV1Schema,
   PaymentRequirementsV2Schema,
+  type z,
 } from '@x402/core/schemas'
 import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import { InvalidPaymentError } from './errors.ts'
@@ -23,7 +24,12 @@ export interface Payment {
  * @throws {InvalidPaymentError} naming the first field that is not the protocol's
  */
 export function readPayment(payload: AnyPaymentPayload, requirements: AnyPaymentRequirements): Payment {
-  if (!looksRight(payload, requirements)) explain(payload, requirements)
+  if (!looksRight(payload, requirements)) {
+    demand('paymentPayload', PaymentPayloadSchema, payload)
+    const isV1 = payload.x402Version === 1
+    const schema = isV1 ? PaymentRequirementsV1Schema : PaymentRequirementsV2Schema
+    demand('paymentRequirements', schema, requirements)
+  }
   return {
     x402Version: payload.x402Version,
     scheme: requirements.scheme,
@@ -55,21 +61,9 @@ function looksRight(payload: AnyPaymentPayload, requirements: AnyPaymentRequirem
   }
 }
 
-function explain(payload: unknown, requirements: unknown): void {
-  const parsedPayload = PaymentPayloadSchema.safeParse(payload)
-  if (!parsedPayload.success) throw invalid('paymentPayload', parsedPayload.error.issues[0])
-  const schema =
-    parsedPayload.data.x402Version === 1 ? PaymentRequirementsV1Schema : PaymentRequirementsV2Schema
-  const parsed = schema.safeParse(requirements)
-  if (!parsed.success) throw invalid('paymentRequirements', parsed.error.issues[0])
-}
-
-function invalid(
-  root: string,
-  issue: { path: (string | number)[]; message: string } | undefined,
-): InvalidPaymentError {
-  const path = [root, ...(issue?.path ?? [])].join('.')
-  return new InvalidPaymentError(path, issue?.message ?? 'wrong shape')
+function demand(name: string, schema: z.ZodTypeAny, value: unknown): void {
+  const issue = schema.safeParse(value).error?.issues[0]
+  if (issue !== undefined) throw new InvalidPaymentError([name, ...issue.path].join('.'), issue.message)
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

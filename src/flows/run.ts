@@ -229,8 +229,8 @@ export class Run<O extends Operation> {
   }
 }
 
-/** Causes that speak against a facilitator's health (DESIGN.md 4.2). */
-const countsAgainst: Record<DeclineCause, LaneSign> = {
+/** What a cause says of a facilitator's health (DESIGN.md 4.2). */
+const signOfCause: Record<DeclineCause, LaneSign> = {
   ability: 'success',
   // A buyer's malformed payload must not be able to open a circuit.
   request: 'nothing',
@@ -241,14 +241,14 @@ const countsAgainst: Record<DeclineCause, LaneSign> = {
   trouble: 'failure',
 }
 
-export function signOf(outcome: Outcome): LaneSign {
+function signOf(outcome: Outcome): LaneSign {
   switch (outcome.kind) {
     case 'answered':
     case 'pending':
     case 'spent':
       return 'success'
     case 'declined':
-      return countsAgainst[outcome.cause]
+      return signOfCause[outcome.cause]
     case 'unreachable':
     case 'unknown':
       return 'failure'
