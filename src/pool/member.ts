@@ -37,8 +37,8 @@ export class Member {
   capabilities: Capabilities | undefined
   /** Whether it refused our credentials when it was last asked. */
   hasCredentialTrouble = false
-  /** Wall-clock time (ms) of the last answer to a health check, or of the traffic that stood in for one. */
-  lastSuccessfulCheck: number | undefined
+  /** When it last answered a health check, or traffic stood in for one. */
+  lastSuccessfulCheck: Date | undefined
   /** Monotonic time (ms) of the last verify or settle that spoke for the facilitator's health. */
   lastPaymentAt = Number.NEGATIVE_INFINITY
   /** Monotonic time (ms) of the last answer to `supported`. */

@@ -70,10 +70,7 @@ function facilitatorHealth(member: Member): FacilitatorHealth {
     totalFailures: failures,
     successRate: successRate(successes, failures),
     averageResponseTimeMs: Math.round(member.statistics.averageMs),
-    lastSuccessfulCheck:
-      member.lastSuccessfulCheck === undefined
-        ? undefined
-        : new Date(member.lastSuccessfulCheck).toISOString(),
+    lastSuccessfulCheck: member.lastSuccessfulCheck?.toISOString(),
     lanes,
   }
 }
