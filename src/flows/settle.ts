@@ -126,9 +126,7 @@ function report(
 }
 
 function summarize({ requirements }: Payment, keyed: KeyedPayment | undefined): SettlementSummary {
-  if (keyed !== undefined) return summaryOf(keyed.query)
-  const { network, payTo, asset } = requirements
-  return { network, payTo, asset, amount: amountOf(requirements) }
+  return summaryOf(keyed?.query ?? { ...requirements, amount: amountOf(requirements) })
 }
 
 function quarantine({ observer }: Context, member: Member, network: string, transaction: string): void {

@@ -35,7 +35,7 @@ export interface KeyedPayment {
 }
 
 /** What outsiders may know of a payment. */
-export function summaryOf({ network, payer, payTo, asset, amount }: SettlementQuery): SettlementSummary {
+export function summaryOf({ network, payer, payTo, asset, amount }: SettlementSummary): SettlementSummary {
   return { network, payer, payTo, asset, amount }
 }
 
@@ -72,10 +72,7 @@ function readEvm(scheme: string, content: Record<string, unknown>): Spend | unde
   const authorization = content.authorization ?? undefined
   const permit2Authorization = content.permit2Authorization ?? undefined
   if (authorization !== undefined && permit2Authorization !== undefined)
-    throw new InvalidPaymentError(
-      'paymentPayload.payload',
-      'has both authorization and permit2Authorization, of which facilitators may take either',
-    )
+    throw wrong('', 'has both authorization and permit2Authorization, of which facilitators may take either')
   if (permit2Authorization !== undefined) return readPermit2(permit2Authorization)
   return scheme === 'exact' && authorization !== undefined ? readEip3009(authorization) : undefined
 }
@@ -100,8 +97,8 @@ function readEip3009(authorization: unknown): Spend {
   const { from, nonce, validBefore } = (authorization ?? {}) as Record<string, unknown>
   return {
     method: 'eip3009',
-    payer: hex(from, 20, 'authorization.from'),
-    nonce: hex(nonce, 32, 'authorization.nonce').toLowerCase(),
+    payer: hex(from, 20, '.authorization.from'),
+    nonce: hex(nonce, 32, '.authorization.nonce').toLowerCase(),
     validBefore: seconds(validBefore),
   }
 }
@@ -112,14 +109,11 @@ function readPermit2(authorization: unknown): Spend {
   try {
     number = BigInt(nonce as string)
   } catch {
-    throw new InvalidPaymentError(
-      'paymentPayload.payload.permit2Authorization.nonce',
-      'expected a whole number',
-    )
+    throw wrong('.permit2Authorization.nonce', 'expected a whole number')
   }
   return {
     method: 'permit2',
-    payer: hex(from, 20, 'permit2Authorization.from'),
+    payer: hex(from, 20, '.permit2Authorization.from'),
     nonce: number.toString(),
     validBefore: seconds(deadline),
   }
@@ -159,7 +153,11 @@ function hex(value: unknown, bytes: number, field: string): string {
     const hasPrefix = value[1] === 'x'
     if (value.length === bytes * 2 + (hasPrefix ? 2 : 0)) return hasPrefix ? value : `0x${value}`
   }
-  throw new InvalidPaymentError(`paymentPayload.payload.${field}`, `expected ${bytes} bytes in hexadecimal`)
+  throw wrong(field, `expected ${bytes} bytes in hexadecimal`)
+}
+
+function wrong(field: string, problem: string): InvalidPaymentError {
+  return new InvalidPaymentError(`paymentPayload.payload${field}`, problem)
 }
 
 const hexadecimal = /^(?:0x)?[0-9a-fA-F]*$/
