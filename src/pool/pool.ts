@@ -46,9 +46,10 @@ export class Pool {
 
   /** The facilitators that may serve this request now, in order. */
   route(operation: Operation, payment?: Payment): Route {
-    const first = operation === 'settle' && payment !== undefined ? this.#verifier(payment) : undefined
-    const request = { operation, payment, first, whenAllUnhealthy: this.#whenAllUnhealthy }
-    return findRoute(this.#order, this.#bindings, request, now())
+    const isSettle = operation === 'settle' && payment !== undefined
+    const first = isSettle ? this.#verifiedBy.get(paymentIdentity(payment)) : undefined
+    const request = { operation, payment, whenAllUnhealthy: this.#whenAllUnhealthy }
+    return findRoute(this.#order(operation, first), this.#bindings, request, now())
   }
 
   /** Whether any enabled facilitator could serve the payment, were it healthy. */
@@ -95,10 +96,6 @@ export class Pool {
       Number(!member.lane('verify', kind.network).isAvailable(time)) +
       Number(!member.lane('settle', kind.network).isAvailable(time))
     return [...members].sort((a, b) => troubles(a) - troubles(b) || a.options.priority - b.options.priority)
-  }
-
-  #verifier(payment: Payment): Member | undefined {
-    return this.#hasEquals ? this.#verifiedBy.get(paymentIdentity(payment)) : undefined
   }
 
   #laneChanged(member: Member, change: CircuitChange): void {

@@ -3,7 +3,6 @@ import { foldAddress } from '../address.ts'
 import type { Operation } from '../facilitator/outcome.ts'
 import type { Payment } from '../payment.ts'
 import type { Member } from './member.ts'
-import type { Order } from './strategy.ts'
 
 /**
  * Extensions that describe a resource to the world. A payment is as good at a facilitator without them, so
@@ -55,17 +54,21 @@ export interface RouteRequest {
   readonly operation: Operation
   /** Absent for `list`, which any facilitator may answer. */
   readonly payment: Payment | undefined
-  /** The facilitator to ask first among its equals. */
-  readonly first: Member | undefined
   readonly whenAllUnhealthy: 'try' | 'refuse'
 }
 
-export function findRoute(order: Order, bindings: BindingIndex, request: RouteRequest, now: number): Route {
+/** @param ordered all facilitators, in the order of the strategy */
+export function findRoute(
+  ordered: readonly Member[],
+  bindings: BindingIndex,
+  request: RouteRequest,
+  now: number,
+): Route {
   const { operation, payment } = request
   const known: Member[] = []
   const unknown: Member[] = []
   const troubled: Member[] = []
-  for (const member of order(operation, request.first)) {
+  for (const member of ordered) {
     if (!isEligible(member, payment, bindings)) continue
     if (!member.lane(operation, payment?.network).isAvailable(now)) troubled.push(member)
     else if (member.capabilities === undefined) unknown.push(member)

@@ -93,8 +93,8 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
 
 type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'validBefore'>
 
-function readEip3009(authorization: unknown): Spend {
-  const { from, nonce, validBefore } = (authorization ?? {}) as Record<string, unknown>
+function readEip3009(authorization: object): Spend {
+  const { from, nonce, validBefore } = authorization as Record<string, unknown>
   return {
     method: 'eip3009',
     payer: hex(from, 20, '.authorization.from'),
@@ -103,8 +103,8 @@ function readEip3009(authorization: unknown): Spend {
   }
 }
 
-function readPermit2(authorization: unknown): Spend {
-  const { from, nonce, deadline } = (authorization ?? {}) as Record<string, unknown>
+function readPermit2(authorization: object): Spend {
+  const { from, nonce, deadline } = authorization as Record<string, unknown>
   let number: bigint
   try {
     number = BigInt(nonce as string)
