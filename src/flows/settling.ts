@@ -110,14 +110,11 @@ export class Settling {
     if (!this.#mayGoOn || this.#verdict !== undefined) return
     const member = this.run.next()
     this.#mayGoOn = false
-    if (member === undefined) {
-      this.#isExhausted = true
-      this.#patienceEndsAt = now() + this.options.failoverAfterMs
-      return
-    }
+    this.#isExhausted = member === undefined
+    this.#patienceEndsAt = now() + this.options.failoverAfterMs
+    if (member === undefined) return
     this.#wasOvertaken ||= this.#open > 0
     this.#latest = member
-    this.#patienceEndsAt = now() + this.options.failoverAfterMs
     this.#inquiry?.askAt(now() + this.options.probeAfterMs)
     this.#begin(member)
   }
@@ -254,7 +251,6 @@ export class Settling {
       this.run.overtake(this.#latest, this.options.failoverAfterMs)
     // All were asked, and the chain says that nothing came of it: asking again cannot charge twice.
     if (this.#isExhausted && this.#open === 0) this.run.startOver()
-    this.#isExhausted = false
     this.#mayGoOn = true
     return undefined
   }
