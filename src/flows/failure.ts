@@ -4,17 +4,6 @@ import type { AttemptReport, Operation } from '../facilitator/outcome.ts'
 import type { Payment } from '../payment.ts'
 import type { Context } from './run.ts'
 
-/**
- * When every facilitator declined the payment for its abilities, the last such answer is the verdict: the
- * server then tells the buyer, who may pay otherwise. That is no outage.
- */
-export function onlyAbilitiesLacked<R>(
-  run: { readonly reports: readonly AttemptReport[] },
-  answers: readonly R[],
-): R | undefined {
-  return answers.length === run.reports.length ? answers.at(-1) : undefined
-}
-
 /** @throws {AllFacilitatorsFailedError} always, with the reason why */
 export function allFailed(
   { pool, alarms }: Context,

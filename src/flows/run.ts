@@ -1,7 +1,7 @@
 /** One operation on its way through the pool: the route, the deadline, and a report of each attempt. */
 import { type Alarms, now } from '../clock.ts'
 import { attempt, type Request } from '../facilitator/attempt.ts'
-import type { AttemptReport, DeclineCause, Operation, Outcome } from '../facilitator/outcome.ts'
+import type { AttemptReport, DeclineCause, Operation, Outcome, Responses } from '../facilitator/outcome.ts'
 import { retry, retryAfterMs } from '../facilitator/retry.ts'
 import type { Observer } from '../observe/observer.ts'
 import type { LaneSign, Trial } from '../pool/circuit.ts'
@@ -34,6 +34,8 @@ const reservedShare = 0.1
 
 export class Run<O extends Operation> {
   readonly reports: AttemptReport[] = []
+  /** Answers of facilitators that lack an ability. */
+  readonly #lacking: Responses[O][] = []
   #route: Route
   readonly #network: string | undefined
   readonly deadline: number
@@ -114,6 +116,14 @@ export class Run<O extends Operation> {
     return outcome
   }
 
+  /**
+   * When every facilitator declined the payment for its abilities, the last such answer is the verdict: the
+   * server then tells the buyer, who may pay otherwise. That is no outage.
+   */
+  get verdictOnAbilities(): Responses[O] | undefined {
+    return this.#lacking.length === this.reports.length ? this.#lacking.at(-1) : undefined
+  }
+
   async #attempt(member: Member): Promise<Outcome<O>> {
     const startedAt = now()
     const trial = this.#lane(member).enter(startedAt)
@@ -139,6 +149,8 @@ export class Run<O extends Operation> {
       durationMs: endedAt - startedAt,
     }
     this.reports.push(report)
+    if (outcome.kind === 'declined' && outcome.cause === 'ability' && outcome.response !== undefined)
+      this.#lacking.push(outcome.response)
     const sign = this.isAborted ? 'nothing' : signOf(outcome)
     const lane = this.#lane(member)
     lane.leave(trial, sign, endedAt)

@@ -7,7 +7,6 @@ import type { Member } from '../pool/member.ts'
 import type { ChainView } from '../settlement/chain-view.ts'
 import type { SettlementState } from '../settlement/ledger.ts'
 import type { ProbeAnswer } from '../settlement/probe.ts'
-import { onlyAbilitiesLacked } from './failure.ts'
 import { Inquiry } from './inquiry.ts'
 import { Mailbox } from './mailbox.ts'
 import type { Run } from './run.ts'
@@ -64,7 +63,6 @@ export class Settling {
   #isExhausted = false
   /** The next was asked while an attempt was open: either may be what has used the authorization. */
   #wasOvertaken = false
-  readonly #lacking: SettleResponse[] = []
 
   #repeatMs = firstRepeatMs
   #endRepeat: (() => void) | undefined
@@ -138,8 +136,7 @@ export class Settling {
     if (this.#inquiry?.isOpen && (this.#mayHaveMoved || this.#isWordChecked)) return undefined
     if (this.#mayHaveMoved) return this.#indeterminate()
     if (this.#verdict !== undefined) return { kind: 'rejected', response: this.#verdict }
-    const response = onlyAbilitiesLacked(this.run, this.#lacking)
-    return { kind: 'failed', isWordOnly: this.#isWordOnly, response }
+    return { kind: 'failed', isWordOnly: this.#isWordOnly, response: this.run.verdictOnAbilities }
   }
 
   /** Before a facilitator in trouble is believed that it has broadcast nothing, the chain is asked. */
@@ -174,8 +171,6 @@ export class Settling {
         return undefined
       case 'declined':
         if (outcome.cause === 'trouble') this.#isWordOnly = true
-        if (outcome.cause === 'ability' && outcome.response !== undefined)
-          this.#lacking.push(outcome.response)
         this.#takeNoAction(member)
         return undefined
       case 'unreachable':

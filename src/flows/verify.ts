@@ -2,7 +2,7 @@ import type { VerifyResponse } from '@x402/core/types'
 import type { Payment } from '../payment.ts'
 import { duplicate } from '../settlement/ledger.ts'
 import { identify, type KeyedPayment } from '../settlement/payment-key.ts'
-import { allFailed, onlyAbilitiesLacked } from './failure.ts'
+import { allFailed } from './failure.ts'
 import { hedged } from './hedge.ts'
 import { type Context, Run } from './run.ts'
 
@@ -24,7 +24,6 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
     return { isValid: false, invalidReason: duplicate.reason, invalidMessage: duplicate.message }
 
   const run = new Run(context, 'verify', { payment })
-  const lacking: VerifyResponse[] = []
   for await (const { member, outcome } of hedged(run, context.hedgeAfterMs)) {
     switch (outcome.kind) {
       case 'answered':
@@ -33,15 +32,13 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
       case 'spent':
         return standing === 'suspect' ? resumable(keyed) : outcome.response
       case 'declined':
-        if (outcome.cause === 'ability' && outcome.response !== undefined) lacking.push(outcome.response)
-        break
       case 'unreachable':
       case 'unknown':
       case 'pending':
         break
     }
   }
-  return onlyAbilitiesLacked(run, lacking) ?? allFailed(context, run, 'verify', payment)
+  return run.verdictOnAbilities ?? allFailed(context, run, 'verify', payment)
 }
 
 function resumable(keyed: KeyedPayment | undefined): VerifyResponse {
