@@ -9,12 +9,22 @@ import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import { InvalidPaymentError } from './errors.ts'
 import type { AnyPaymentPayload, AnyPaymentRequirements } from './facilitator/client.ts'
 
-/** A payload with its requirements, whose shape has been checked. */
-export interface Payment {
+/** A kind of payment, or a payment of that kind. */
+export interface Kind {
   readonly x402Version: number
   readonly scheme: string
   /** As the requirements name it: CAIP-2 in version 2 (`eip155:8453`), a name in version 1 (`base`). */
   readonly network: string
+}
+
+export function kindKey({ x402Version, scheme, network }: Kind): string {
+  return `${x402Version}|${scheme}|${network}`
+}
+
+/** A payload with its requirements, whose shape has been checked. */
+export interface Payment extends Kind {
+  /** Made once, as each facilitator is asked for it. */
+  readonly kindKey: string
   /** Typed as version 2 for upstream's clients, which hand version 1 through. */
   readonly payload: PaymentPayload
   readonly requirements: PaymentRequirements
@@ -30,10 +40,13 @@ export function readPayment(payload: AnyPaymentPayload, requirements: AnyPayment
     const schema = isV1 ? PaymentRequirementsV1Schema : PaymentRequirementsV2Schema
     demand('paymentRequirements', schema, requirements)
   }
+  const { x402Version } = payload
+  const { scheme, network } = requirements
   return {
-    x402Version: payload.x402Version,
-    scheme: requirements.scheme,
-    network: requirements.network,
+    x402Version,
+    scheme,
+    network,
+    kindKey: kindKey({ x402Version, scheme, network }),
     payload: payload as PaymentPayload,
     requirements: requirements as PaymentRequirements,
   }

@@ -3,6 +3,7 @@ import type { SupportedKind, SupportedResponse } from '@x402/core/types'
 import { networkMatchesPattern } from '@x402/core/utils'
 import { foldAddress } from '../address.ts'
 import type { SupportedAnswer } from '../facilitator/client.ts'
+import { type Kind, kindKey, type Payment } from '../payment.ts'
 
 /** Keys of a kind's `extra` whose value names the one facilitator that can serve the payment. */
 const bindingKeys = ['feePayer', 'facilitatorAddress', 'receiverAuthorizer'] as const
@@ -32,8 +33,8 @@ export class Capabilities {
     }
   }
 
-  supports(kind: Kind): boolean {
-    return this.#exact.has(kindKey(kind)) || this.#patterns.some(pattern => matches(pattern, kind))
+  supports(payment: Payment): boolean {
+    return this.#exact.has(payment.kindKey) || this.#patterns.some(pattern => matches(pattern, payment))
   }
 
   /** Everything that a payment's `extra` could name this facilitator by. */
@@ -43,17 +44,6 @@ export class Capabilities {
       for (const key of bindingKeys) if (typeof extra?.[key] === 'string') names.push(extra[key])
     return new Set(names.map(foldAddress))
   }
-}
-
-/** A kind of payment, or a payment of that kind. */
-interface Kind {
-  readonly x402Version: number
-  readonly scheme: string
-  readonly network: string
-}
-
-function kindKey({ x402Version, scheme, network }: Kind): string {
-  return `${x402Version}|${scheme}|${network}`
 }
 
 function matches(pattern: SupportedKind, kind: Kind): boolean {
