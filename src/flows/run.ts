@@ -164,13 +164,10 @@ export class Run<O extends Operation> {
   /** Wrong credentials are a fault of the configuration: said loudly once, not per payment. */
   #report(member: Member, outcome: Outcome<O>, report: AttemptReport): void {
     const { observer } = this.context
-    if (outcome.kind !== 'declined' || outcome.cause !== 'credentials') {
-      if (outcome.kind === 'answered') member.hasCredentialTrouble = false
-      observer.attempt(report)
-      return
-    }
-    observer.attempt(report, 'debug')
-    if (member.hasCredentialTrouble) return
+    const isRefusal = outcome.kind === 'declined' && outcome.cause === 'credentials'
+    observer.attempt(report, isRefusal ? 'debug' : undefined)
+    if (outcome.kind === 'answered') member.hasCredentialTrouble = false
+    if (!isRefusal || member.hasCredentialTrouble) return
     member.hasCredentialTrouble = true
     observer.log(
       'error',

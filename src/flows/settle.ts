@@ -26,11 +26,10 @@ export async function settle(context: Context, payment: Payment): Promise<Settle
   const claim = crypto.randomUUID()
   const claimed = await settlements.claim(keyed, claim, context.deadlineMs.settle)
   if (claimed.kind === 'refused') {
-    const { reason: errorReason, message: errorMessage } = duplicate
     return {
       success: false,
-      errorReason,
-      errorMessage,
+      errorReason: duplicate.reason,
+      errorMessage: duplicate.message,
       transaction: '',
       network: payment.requirements.network,
     }

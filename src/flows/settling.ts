@@ -7,6 +7,7 @@ import type { Member } from '../pool/member.ts'
 import type { ChainView } from '../settlement/chain-view.ts'
 import type { SettlementState } from '../settlement/ledger.ts'
 import type { ProbeAnswer } from '../settlement/probe.ts'
+import type { SettlementSettings } from '../settlement/settlements.ts'
 import { Inquiry } from './inquiry.ts'
 import { Mailbox } from './mailbox.ts'
 import type { Run } from './run.ts'
@@ -22,12 +23,6 @@ export type Conclusion =
   /** No facilitator settled, and none can have charged. `response` when all of them lacked the ability. */
   | { readonly kind: 'failed'; readonly isWordOnly: boolean; readonly response?: SettleResponse | undefined }
   | { readonly kind: 'indeterminate'; readonly transaction: string | undefined }
-
-export interface SettlingOptions {
-  readonly probeAfterMs: number
-  readonly failoverAfterMs: number
-  readonly audit: 'off' | 'sample' | 'always'
-}
 
 /** The share of successes that `audit: 'sample'` looks up. */
 const sampleShare = 0.1
@@ -77,7 +72,7 @@ export class Settling {
     private readonly run: Run<'settle'>,
     private readonly payment: Payment,
     private readonly chain: ChainView | undefined,
-    private readonly options: SettlingOptions,
+    private readonly settings: SettlementSettings,
     /** Told of a facilitator whose claim of success the chain does not know. */
     private readonly onLie: (member: Member, transaction: string) => void,
     before: SettlementState | undefined,
@@ -109,11 +104,11 @@ export class Settling {
     const member = this.run.next()
     this.#mayGoOn = false
     this.#isExhausted = member === undefined
-    this.#patienceEndsAt = now() + this.options.failoverAfterMs
+    this.#patienceEndsAt = now() + this.settings.failoverAfterMs
     if (member === undefined) return
     this.#wasOvertaken ||= this.#open > 0
     this.#latest = member
-    this.#inquiry?.askAt(now() + this.options.probeAfterMs)
+    this.#inquiry?.askAt(now() + this.settings.probeAfterMs)
     this.#begin(member)
   }
 
@@ -194,11 +189,11 @@ export class Settling {
   }
 
   #takeSuccess(member: Member, response: SettleResponse): Conclusion | undefined {
-    const { audit } = this.options
+    const { audit } = this.settings
     const isAudited = audit === 'always' || (audit === 'sample' && Math.random() < sampleShare)
     if (this.chain === undefined || !isAudited) return { kind: 'settled', response }
     this.#claimed = { member, response }
-    this.#patienceEndsAt = now() + this.options.failoverAfterMs
+    this.#patienceEndsAt = now() + this.settings.failoverAfterMs
     this.#doubt(response.transaction)
     return undefined
   }
@@ -243,7 +238,7 @@ export class Settling {
     if (this.#verdict !== undefined && this.#mayHaveMoved && this.#open === 0) return this.#indeterminate()
     if (this.#claimed !== undefined) this.#expose(this.#claimed)
     if (this.#open > 0 && this.#latest !== undefined && !this.#mayGoOn)
-      this.run.overtake(this.#latest, this.options.failoverAfterMs)
+      this.run.overtake(this.#latest, this.settings.failoverAfterMs)
     // All were asked, and the chain says that nothing came of it: asking again cannot charge twice.
     if (this.#isExhausted && this.#open === 0) this.run.startOver()
     this.#mayGoOn = true
