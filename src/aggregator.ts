@@ -24,7 +24,7 @@ import { HealthChecker } from './pool/health-checker.ts'
 import type { Member } from './pool/member.ts'
 import { Pool } from './pool/pool.ts'
 import { type HealthStatus, healthStatus, type Statistics, statistics } from './pool/status.ts'
-import { messageOf, redact } from './redact.ts'
+import { redact } from './redact.ts'
 import { Settlements, type UnresolvedSettlement } from './settlement/settlements.ts'
 
 /** An upstream `x402ResourceServer`, or an `x402HTTPResourceServer`. */
@@ -90,26 +90,23 @@ export class FacilitatorAggregator implements FacilitatorClient {
    */
   constructor(options: AggregatorOptions) {
     this.#settings = readOptions(options)
-    const { healthCheck } = this.#settings
+    const { deadlineMs, backoffMs, hedgeAfterMs, healthCheck } = this.#settings
     this.#observer = new Observer(this.#settings)
-    this.#pool = new Pool({ ...this.#settings, circuit: healthCheck }, this.#observer)
-    this.#settlements = new Settlements(
-      { ...this.#settings.settlement, isLazy: healthCheck.mode === 'lazy' },
-      this.#observer,
-    )
+    this.#pool = new Pool(this.#settings, this.#observer)
+    this.#settlements = new Settlements(this.#settings.settlement, this.#observer)
     this.#context = {
       pool: this.#pool,
       observer: this.#observer,
       alarms: this.#alarms,
-      deadlineMs: this.#settings.deadlineMs,
-      backoffMs: this.#settings.backoffMs,
-      hedgeAfterMs: this.#settings.hedgeAfterMs,
       settlements: this.#settlements,
+      deadlineMs,
+      backoffMs,
+      hedgeAfterMs,
     }
     this.#supported = new Supported(this.#context, healthCheck.intervalMs)
     this.#healthChecker = new HealthChecker(
       this.#pool.members,
-      member => this.#contain(this.#supported.refresh(member)),
+      member => this.#contain(() => this.#supported.refresh(member)),
       healthCheck,
     )
     this.#observer.emitter.on('circuit:change', () => this.#supported.noticeChange())
@@ -147,7 +144,9 @@ export class FacilitatorAggregator implements FacilitatorClient {
    * @throws {AggregatorStoppedError} after `stop()`
    */
   getSupported(): Promise<SupportedResponse> {
-    return this.#operate('supported', () => this.#supported.get(work => this.#keepAlive(this.#contain(work))))
+    return this.#operate('supported', () =>
+      this.#supported.get(work => this.#keepAlive(this.#contain(() => work))),
+    )
   }
 
   /**
@@ -200,8 +199,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
   getConfig(): AggregatorConfig {
     const { enabled, deadlineMs, backoffMs, strategy, whenAllUnhealthy, logLevel, maxLogEntries } =
       this.#settings
-    const { healthCheck } = this.#settings
-    const { intervalMs, maxConsecutiveFailures, coolDownMs, mode } = healthCheck
+    const { enabled: isChecked, ...healthCheck } = this.#settings.healthCheck
     return {
       enabled,
       facilitators: this.#pool.members.map(({ enabled, options: { client: _, url, ...options } }) => ({
@@ -214,7 +212,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
       backoffMs,
       strategy: typeof strategy === 'function' ? 'function' : strategy,
       whenAllUnhealthy,
-      healthCheck: healthCheck.enabled && { intervalMs, maxConsecutiveFailures, coolDownMs, mode },
+      healthCheck: isChecked && healthCheck,
       logLevel,
       maxLogEntries,
     }
@@ -262,9 +260,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
    */
   bindResourceServer(server: ReinitializableServer): () => void {
     this.#supported.keepSilent = true
-    const reinitialize = () => {
-      void this.#contain(server.initialize())
-    }
+    const reinitialize = () => this.#contain(() => server.initialize())
     this.on('supported:change', reinitialize)
     return () => this.off('supported:change', reinitialize)
   }
@@ -363,17 +359,11 @@ export class FacilitatorAggregator implements FacilitatorClient {
   }
 
   /** Work that nobody waits for must not end in an unhandled rejection. */
-  async #contain(work: Promise<unknown> | (() => Promise<unknown>)): Promise<void> {
+  async #contain(work: () => Promise<unknown>): Promise<void> {
     try {
-      await (typeof work === 'function' ? work() : work)
+      await work()
     } catch (error) {
-      const message = redact(messageOf(error))
-      this.#observer.log(
-        'error',
-        'background',
-        { error: message },
-        fields => `work in the background failed: ${fields.error}`,
-      )
+      this.#observer.fault('background', 'work in the background failed', error)
     }
   }
 }

@@ -32,10 +32,10 @@ const having = (what: string, ...methods: string[]) =>
     `${what}: an object with ${methods.join(', ')}`,
   )
 
-const either =
-  (isFirst: (value: unknown) => boolean, first: Check, second: Check): Check =>
+const unless =
+  (isRight: (value: unknown) => boolean, check: Check): Check =>
   (value, path) =>
-    (isFirst(value) ? first : second)(value, path)
+    isRight(value) ? [] : check(value, path)
 
 const fields =
   (known: Fields): Check =>
@@ -49,16 +49,10 @@ const fields =
     })
   }
 
-const perOperation = either(
-  value => typeof value === 'object',
-  fields({
-    verify: milliseconds(1),
-    settle: milliseconds(1),
-    supported: milliseconds(1),
-    list: milliseconds(1),
-  }),
-  milliseconds(1),
-)
+const timeout = milliseconds(1)
+const timeouts = fields({ verify: timeout, settle: timeout, supported: timeout, list: timeout })
+const perOperation: Check = (value, path) =>
+  typeof value === 'object' ? timeouts(value, path) : timeout(value, path)
 
 const facilitatorFields = fields({
   id: text,
@@ -76,13 +70,14 @@ const facilitatorFields = fields({
 
 const facilitator: Check = (value, path) => {
   const problems = facilitatorFields(value, path)
-  const { id, url, client, known, createAuthHeaders } = (value ?? {}) as Record<string, unknown>
+  const given = (value ?? {}) as Record<string, unknown>
+  const { id, client, known, createAuthHeaders } = given
   if (id === undefined && known === undefined) problems.push(`${path}.id is missing`)
-  const ways = Object.entries({ url, client, known }).filter(([, way]) => way !== undefined)
-  if (ways.length === 0) problems.push(`${path}.url is missing: give either a url, a client, or a known name`)
-  if (ways.length > 1)
+  const [way, another] = ['url', 'client', 'known'].filter(name => given[name] !== undefined)
+  if (way === undefined || another !== undefined)
     problems.push(
-      `${path}.${ways[1]?.[0]} is given beside ${ways[0]?.[0]}: give either a url, a client, or a known name`,
+      `${path}.${way === undefined ? 'url is missing' : `${another} is given beside ${way}`}: ` +
+        'give either a url, a client, or a known name',
     )
   if (client !== undefined && createAuthHeaders !== undefined)
     problems.push(`${path}.createAuthHeaders goes with url: a client makes its own headers`)
@@ -119,11 +114,7 @@ const optionFields = fields({
   retries: wholeNumber(0, 'a number of tries'),
   backoffMs: milliseconds(0),
   hedge: fields({ afterMs: milliseconds(1) }),
-  strategy: either(
-    value => typeof value === 'function',
-    () => [],
-    oneOf('priority', 'latency', 'weighted'),
-  ),
+  strategy: unless(value => typeof value === 'function', oneOf('priority', 'latency', 'weighted')),
   whenAllUnhealthy: oneOf('try', 'refuse'),
   settlement: fields({
     probes: expect(
@@ -137,9 +128,8 @@ const optionFields = fields({
     failoverAfterMs: milliseconds(0),
     watchIntervalMs: milliseconds(1),
   }),
-  healthCheck: either(
+  healthCheck: unless(
     value => value === false,
-    () => [],
     fields({
       intervalMs: milliseconds(1),
       maxConsecutiveFailures: wholeNumber(1, 'a number of failures'),
@@ -156,7 +146,8 @@ const optionFields = fields({
 
 /** What is wrong with the options: a sentence each, with the option, the facilitator's id, and what was expected. */
 export function findProblems(options: unknown): string[] {
-  return optionFields({ facilitators: null, ...(options as object) }, '')
+  const given = (options ?? {}) as { facilitators?: unknown }
+  return optionFields({ ...given, facilitators: given.facilitators ?? null }, '')
 }
 
 export function problemsOfUrl(value: unknown): string[] {

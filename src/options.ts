@@ -240,23 +240,13 @@ export interface Settings {
   readonly maxLogEntries: number
 }
 
-/** What the options are when nothing is said of them. */
+/** What the environment variables start from as well. */
 export const defaults = {
   timeoutMs: { verify: 5_000, settle: 30_000, supported: 5_000, list: 5_000 },
   deadlineMs: { verify: 10_000, settle: 60_000, supported: 10_000, list: 10_000 },
   retries: 1,
-  backoffMs: 200,
   intervalMs: 30_000,
   maxConsecutiveFailures: 3,
-  maxLogEntries: 1_000,
-  settlement: {
-    probes: [],
-    audit: 'off',
-    onRetry: 'deliver',
-    probeAfterMs: 2_000,
-    failoverAfterMs: 5_000,
-    watchIntervalMs: 10_000,
-  },
 } as const
 
 /**
@@ -266,38 +256,70 @@ export function readOptions(options: AggregatorOptions): Settings {
   const problems = findProblems(options)
   if (problems.length > 0) throw new InvalidOptionsError(problems)
 
-  const { healthCheck = {}, enabled = true } = options
+  const {
+    enabled = true,
+    backoffMs = 200,
+    strategy = 'priority',
+    whenAllUnhealthy = 'try',
+    waitUntil,
+    autoStart = true,
+    logger,
+    logLevel = 'info',
+    maxLogEntries = 1_000,
+  } = options
+  const healthCheck = readHealthCheck(options.healthCheck)
   const members = options.facilitators.map((facilitator, index) =>
     readFacilitator(facilitator, index, options),
   )
-  const checks = healthCheck === false ? {} : healthCheck
-  const intervalMs = checks.intervalMs ?? defaults.intervalMs
   return {
     enabled,
-    members: enabled ? members : [firstOf(members)],
-    deadlineMs: perOperation(options.deadlineMs, undefined, defaults.deadlineMs),
-    backoffMs: options.backoffMs ?? defaults.backoffMs,
+    members: enabled ? members : firstOf(members),
+    deadlineMs: perOperation(options.deadlineMs, defaults.deadlineMs),
+    backoffMs,
     hedgeAfterMs: options.hedge?.afterMs,
-    strategy: options.strategy ?? 'priority',
-    whenAllUnhealthy: options.whenAllUnhealthy ?? 'try',
-    settlement: {
-      ...defaults.settlement,
-      ...options.settlement,
-      ledger: ledgerOf(options.settlement?.ledger),
-    },
-    healthCheck: {
-      enabled: healthCheck !== false,
-      intervalMs,
-      maxConsecutiveFailures: checks.maxConsecutiveFailures ?? defaults.maxConsecutiveFailures,
-      coolDownMs: checks.coolDownMs ?? intervalMs,
-      mode: checks.mode ?? (runtimeWithoutTimers() === undefined ? 'interval' : 'lazy'),
-    },
-    waitUntil: options.waitUntil,
-    autoStart: options.autoStart ?? true,
-    logger: options.logger,
-    logLevel: options.logLevel ?? 'info',
-    maxLogEntries: options.maxLogEntries ?? defaults.maxLogEntries,
+    strategy,
+    whenAllUnhealthy,
+    settlement: readSettlement(options.settlement, healthCheck.mode === 'lazy'),
+    healthCheck,
+    waitUntil,
+    autoStart,
+    logger,
+    logLevel,
+    maxLogEntries,
   }
+}
+
+function readSettlement(options: SettlementOptions | undefined, isLazy: boolean): SettlementSettings {
+  const {
+    probes = [],
+    ledger = new MemoryLedger(),
+    audit = 'off',
+    onRetry = 'deliver',
+    probeAfterMs = 2_000,
+    failoverAfterMs = 5_000,
+    watchIntervalMs = 10_000,
+  } = options ?? {}
+  return {
+    probes,
+    // One that extends it may go over a network.
+    ledger: ledger.constructor === MemoryLedger ? ledger : new BoundedLedger(ledger),
+    audit,
+    onRetry,
+    probeAfterMs,
+    failoverAfterMs,
+    watchIntervalMs,
+    isLazy,
+  }
+}
+
+function readHealthCheck(options: HealthCheckOptions | false = {}): Settings['healthCheck'] {
+  const {
+    intervalMs = defaults.intervalMs,
+    maxConsecutiveFailures = defaults.maxConsecutiveFailures,
+    coolDownMs = intervalMs,
+    mode = runtimeWithoutTimers() === undefined ? 'interval' : 'lazy',
+  } = options || {}
+  return { enabled: options !== false, intervalMs, maxConsecutiveFailures, coolDownMs, mode }
 }
 
 function readFacilitator(
@@ -315,33 +337,23 @@ function readFacilitator(
     weight: facilitator.weight ?? 1,
     enabled: facilitator.enabled ?? true,
     client: facilitator.client ?? httpFacilitatorClient({ ...facilitator, url: url ?? '' }),
-    timeoutMs: perOperation(facilitator.timeoutMs, all.timeoutMs, defaults.timeoutMs),
+    timeoutMs: perOperation(facilitator.timeoutMs, perOperation(all.timeoutMs, defaults.timeoutMs)),
     retries: facilitator.retries ?? all.retries ?? defaults.retries,
   }
 }
 
-function ledgerOf(ledger: SettlementLedger = new MemoryLedger()): SettlementLedger {
-  // Not one that extends it: that may go over a network.
-  return ledger.constructor === MemoryLedger ? ledger : new BoundedLedger(ledger)
-}
-
-function firstOf(members: readonly MemberOptions[]): MemberOptions {
-  const enabled = members.filter(member => member.enabled)
-  return (enabled.length > 0 ? enabled : members).reduce((first, other) =>
-    other.priority < first.priority ? other : first,
-  )
+/** The first enabled one by priority; a disabled one where all are. */
+function firstOf(members: readonly MemberOptions[]): MemberOptions[] {
+  return [...members]
+    .sort((a, b) => Number(b.enabled) - Number(a.enabled) || a.priority - b.priority)
+    .slice(0, 1)
 }
 
 function perOperation(
-  own: PerOperation | undefined,
-  general: PerOperation | undefined,
+  given: PerOperation | undefined,
   otherwise: Readonly<Record<Operation, number>>,
 ): Record<Operation, number> {
   const pick = (operation: Operation) =>
-    valueFor(own, operation) ?? valueFor(general, operation) ?? otherwise[operation]
+    (typeof given === 'object' ? given[operation] : given) ?? otherwise[operation]
   return { verify: pick('verify'), settle: pick('settle'), supported: pick('supported'), list: pick('list') }
-}
-
-function valueFor(value: PerOperation | undefined, operation: Operation): number | undefined {
-  return typeof value === 'object' ? value[operation] : value
 }

@@ -3,17 +3,28 @@ import {
   PaymentPayloadSchema,
   PaymentRequirementsV1Schema,
   PaymentRequirementsV2Schema,
+  type z,
 } from '@x402/core/schemas'
 import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import { InvalidPaymentError } from './errors.ts'
 import type { AnyPaymentPayload, AnyPaymentRequirements } from './facilitator/client.ts'
 
-/** A payload with its requirements, whose shape has been checked. */
-export interface Payment {
-  readonly version: number
+/** A kind of payment, or a payment of that kind. */
+export interface Kind {
+  readonly x402Version: number
   readonly scheme: string
   /** As the requirements name it: CAIP-2 in version 2 (`eip155:8453`), a name in version 1 (`base`). */
   readonly network: string
+}
+
+export function kindKey({ x402Version, scheme, network }: Kind): string {
+  return `${x402Version}|${scheme}|${network}`
+}
+
+/** A payload with its requirements, whose shape has been checked. */
+export interface Payment extends Kind {
+  /** Made once, as each facilitator is asked for it. */
+  readonly kindKey: string
   /** Typed as version 2 for upstream's clients, which hand version 1 through. */
   readonly payload: PaymentPayload
   readonly requirements: PaymentRequirements
@@ -23,11 +34,19 @@ export interface Payment {
  * @throws {InvalidPaymentError} naming the first field that is not the protocol's
  */
 export function readPayment(payload: AnyPaymentPayload, requirements: AnyPaymentRequirements): Payment {
-  if (!looksRight(payload, requirements)) explain(payload, requirements)
+  if (!looksRight(payload, requirements)) {
+    demand('paymentPayload', PaymentPayloadSchema, payload)
+    const isV1 = payload.x402Version === 1
+    const schema = isV1 ? PaymentRequirementsV1Schema : PaymentRequirementsV2Schema
+    demand('paymentRequirements', schema, requirements)
+  }
+  const { x402Version } = payload
+  const { scheme, network } = requirements
   return {
-    version: payload.x402Version,
-    scheme: requirements.scheme,
-    network: requirements.network,
+    x402Version,
+    scheme,
+    network,
+    kindKey: kindKey({ x402Version, scheme, network }),
     payload: payload as PaymentPayload,
     requirements: requirements as PaymentRequirements,
   }
@@ -55,21 +74,9 @@ function looksRight(payload: AnyPaymentPayload, requirements: AnyPaymentRequirem
   }
 }
 
-function explain(payload: unknown, requirements: unknown): void {
-  const parsedPayload = PaymentPayloadSchema.safeParse(payload)
-  if (!parsedPayload.success) throw invalid('paymentPayload', parsedPayload.error.issues[0])
-  const schema =
-    parsedPayload.data.x402Version === 1 ? PaymentRequirementsV1Schema : PaymentRequirementsV2Schema
-  const parsed = schema.safeParse(requirements)
-  if (!parsed.success) throw invalid('paymentRequirements', parsed.error.issues[0])
-}
-
-function invalid(
-  root: string,
-  issue: { path: (string | number)[]; message: string } | undefined,
-): InvalidPaymentError {
-  const path = [root, ...(issue?.path ?? [])].join('.')
-  return new InvalidPaymentError(path, issue?.message ?? 'wrong shape')
+function demand(name: string, schema: z.ZodTypeAny, value: unknown): void {
+  const issue = schema.safeParse(value).error?.issues[0]
+  if (issue !== undefined) throw new InvalidPaymentError([name, ...issue.path].join('.'), issue.message)
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -30,6 +30,11 @@ export function redact(text: string): string {
 /** The protocol's own reasons and the codes of network errors need no search. */
 const plainReason = /^[A-Za-z_]\w{0,63}$/
 
+/** What was thrown, in words that may be shown. */
+export function safeMessageOf(thrown: unknown): string {
+  return redact(messageOf(thrown))
+}
+
 /** What was thrown, in words that are not redacted yet. Anything may be thrown, even what has no words. */
 export function messageOf(thrown: unknown): string {
   try {

@@ -68,10 +68,7 @@ function invoke(
       return client.getSupported(options)
     case 'list':
       if (client.list === undefined)
-        throw new FacilitatorRequestError('its client has no list()', {
-          phase: 'before-sending',
-          declined: 'ability',
-        })
+        throw new FacilitatorRequestError('its client has no list()', { kind: 'declined', cause: 'ability' })
       return client.list(query, options)
   }
 }

@@ -5,27 +5,24 @@ import { meaningOf, type ReasonMeaning } from './reasons.ts'
 import { FacilitatorRequestError } from './request-error.ts'
 import { parseResponse } from './response-schema.ts'
 
-/** What an HTTP status without a protocol body means, per kind of operation. */
-type StatusMeaning = DeclineCause | 'declined-transient' | 'unknown'
-
-const statusTable: readonly (readonly [
-  statuses: readonly number[],
-  read: StatusMeaning,
-  settle: StatusMeaning,
-])[] = [
-  [[400, 413, 415, 422], 'request', 'request'],
-  [[401, 403], 'credentials', 'credentials'],
-  [[402], 'quota', 'quota'],
-  [[404, 405, 410], 'address', 'address'],
-  [[408, 425], 'declined-transient', 'unknown'],
-  [[429], 'rate-limit', 'rate-limit'],
-  // A proxy's 502 after the facilitator broadcast is the classic lost payment. Coinbase's API reference:
-  // a 5xx is no guarantee of failure.
-  [[500, 501, 502, 503, 504], 'unknown', 'unknown'],
+/**
+ * HTTP statuses that, without a protocol body, say that the facilitator did not act. Any other one leaves it unknown:
+ * a proxy's 502 after the facilitator broadcast is the classic lost payment. Coinbase's API reference: a 5xx is no
+ * guarantee of failure.
+ */
+const declinedStatuses: readonly (readonly [DeclineCause, readonly number[]])[] = [
+  ['request', [400, 413, 415, 422]],
+  ['credentials', [401, 403]],
+  ['quota', [402]],
+  ['address', [404, 405, 410]],
+  ['rate-limit', [429]],
 ]
 
 /** Characters that are kept of what a facilitator calls a transaction; Solana's take 88. */
 const longestHash = 128
+
+/** Worth a second try where that is harmless; a settle may have been read. */
+const transientStatuses = [408, 425]
 
 /**
  * Codes of errors that can only happen before a connection stands, so that nothing was sent. TLS codes are those
@@ -79,18 +76,18 @@ export function classifyError<O extends Operation>(operation: O, error: unknown)
   if (operation === 'verify' && error instanceof RangeError)
     return { kind: 'declined', cause: 'request', reason: 'a payment that cannot be written as JSON' }
 
-  const asError = error as PossiblyTelling
-  const response = responseOfUpstreamError(asError)
-  if (response !== undefined) return classifyResponse(operation, response, asError.statusCode)
+  const telling = (error ?? {}) as PossiblyTelling
+  const response = responseOfUpstreamError(telling)
+  if (response !== undefined) return classifyResponse(operation, response, telling.statusCode)
 
-  const message = typeof asError?.message === 'string' ? asError.message : messageOf(error)
+  const message = typeof telling.message === 'string' ? telling.message : messageOf(error)
   const status = statusInUpstreamMessage.exec(message)?.[1]
   if (status !== undefined) return classifyStatus(operation, Number(status))
 
   const code = networkCode(error)
   if (saysNothingSent(error))
     return { kind: 'unreachable', reason: code ?? 'no connection', isWordOnly: true }
-  return { kind: 'unknown', reason: code ?? redact(message), timedOut: isTimeout(asError) }
+  return { kind: 'unknown', reason: code ?? redact(message), timedOut: /Timeout/.test(String(telling.name)) }
 }
 
 /** Whether an answer says yes or no; `undefined` when it is not the protocol's. */
@@ -128,13 +125,12 @@ function classifyRefusal<O extends Operation>(
 }
 
 function classifyRequestError<O extends Operation>(operation: O, error: FacilitatorRequestError): Outcome<O> {
-  const { phase, status, response, declined, retryAfterMs } = error.details
-  const reason = redact(error.message)
-  if (declined !== undefined) return { kind: 'declined', cause: declined, reason }
-  if (response !== undefined) return classifyResponse(operation, response, status)
-  if (phase === 'before-sending') return { kind: 'unreachable', reason }
-  if (status === undefined || phase === 'body') return { kind: 'unknown', reason }
-  return classifyStatus(operation, status, retryAfterMs)
+  const { failure } = error
+  if (failure.kind !== 'status') return { ...failure, reason: redact(error.message) }
+  const { status, response, retryAfterMs } = failure
+  return response === undefined
+    ? classifyStatus(operation, status, retryAfterMs)
+    : classifyResponse(operation, response, status)
 }
 
 function classifyStatus<O extends Operation>(
@@ -143,11 +139,12 @@ function classifyStatus<O extends Operation>(
   retryAfterMs?: number,
 ): Outcome<O> {
   const reason = `HTTP ${status}`
-  const row = statusTable.find(([statuses]) => statuses.includes(status))
-  const meaning = row?.[operation === 'settle' ? 2 : 1] ?? 'unknown'
-  if (meaning === 'unknown') return { kind: 'unknown', reason, retryAfterMs }
-  const transient = meaning === 'declined-transient'
-  return { kind: 'declined', cause: transient ? 'trouble' : meaning, reason, retryAfterMs, transient }
+  if (operation !== 'settle' && transientStatuses.includes(status))
+    return { kind: 'declined', cause: 'trouble', reason, retryAfterMs, transient: true }
+  const cause = declinedStatuses.find(([, statuses]) => statuses.includes(status))?.[0]
+  return cause === undefined
+    ? { kind: 'unknown', reason, retryAfterMs }
+    : { kind: 'declined', cause, reason, retryAfterMs }
 }
 
 function isOk(status: number): boolean {
@@ -174,19 +171,13 @@ interface PossiblyTelling extends Refusal {
 }
 
 /** Upstream's `VerifyError` and `SettleError`: known by name, as another copy of upstream may throw them. */
-function responseOfUpstreamError(error: PossiblyTelling | undefined): unknown {
-  const { name, payer } = error ?? {}
-  if (name === 'VerifyError') {
-    const { invalidReason, invalidMessage } = error ?? {}
-    return { isValid: false, invalidReason, invalidMessage, payer }
-  }
-  if (name !== 'SettleError') return undefined
-  const { errorReason, errorMessage, transaction = '', network = '' } = error ?? {}
-  return { success: false, errorReason, errorMessage, payer, transaction, network }
-}
-
-function isTimeout(error: PossiblyTelling | undefined): boolean {
-  return /Timeout/.test(String(error?.name))
+function responseOfUpstreamError(error: PossiblyTelling): unknown {
+  const { name, payer, invalidReason, invalidMessage } = error
+  if (name === 'VerifyError') return { isValid: false, invalidReason, invalidMessage, payer }
+  const { errorReason, errorMessage, transaction = '', network = '' } = error
+  if (name === 'SettleError')
+    return { success: false, errorReason, errorMessage, payer, transaction, network }
+  return undefined
 }
 
 /** The code of the network error behind what was thrown: `ECONNREFUSED`, `UND_ERR_SOCKET`, … */

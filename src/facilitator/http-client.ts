@@ -96,7 +96,7 @@ async function authHeadersFor(
 }
 
 function credentialsError(message: string, cause?: unknown): FacilitatorRequestError {
-  return new FacilitatorRequestError(message, { phase: 'before-sending', declined: 'credentials', cause })
+  return new FacilitatorRequestError(message, { kind: 'declined', cause: 'credentials' }, cause)
 }
 
 /** Follows redirects within the origin only: credentials and payments do not travel to another one. */
@@ -113,11 +113,7 @@ async function send(fetch_: typeof fetch, url: string, init: RequestInit): Promi
       const where = next === undefined ? 'elsewhere' : `to ${next.origin}${next.pathname}`
       throw new FacilitatorRequestError(
         `redirected ${where}: set the facilitator's url to its final address`,
-        {
-          phase: 'after-sending',
-          status: response.status,
-          declined: 'address',
-        },
+        { kind: 'declined', cause: 'address' },
       )
     }
     target = next
@@ -132,43 +128,37 @@ async function fetchOrExplain(fetch_: typeof fetch, url: string, init: RequestIn
   try {
     return await fetch_(url, init)
   } catch (cause) {
-    throw new FacilitatorRequestError(networkProblem(cause), {
-      phase: saysNothingSent(cause) ? 'before-sending' : 'after-sending',
-      cause,
-    })
+    const kind = saysNothingSent(cause) ? 'unreachable' : 'unknown'
+    throw new FacilitatorRequestError(networkProblem(cause), { kind }, cause)
   }
 }
 
 async function readBody(response: Response): Promise<string> {
-  const { status } = response
   let text: string | undefined
   try {
     text = await readText(response.body, maxBodyBytes)
   } catch (cause) {
-    throw new FacilitatorRequestError(`the answer was cut off: ${networkProblem(cause)}`, {
-      phase: 'body',
-      status,
-      cause,
-    })
+    const why = networkProblem(cause)
+    throw new FacilitatorRequestError(`the answer was cut off: ${why}`, { kind: 'unknown' }, cause)
   }
   if (text !== undefined) return text
-  throw new FacilitatorRequestError(`an answer of more than ${maxBodyBytes} bytes`, { phase: 'body', status })
+  throw new FacilitatorRequestError(`an answer of more than ${maxBodyBytes} bytes`, { kind: 'unknown' })
 }
 
 function interpret<O extends Operation>(operation: O, answer: Response, text: string): Responses[O] {
-  const response = parseResponse(operation, parseJson(text))
+  const body = parseJson(text)
+  const response = parseResponse(operation, body)
   const { ok, status } = answer
   if (ok && response !== undefined) return withExtensionResponses(response, answer)
-  const retryAfterMs = parseRetryAfter(answer.headers.get('retry-after'))
   // A success that is not whole is one all the same, whatever the status: nobody else may be asked without the chain.
-  const claimsSuccess = (parseJson(text) as { success?: unknown } | null | undefined)?.success === true
+  const claimsSuccess = (body as { success?: unknown } | null | undefined)?.success === true
   if (ok || (response === undefined && claimsSuccess))
-    throw new FacilitatorRequestError("an answer that is not the protocol's", { phase: 'body', status })
+    throw new FacilitatorRequestError("an answer that is not the protocol's", { kind: 'unknown' })
   throw new FacilitatorRequestError(`HTTP ${status}`, {
-    phase: 'after-sending',
+    kind: 'status',
     status,
     response,
-    retryAfterMs,
+    retryAfterMs: parseRetryAfter(answer.headers.get('retry-after')),
   })
 }
 
@@ -196,8 +186,8 @@ function parseJson(text: string): unknown {
 /** `Retry-After` is a number of seconds or a date (RFC 9110, section 10.2.3). */
 function parseRetryAfter(header: string | null): number | undefined {
   if (header === null) return undefined
-  const seconds = /^\s*\d+\s*$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now()
-  return Number.isFinite(seconds) ? Math.max(0, seconds) : undefined
+  const afterMs = /^\s*\d+\s*$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now()
+  return Number.isFinite(afterMs) ? Math.max(0, afterMs) : undefined
 }
 
 /** JSON has no bigint; the protocol writes large numbers as strings. */
@@ -206,11 +196,8 @@ function stringify(body: unknown): string {
     return JSON.stringify(body, (_key, value) => (typeof value === 'bigint' ? value.toString() : value))
   } catch (cause) {
     // A payload nested some thousand deep can be read, but not written. A buyer must not open circuits with it.
-    throw new FacilitatorRequestError('a payment that cannot be written as JSON', {
-      phase: 'before-sending',
-      declined: 'request',
-      cause,
-    })
+    const message = 'a payment that cannot be written as JSON'
+    throw new FacilitatorRequestError(message, { kind: 'declined', cause: 'request' }, cause)
   }
 }
 

@@ -27,113 +27,125 @@ const screenedOut =
  */
 const outOfGas = /insufficient funds for gas|exceeds the balance of the account/i
 
-const exact: Record<Exclude<ReasonMeaning, 'pending' | 'simulation'>, readonly string[]> = {
-  verdict: [
-    'invalid_exact_evm_signature',
-    'invalid_exact_evm_payload_signature',
-    'invalid_exact_evm_payload_signature_address',
-    'invalid_exact_evm_payload_authorization_typed_data_message',
-    'invalid_exact_evm_failed_to_parse_signature',
-    'payment_expired',
-    'permit2_deadline_expired',
-    'permit2_not_yet_valid',
-    'permit2_payment_too_early',
-    'insufficient_funds',
-    'permit2_allowance_required',
-    'permit2_invalid_amount',
-    'permit2_invalid_destination',
-    'permit2_invalid_owner',
-    'permit2_token_mismatch',
-    'asset_not_deployed_contract',
-    'upto_amount_exceeds_permitted',
-    'invalid_payload',
-    'invalid_payment_requirements',
-    'extension_echo_mismatch',
-    'settle_exact_svm_block_height_exceeded',
-  ],
-  ability: [
-    'unsupported_scheme',
-    'invalid_scheme',
-    'invalid_exact_svm_unsupported_scheme',
-    'invalid_network',
-    'network_mismatch',
-    'invalid_x402_version',
-    'unsupported_payload_type',
-    'unsupported_payment_flow',
-    'unsupported_asset_transfer_method',
-    'facilitator_mismatch',
-    'upto_unauthorized_facilitator',
-    'eip6492_factory_not_allowed',
-    'invalid_exact_evm_payload_undeployed_smart_wallet',
-  ],
-  trouble: [
-    'unexpected_verify_error',
-    // Seen with an empty gas wallet: HTTP 200, `success: false`.
-    'failed_to_execute_transfer',
-    // Seen for a day at a public facilitator whose /verify and /supported were fine.
-    'batch_send_failed',
-    'smart_wallet_deployment_failed',
-    'erc20_approval_broadcast_failed',
-  ],
-  'maybe-broadcast': [
-    'unexpected_settle_error',
-    'settle_exact_svm_transaction_confirmation_timed_out',
-    'invalid_transaction_state',
-    'transaction_failed',
-    'post_settlement_transfer_not_confirmed',
-  ],
-  spent: [
-    'invalid_exact_evm_nonce_already_used',
-    'permit2_invalid_nonce',
-    'duplicate_settlement',
-    'nonce_already_used',
-    'invalid_upto_svm_channel_already_open',
-  ],
-}
+/** In a reason it counts at once, in the free text beside it only where the reason says nothing. */
+const saysSpent = /authorization( is |_)(used|cancell?ed)/i
 
-const saysSpent = /authorization is (used|cancell?ed)/i
-
-/** Families of names, the more telling ones first. */
-const families: readonly (readonly [RegExp, ReasonMeaning])[] = [
-  [/authorization is (used|cancell?ed)|authorization_(used|cancell?ed)/, 'spent'],
-  [/nonce_already_used$/, 'spent'],
-  [/(^|_)transaction_failed$/, 'maybe-broadcast'],
-  [/_transfer_event_mismatch$/, 'maybe-broadcast'],
-  [/confirmation_timed_out$/, 'maybe-broadcast'],
-  // Raw messages of a facilitator's own chain client, given after it had sent the transaction.
-  [/timed out|waiting for transaction|already known|0x[0-9a-f]{64}/, 'maybe-broadcast'],
-
-  [/fee_payer_not_managed_by_facilitator$/, 'ability'],
-  [/_(facilitator|fee_payer|network)_mismatch$/, 'ability'],
-  [/_evm_scheme$/, 'ability'],
-  [/_eip3009_not_supported$/, 'ability'],
-  [/_(program|factory)_not_allowed$/, 'ability'],
-  [/_priority_fee_too_high$/, 'ability'],
-  [/_compute_price_instruction_too_high$/, 'ability'],
-  [/_not_configured$/, 'ability'],
-  [/_erc20_approval_unavailable$/, 'ability'],
-
-  [/_rpc_read_failed$/, 'trouble'],
-  [/_verification_state_unavailable$/, 'trouble'],
-  [/(^|_)simulation_failed$/, 'simulation'],
-  [/_smart_wallet_deployment_failed$/, 'trouble'],
-  [/_channel_busy$/, 'trouble'],
-
-  [/_(recipient|value|amount|token_name|token_version)_mismatch$/, 'verdict'],
-  [/_authorization_value/, 'verdict'],
-  [/_valid_(after|before)/, 'verdict'],
-  [/_insufficient_balance$/, 'verdict'],
-  [/_missing_eip712_domain$/, 'verdict'],
-  [/_exceeds_amount$/, 'verdict'],
-  [/^invalid_permit2_/, 'verdict'],
-  [/^(invalid_)?eip2612_/, 'verdict'],
-  [/^(invalid_)?erc20_approval_/, 'verdict'],
-  [/^invalid_exact_svm_payload_/, 'verdict'],
+/** A name counts before a family, whatever their rows; of the families the first that matches. */
+const vocabulary: readonly {
+  readonly meaning: ReasonMeaning
+  readonly names: readonly string[]
+  readonly families: readonly RegExp[]
+}[] = [
+  { meaning: 'pending', names: ['settlement_pending'], families: [] },
+  {
+    meaning: 'spent',
+    names: ['permit2_invalid_nonce', 'duplicate_settlement', 'invalid_upto_svm_channel_already_open'],
+    families: [saysSpent, /nonce_already_used$/],
+  },
+  {
+    meaning: 'maybe-broadcast',
+    names: [
+      'unexpected_settle_error',
+      'settle_exact_svm_transaction_confirmation_timed_out',
+      'invalid_transaction_state',
+      'transaction_failed',
+      'post_settlement_transfer_not_confirmed',
+    ],
+    families: [
+      /_transaction_failed$/,
+      /_transfer_event_mismatch$/,
+      /confirmation_timed_out$/,
+      // Raw messages of a facilitator's own chain client, given after it had sent the transaction.
+      /timed out|waiting for transaction|already known|0x[0-9a-f]{64}/,
+    ],
+  },
+  {
+    meaning: 'ability',
+    names: [
+      'unsupported_scheme',
+      'invalid_scheme',
+      'invalid_exact_svm_unsupported_scheme',
+      'invalid_network',
+      'network_mismatch',
+      'invalid_x402_version',
+      'unsupported_payload_type',
+      'unsupported_payment_flow',
+      'unsupported_asset_transfer_method',
+      'facilitator_mismatch',
+      'upto_unauthorized_facilitator',
+      'eip6492_factory_not_allowed',
+      'invalid_exact_evm_payload_undeployed_smart_wallet',
+    ],
+    families: [
+      /fee_payer_not_managed_by_facilitator$/,
+      /_(facilitator|fee_payer|network)_mismatch$/,
+      /_evm_scheme$/,
+      /_eip3009_not_supported$/,
+      /_(program|factory)_not_allowed$/,
+      /_priority_fee_too_high$/,
+      /_compute_price_instruction_too_high$/,
+      /_not_configured$/,
+      /_erc20_approval_unavailable$/,
+    ],
+  },
+  {
+    meaning: 'trouble',
+    names: [
+      'unexpected_verify_error',
+      // Seen with an empty gas wallet: HTTP 200, `success: false`.
+      'failed_to_execute_transfer',
+      // Seen for a day at a public facilitator whose /verify and /supported were fine.
+      'batch_send_failed',
+      'smart_wallet_deployment_failed',
+      'erc20_approval_broadcast_failed',
+    ],
+    families: [
+      /_rpc_read_failed$/,
+      /_verification_state_unavailable$/,
+      /_smart_wallet_deployment_failed$/,
+      /_channel_busy$/,
+    ],
+  },
+  { meaning: 'simulation', names: [], families: [/(^|_)simulation_failed$/] },
+  {
+    meaning: 'verdict',
+    names: [
+      'invalid_exact_evm_signature',
+      'invalid_exact_evm_payload_signature',
+      'invalid_exact_evm_payload_signature_address',
+      'invalid_exact_evm_payload_authorization_typed_data_message',
+      'invalid_exact_evm_failed_to_parse_signature',
+      'payment_expired',
+      'permit2_deadline_expired',
+      'permit2_not_yet_valid',
+      'permit2_payment_too_early',
+      'insufficient_funds',
+      'permit2_allowance_required',
+      'permit2_invalid_amount',
+      'permit2_invalid_destination',
+      'permit2_invalid_owner',
+      'permit2_token_mismatch',
+      'asset_not_deployed_contract',
+      'upto_amount_exceeds_permitted',
+      'invalid_payload',
+      'invalid_payment_requirements',
+      'extension_echo_mismatch',
+      'settle_exact_svm_block_height_exceeded',
+    ],
+    families: [
+      /_(recipient|value|amount|token_name|token_version)_mismatch$/,
+      /_authorization_value/,
+      /_valid_(after|before)/,
+      /_insufficient_balance$/,
+      /_missing_eip712_domain$/,
+      /_exceeds_amount$/,
+      /^invalid_permit2_/,
+      /^(invalid_)?eip2612_/,
+      /^(invalid_)?erc20_approval_/,
+      /^invalid_exact_svm_payload_/,
+    ],
+  },
 ]
-
-const byName = new Map<string, ReasonMeaning>([['settlement_pending', 'pending']])
-for (const meaning of Object.keys(exact) as (keyof typeof exact)[])
-  for (const name of exact[meaning]) byName.set(name, meaning)
 
 /**
  * The meaning of a reason, or `undefined` for one that nobody has listed.
@@ -147,11 +159,10 @@ export function meaningOf(reason: string, message = ''): ReasonMeaning | undefin
   if (screenedOut.test(text)) return 'verdict'
   if (outOfGas.test(message)) return 'trouble'
   const name = text.split(':', 1)[0]?.trim() ?? ''
-  return (
-    byName.get(name) ??
-    families.find(([pattern]) => pattern.test(name) || pattern.test(text))?.[1] ??
-    (saysSpent.test(message) ? 'spent' : undefined)
-  )
+  const row =
+    vocabulary.find(({ names }) => names.includes(name)) ??
+    vocabulary.find(({ families }) => families.some(family => family.test(name) || family.test(text)))
+  return row?.meaning ?? (saysSpent.test(message) ? 'spent' : undefined)
 }
 
 const explainedByPayment = /insufficient_(funds|balance)|allowance|simulation_failed|expired|valid_before/

@@ -1,35 +1,32 @@
 import type { DeclineCause } from './outcome.ts'
 
-/** How far a request had come when it failed. */
-export type RequestPhase =
+/** What is known of a request that did not end in a protocol answer with status 2xx. */
+export type RequestFailure =
+  /** The facilitator did not act, and why is known without a status: no credentials could be made, a redirect away. */
+  | { readonly kind: 'declined'; readonly cause: DeclineCause }
   /** Nothing was sent. */
-  | 'before-sending'
-  /** The facilitator may have read the request. */
-  | 'after-sending'
-  /** The answer had begun. */
-  | 'body'
+  | { readonly kind: 'unreachable' }
+  /** The facilitator may have read the request; what it answered, if anything, says nothing. */
+  | { readonly kind: 'unknown' }
+  /** The answer's status is not 2xx. */
+  | {
+      readonly kind: 'status'
+      readonly status: number
+      /** The answer's body, where it is the protocol's. */
+      readonly response: unknown
+      /** From `Retry-After`, in milliseconds from now. */
+      readonly retryAfterMs: number | undefined
+    }
 
-export interface RequestErrorDetails {
-  readonly phase: RequestPhase
-  /** HTTP status of the answer. */
-  readonly status?: number
-  /** From `Retry-After`, in milliseconds from now. */
-  readonly retryAfterMs?: number | undefined
-  /** The protocol body of an answer whose status is not 2xx. */
-  readonly response?: unknown
-  /** Set where the reason is known without a status: credentials that could not be made, a redirect away. */
-  readonly declined?: DeclineCause
-  readonly cause?: unknown
-}
-
-/** A call of our HTTP client that did not end in a protocol answer with status 2xx. */
+/** A call of our HTTP client that failed. */
 export class FacilitatorRequestError extends Error {
   override readonly name = 'FacilitatorRequestError'
 
   constructor(
     message: string,
-    readonly details: RequestErrorDetails,
+    readonly failure: RequestFailure,
+    cause?: unknown,
   ) {
-    super(message, { cause: details.cause })
+    super(message, { cause })
   }
 }

@@ -2,49 +2,38 @@
 import { z } from '@x402/core/schemas'
 import type { Operation, Responses } from './outcome.ts'
 
-const optionalText = z
-  .string()
-  .nullish()
-  .transform(value => value ?? undefined)
-const optionalRecord = z
-  .record(z.string(), z.unknown())
-  .nullish()
-  .transform(value => value ?? undefined)
-const textOrEmpty = z
-  .string()
-  .nullish()
-  .transform(value => value ?? '')
+const optional = <T extends z.ZodTypeAny>(schema: T) =>
+  schema.nullish().transform(value => value ?? undefined)
+const optionalText = optional(z.string())
+const optionalRecord = optional(z.record(z.string(), z.unknown()))
+const textOrEmpty = optionalText.transform(value => value ?? '')
+
+const details = { payer: optionalText, extensions: optionalRecord, extra: optionalRecord }
 
 const verifyResponse = z.object({
   isValid: z.boolean(),
   invalidReason: optionalText,
   invalidMessage: optionalText,
-  payer: optionalText,
-  extensions: optionalRecord,
-  extra: optionalRecord,
+  ...details,
 })
 
 /** A refusal may leave out `transaction` and `network` (version 1 facilitators do); a success may not. */
 const settleResponse = z.discriminatedUnion('success', [
   z.object({
     success: z.literal(true),
-    payer: optionalText,
     transaction: z.string(),
     network: z.string(),
     amount: optionalText,
-    extensions: optionalRecord,
-    extra: optionalRecord,
+    ...details,
   }),
   z.object({
     success: z.literal(false),
     errorReason: optionalText,
     errorMessage: optionalText,
-    payer: optionalText,
     transaction: textOrEmpty,
     network: textOrEmpty,
     amount: optionalText,
-    extensions: optionalRecord,
-    extra: optionalRecord,
+    ...details,
   }),
 ])
 

@@ -4,17 +4,6 @@ import type { AttemptReport, Operation } from '../facilitator/outcome.ts'
 import type { Payment } from '../payment.ts'
 import type { Context } from './run.ts'
 
-/**
- * When every facilitator declined the payment for its abilities, the last such answer is the verdict: the
- * server then tells the buyer, who may pay otherwise. That is no outage.
- */
-export function onlyAbilitiesLacked<R>(
-  run: { readonly reports: readonly AttemptReport[] },
-  answers: readonly R[],
-): R | undefined {
-  return answers.length === run.reports.length ? answers.at(-1) : undefined
-}
-
 /** @throws {AllFacilitatorsFailedError} always, with the reason why */
 export function allFailed(
   { pool }: Context,
@@ -33,7 +22,7 @@ export function allFailed(
   }
   if (payment !== undefined && !pool.couldServe(payment)) {
     throw new AllFacilitatorsFailedError(
-      `${operation}: no facilitator can take this payment (x402 version ${payment.version}, scheme ${payment.scheme}, ` +
+      `${operation}: no facilitator can take this payment (x402 version ${payment.x402Version}, scheme ${payment.scheme}, ` +
         `network ${payment.network}). Each enabled one lacks the kind, lacks an extension that the payment uses, or ` +
         'is not the one that the payment was made for. Compare getSupported() with your routes.',
       [],

@@ -1,7 +1,7 @@
 /** One operation on its way through the pool: the route, the deadline, and a report of each attempt. */
 import { type Alarms, now } from '../clock.ts'
 import { attempt, type Request } from '../facilitator/attempt.ts'
-import type { AttemptReport, DeclineCause, Operation, Outcome } from '../facilitator/outcome.ts'
+import type { AttemptReport, DeclineCause, Operation, Outcome, Responses } from '../facilitator/outcome.ts'
 import { retry, retryAfterMs } from '../facilitator/retry.ts'
 import type { Observer } from '../observe/observer.ts'
 import type { LaneSign, Trial } from '../pool/circuit.ts'
@@ -34,6 +34,8 @@ const reservedShare = 0.1
 
 export class Run<O extends Operation> {
   readonly reports: AttemptReport[] = []
+  /** Answers of facilitators that lack an ability. */
+  readonly #lacking: Responses[O][] = []
   #route: Route
   readonly #network: string | undefined
   readonly deadline: number
@@ -119,6 +121,14 @@ export class Run<O extends Operation> {
     return outcome
   }
 
+  /**
+   * When every facilitator declined the payment for its abilities, the last such answer is the verdict: the
+   * server then tells the buyer, who may pay otherwise. That is no outage.
+   */
+  get verdictOnAbilities(): Responses[O] | undefined {
+    return this.#lacking.length === this.reports.length ? this.#lacking.at(-1) : undefined
+  }
+
   async #attempt(member: Member): Promise<Outcome<O>> {
     const startedAt = now()
     const trial = this.#lane(member).enter(startedAt)
@@ -145,6 +155,8 @@ export class Run<O extends Operation> {
     }
     this.reports.push(report)
     if (outcome.kind === 'unreachable' && outcome.isWordOnly) this.isWordOnly = true
+    if (outcome.kind === 'declined' && outcome.cause === 'ability' && outcome.response !== undefined)
+      this.#lacking.push(outcome.response)
     const sign = this.isAborted ? 'nothing' : signOf(outcome)
     const lane = this.#lane(member)
     lane.leave(trial, sign, endedAt)
@@ -158,13 +170,10 @@ export class Run<O extends Operation> {
   /** Wrong credentials are a fault of the configuration: said loudly once, not per payment. */
   #report(member: Member, outcome: Outcome<O>, report: AttemptReport): void {
     const { observer } = this.context
-    if (outcome.kind !== 'declined' || outcome.cause !== 'credentials') {
-      if (outcome.kind === 'answered') member.hasCredentialTrouble = false
-      observer.attempt(report)
-      return
-    }
-    observer.attempt(report, 'debug')
-    if (member.hasCredentialTrouble) return
+    const isRefusal = outcome.kind === 'declined' && outcome.cause === 'credentials'
+    observer.attempt(report, isRefusal ? 'debug' : undefined)
+    if (outcome.kind === 'answered') member.hasCredentialTrouble = false
+    if (!isRefusal || member.hasCredentialTrouble) return
     member.hasCredentialTrouble = true
     observer.log(
       'error',
@@ -242,8 +251,8 @@ function take(queue: Member[]): Member | undefined {
   return undefined
 }
 
-/** Causes that speak against a facilitator's health (DESIGN.md 4.2). */
-const countsAgainst: Record<DeclineCause, LaneSign> = {
+/** What a cause says of a facilitator's health (DESIGN.md 4.2). */
+const signOfCause: Record<DeclineCause, LaneSign> = {
   ability: 'success',
   // A buyer's malformed payload must not be able to open a circuit.
   request: 'nothing',
@@ -255,14 +264,14 @@ const countsAgainst: Record<DeclineCause, LaneSign> = {
   trouble: 'failure',
 }
 
-export function signOf(outcome: Outcome): LaneSign {
+function signOf(outcome: Outcome): LaneSign {
   switch (outcome.kind) {
     case 'answered':
     case 'pending':
     case 'spent':
       return 'success'
     case 'declined':
-      return countsAgainst[outcome.cause]
+      return signOfCause[outcome.cause]
     case 'unreachable':
     case 'unknown':
       return 'failure'

@@ -3,7 +3,6 @@ import { SettlementIndeterminateError } from '../errors.ts'
 import type { SettlementSummary } from '../observe/events.ts'
 import type { Payment } from '../payment.ts'
 import type { Member } from '../pool/member.ts'
-import { messageOf, redact } from '../redact.ts'
 import { type Claim, duplicate, type SettlementState } from '../settlement/ledger.ts'
 import { amountOf, identify, type KeyedPayment, summaryOf } from '../settlement/payment-key.ts'
 import { allFailed } from './failure.ts'
@@ -27,11 +26,10 @@ export async function settle(context: Context, payment: Payment): Promise<Settle
   const claim = crypto.randomUUID()
   const claimed = await settlements.claim(keyed, claim, context.deadlineMs.settle)
   if (claimed.kind === 'refused') {
-    const { reason: errorReason, message: errorMessage } = duplicate
     return {
       success: false,
-      errorReason,
-      errorMessage,
+      errorReason: duplicate.reason,
+      errorMessage: duplicate.message,
       transaction: '',
       network: payment.requirements.network,
     }
@@ -59,12 +57,7 @@ async function conclude(context: Context, payment: Payment, hold?: Hold): Promis
   } catch (error) {
     // A fault of ours must not read as "not charged".
     conclusion = { kind: 'indeterminate', transaction: undefined }
-    context.observer.log(
-      'error',
-      'fault',
-      { error: redact(messageOf(error)) },
-      fields => `settle met a fault of its own: ${fields.error}`,
-    )
+    context.observer.fault('fault', 'settle met a fault of its own', error)
   }
   run.end()
   const after = stateAfter(conclusion)
@@ -132,9 +125,7 @@ function report(
 }
 
 function summarize({ requirements }: Payment, keyed: KeyedPayment | undefined): SettlementSummary {
-  if (keyed !== undefined) return summaryOf(keyed.query)
-  const { network, payTo, asset } = requirements
-  return { network, payTo, asset, amount: amountOf(requirements) }
+  return summaryOf(keyed?.query ?? { ...requirements, amount: amountOf(requirements) })
 }
 
 function quarantine({ observer }: Context, member: Member, network: string, transaction: string): void {

@@ -8,7 +8,7 @@ import type { Member } from '../pool/member.ts'
 import type { ChainView } from '../settlement/chain-view.ts'
 import type { SettlementState } from '../settlement/ledger.ts'
 import type { ProbeAnswer } from '../settlement/probe.ts'
-import { onlyAbilitiesLacked } from './failure.ts'
+import type { SettlementSettings } from '../settlement/settlements.ts'
 import { Inquiry } from './inquiry.ts'
 import { Mailbox } from './mailbox.ts'
 import type { Run } from './run.ts'
@@ -24,12 +24,6 @@ export type Conclusion =
   /** No facilitator settled, and none can have charged. `response` when all of them lacked the ability. */
   | { readonly kind: 'failed'; readonly isWordOnly: boolean; readonly response?: SettleResponse | undefined }
   | { readonly kind: 'indeterminate'; readonly transaction: string | undefined }
-
-export interface SettlingOptions {
-  readonly probeAfterMs: number
-  readonly failoverAfterMs: number
-  readonly audit: 'off' | 'sample' | 'always'
-}
 
 /** The share of successes that `audit: 'sample'` looks up. */
 const sampleShare = 0.1
@@ -70,7 +64,6 @@ export class Settling {
   #isExhausted = false
   /** The next was asked while an attempt was open: either may be what has used the authorization. */
   #wasOvertaken = false
-  readonly #lacking: SettleResponse[] = []
 
   #repeatMs = firstRepeatMs
   #endRepeat: (() => void) | undefined
@@ -85,7 +78,7 @@ export class Settling {
     private readonly run: Run<'settle'>,
     private readonly payment: Payment,
     private readonly chain: ChainView | undefined,
-    private readonly options: SettlingOptions,
+    private readonly settings: SettlementSettings,
     /** Told of a facilitator whose claim of success the chain does not know. */
     private readonly onLie: (member: Member, transaction: string) => void,
     before: SettlementState | undefined,
@@ -116,15 +109,12 @@ export class Settling {
     if (!this.#mayGoOn || this.#verdict !== undefined) return
     const member = this.run.next()
     this.#mayGoOn = false
-    if (member === undefined) {
-      this.#isExhausted = true
-      this.#patienceEndsAt = now() + this.options.failoverAfterMs
-      return
-    }
+    this.#isExhausted = member === undefined
+    this.#patienceEndsAt = now() + this.settings.failoverAfterMs
+    if (member === undefined) return
     this.#wasOvertaken ||= this.#open > 0
     this.#latest = member
-    this.#patienceEndsAt = now() + this.options.failoverAfterMs
-    this.#inquiry?.askAt(now() + this.options.probeAfterMs)
+    this.#inquiry?.askAt(now() + this.settings.probeAfterMs)
     this.#begin(member)
   }
 
@@ -148,8 +138,7 @@ export class Settling {
     if (this.#mayHaveMoved) return this.#indeterminate()
     if (this.#verdict !== undefined && !this.#mayBeOurDoing(this.#verdict))
       return { kind: 'rejected', response: this.#verdict }
-    const response = onlyAbilitiesLacked(this.run, this.#lacking)
-    return { kind: 'failed', isWordOnly: this.#isWordOnly, response }
+    return { kind: 'failed', isWordOnly: this.#isWordOnly, response: this.run.verdictOnAbilities }
   }
 
   /** A payment that was made by a facilitator whose word is doubted looks like want of funds to the next. */
@@ -191,8 +180,6 @@ export class Settling {
         return undefined
       case 'declined':
         if (outcome.cause === 'trouble' || outcome.cause === 'simulation') this.#isWordOnly = true
-        if (outcome.cause === 'ability' && outcome.response !== undefined)
-          this.#lacking.push(outcome.response)
         this.#takeNoAction(member)
         return undefined
       case 'unreachable':
@@ -217,11 +204,11 @@ export class Settling {
   }
 
   #takeSuccess(member: Member, response: SettleResponse): Conclusion | undefined {
-    const { audit } = this.options
+    const { audit } = this.settings
     const isAudited = audit === 'always' || (audit === 'sample' && Math.random() < sampleShare)
     if (this.chain === undefined || !isAudited) return { kind: 'settled', response }
     this.#claimed = { member, response }
-    this.#patienceEndsAt = now() + this.options.failoverAfterMs
+    this.#patienceEndsAt = now() + this.settings.failoverAfterMs
     this.#doubt(response.transaction)
     return undefined
   }
@@ -271,10 +258,9 @@ export class Settling {
     if (this.#verdict !== undefined && this.#mayHaveMoved && this.#open === 0) return this.#indeterminate()
     if (this.#claimed !== undefined) this.#expose(this.#claimed)
     if (this.#open > 0 && this.#latest !== undefined && !this.#mayGoOn)
-      this.run.overtake(this.#latest, this.options.failoverAfterMs)
+      this.run.overtake(this.#latest, this.settings.failoverAfterMs)
     // All were asked, and the chain says that nothing came of it: asking again cannot charge twice.
     if (this.#isExhausted && this.#open === 0) this.run.startOver()
-    this.#isExhausted = false
     this.#mayGoOn = true
     return undefined
   }

@@ -84,7 +84,7 @@ export class Supported {
     const outcome = next && (await run.ask(next))
     if (outcome?.kind === 'answered') {
       this.context.pool.learn(member, outcome.response)
-      member.lastSuccessfulCheck = Date.now()
+      member.lastSuccessfulCheck = new Date()
       for (const { operation, circuit } of member.lanes()) if (operation !== 'supported') circuit.openDoor()
     }
     this.noticeChange()

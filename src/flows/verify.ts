@@ -3,7 +3,7 @@ import { isExplainedByPayment } from '../facilitator/reasons.ts'
 import type { Payment } from '../payment.ts'
 import { duplicate } from '../settlement/ledger.ts'
 import { identify, type KeyedPayment } from '../settlement/payment-key.ts'
-import { allFailed, onlyAbilitiesLacked } from './failure.ts'
+import { allFailed } from './failure.ts'
 import { hedged } from './hedge.ts'
 import { type Context, Run } from './run.ts'
 
@@ -25,7 +25,6 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
     return { isValid: false, invalidReason: duplicate.reason, invalidMessage: duplicate.message }
 
   const run = new Run(context, 'verify', { payment })
-  const lacking: VerifyResponse[] = []
   for await (const { member, outcome } of hedged(run, context.hedgeAfterMs)) {
     switch (outcome.kind) {
       case 'answered':
@@ -36,7 +35,6 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
         return standing === 'suspect' ? resumable(keyed) : outcome.response
       case 'declined':
         if (standing === 'suspect' && isExplainedByPayment(outcome.reason)) return resumable(keyed)
-        if (outcome.cause === 'ability' && outcome.response !== undefined) lacking.push(outcome.response)
         break
       case 'unreachable':
       case 'unknown':
@@ -44,7 +42,7 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
         break
     }
   }
-  return onlyAbilitiesLacked(run, lacking) ?? allFailed(context, run, 'verify', payment)
+  return run.verdictOnAbilities ?? allFailed(context, run, 'verify', payment)
 }
 
 function resumable(keyed: KeyedPayment | undefined): VerifyResponse {

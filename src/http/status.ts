@@ -4,7 +4,7 @@ import { AggregatorError } from '../errors.ts'
 import type { LogEntry } from '../observe/log.ts'
 import type { HealthStatus, Statistics } from '../pool/status.ts'
 import { readText } from '../read-text.ts'
-import { messageOf, redact } from '../redact.ts'
+import { safeMessageOf } from '../redact.ts'
 import type { UnresolvedSettlement } from '../settlement/settlements.ts'
 import { Access } from './access.ts'
 
@@ -119,7 +119,7 @@ async function settlementsOf(
   try {
     return { unresolvedSettlements: await aggregator.getUnresolvedSettlements() }
   } catch (error) {
-    return { ledgerProblem: redact(messageOf(error)) }
+    return { ledgerProblem: safeMessageOf(error) }
   }
 }
 

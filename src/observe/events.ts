@@ -87,7 +87,7 @@ export type Listener<E extends EventName> = (event: AggregatorEvents[E]) => unkn
  */
 export class SafeEmitter {
   readonly #emitter = new EventEmitter()
-  readonly #guarded = new WeakMap<object, (event: never) => void>()
+  readonly #guarded = new WeakMap<object, Listener<never>>()
 
   constructor(private readonly onListenerError: (error: unknown) => void) {}
 
@@ -111,19 +111,17 @@ export class SafeEmitter {
     this.#emitter.emit(event, data)
   }
 
-  #guard<E extends EventName>(listener: Listener<E>): (data: AggregatorEvents[E]) => void {
-    let guarded = this.#guarded.get(listener) as ((data: AggregatorEvents[E]) => void) | undefined
-    if (guarded === undefined) {
-      guarded = data => {
-        try {
-          const result: unknown = listener(data)
-          if (result instanceof Promise) result.catch(this.onListenerError)
-        } catch (error) {
-          this.onListenerError(error)
-        }
+  #guard<E extends EventName>(listener: Listener<E>): Listener<E> {
+    const known = this.#guarded.get(listener)
+    if (known !== undefined) return known as Listener<E>
+    const guarded: Listener<E> = async event => {
+      try {
+        await listener(event)
+      } catch (error) {
+        this.onListenerError(error)
       }
-      this.#guarded.set(listener, guarded as (event: never) => void)
     }
+    this.#guarded.set(listener, guarded)
     return guarded
   }
 }

@@ -1,9 +1,9 @@
-/** Everything that is told about what happens: events, log, and health as outsiders see it. */
+/** Everything that is told about what happens: events and log. */
 
 import type { AttemptReport, OutcomeKind } from '../facilitator/outcome.ts'
-import { messageOf, redact } from '../redact.ts'
+import { safeMessageOf } from '../redact.ts'
 import { type AggregatorEvents, type EventName, SafeEmitter } from './events.ts'
-import { Log, type LogEntry, type Logger, type LogLevel } from './log.ts'
+import { type LogEntry, type Logger, type LogLevel, type LogRecord, LogRing, passOn, toEntry } from './log.ts'
 
 export interface ObserverOptions {
   readonly logger: Logger | undefined
@@ -11,31 +11,39 @@ export interface ObserverOptions {
   readonly maxLogEntries: number
 }
 
+const rank: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 }
+
 export class Observer {
-  readonly emitter: SafeEmitter
-  readonly #log: Log
+  readonly emitter = new SafeEmitter(error => this.#listenerFailed(error))
+  readonly #ring: LogRing
   #inListenerError = false
 
-  constructor(options: ObserverOptions) {
-    this.emitter = new SafeEmitter(error => this.#listenerFailed(error))
-    this.#log = new Log({
-      maxEntries: options.maxLogEntries,
-      level: options.logLevel,
-      logger: options.logger,
-      listener: {
-        // A listener of `log` that throws is not told about its own error: that would never end.
-        wanted: () => !this.#inListenerError && this.emitter.has('log'),
-        call: entry => this.emitter.emit('log', entry),
-      },
-    })
+  constructor(private readonly options: ObserverOptions) {
+    this.#ring = new LogRing(options.maxLogEntries)
   }
 
   recentLogs(limit: number): LogEntry[] {
-    return this.#log.recent(limit)
+    return this.#ring.recent(limit)
   }
 
+  /** Logs what has happened; `describe` makes its sentence from the fields when it is read. */
   log<F extends object>(level: LogLevel, event: string, fields: F, describe: (fields: F) => string): void {
-    this.#log.write(level, event, fields, describe)
+    const { logger, logLevel } = this.options
+    if (rank[level] < rank[logLevel]) return
+    const record: LogRecord = { time: Date.now(), level, event, fields, describe }
+    this.#ring.keep(record)
+    // A listener of `log` that throws is not told about its own error: that would never end.
+    const isHeard = !this.#inListenerError && this.emitter.has('log')
+    if (logger === undefined && !isHeard) return
+    const entry = toEntry(record)
+    if (isHeard) this.emitter.emit('log', entry)
+    if (logger !== undefined) passOn(logger, entry)
+  }
+
+  /** Logs what was thrown where no caller could be told. */
+  fault(event: string, what: string, thrown: unknown, about: object = {}): void {
+    const fields = { ...about, error: safeMessageOf(thrown) }
+    this.log('error', event, fields, ({ error }) => `${what}: ${error}`)
   }
 
   /** Emits an event and logs it under the same name. */
@@ -45,7 +53,7 @@ export class Observer {
     level: LogLevel,
     describe: (data: AggregatorEvents[E]) => string,
   ): void {
-    this.#log.write(level, event, data, describe)
+    this.log(level, event, data, describe)
     this.emitter.emit(event, data)
   }
 
@@ -67,13 +75,7 @@ export class Observer {
   #listenerFailed(error: unknown): void {
     this.#inListenerError = true
     try {
-      const message = redact(messageOf(error))
-      this.log(
-        'error',
-        'listener:error',
-        { error: message },
-        ({ error }) => `an event listener threw: ${error}`,
-      )
+      this.fault('listener:error', 'an event listener threw', error)
     } finally {
       this.#inListenerError = false
     }

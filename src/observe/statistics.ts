@@ -22,25 +22,21 @@ export interface FacilitatorStatistics {
   perOperation: Partial<Record<Operation, { success: number; failure: number } & Performance>>
 }
 
-export class OperationStatistics {
+class OperationStatistics {
   success = 0
   failure = 0
-  #totalMs = 0
+  totalMs = 0
   readonly #window = new Float64Array(windowSize)
 
   record(succeeded: boolean, durationMs: number): void {
     this.#window[this.count % windowSize] = durationMs
     if (succeeded) this.success++
     else this.failure++
-    this.#totalMs += durationMs
+    this.totalMs += durationMs
   }
 
   get count(): number {
     return this.success + this.failure
-  }
-
-  get totalMs(): number {
-    return this.#totalMs
   }
 
   durations(): Float64Array {
@@ -70,12 +66,7 @@ export class MemberStatistics {
 
   /** Average over all attempts, in milliseconds; 0 before the first. */
   get averageMs(): number {
-    const count = this.successes + this.failures
-    return count === 0 ? 0 : sum(this.#operations.values(), operation => operation.totalMs) / count
-  }
-
-  get performance(): Performance {
-    return performanceOf([...this.#operations.values()])
+    return averageMs([...this.#operations.values()])
   }
 
   snapshot(id: string): FacilitatorStatistics {
@@ -91,7 +82,7 @@ export class MemberStatistics {
         total: successes + failures,
       },
       results: { success: successes, failure: failures, successRate: successRate(successes, failures) },
-      performance: this.performance,
+      performance: performanceOf([...this.#operations.values()]),
       perOperation: Object.fromEntries(
         [...this.#operations].map(([name, operation]) => [
           name,
@@ -109,13 +100,17 @@ export function successRate(successes: number, failures: number): string {
   return `${Number.isInteger(percent) ? percent : percent.toFixed(2)}%`
 }
 
+function averageMs(operations: readonly OperationStatistics[]): number {
+  const count = sum(operations, operation => operation.count)
+  return count === 0 ? 0 : sum(operations, operation => operation.totalMs) / count
+}
+
 function performanceOf(operations: readonly OperationStatistics[]): Performance {
   const durations = Float64Array.from(operations.flatMap(operation => [...operation.durations()])).sort()
-  const count = sum(operations, operation => operation.count)
   const rank = (quantile: number) =>
     round(durations[Math.max(0, Math.ceil(durations.length * quantile) - 1)] ?? 0)
   return {
-    averageResponseTimeMs: count === 0 ? 0 : round(sum(operations, operation => operation.totalMs) / count),
+    averageResponseTimeMs: round(averageMs(operations)),
     p50Ms: rank(0.5),
     p95Ms: rank(0.95),
     p99Ms: rank(0.99),

@@ -1,7 +1,9 @@
 /** What one facilitator advertises at `/supported`. */
 import type { SupportedKind, SupportedResponse } from '@x402/core/types'
 import { networkMatchesPattern } from '@x402/core/utils'
+import { foldAddress } from '../address.ts'
 import type { SupportedAnswer } from '../facilitator/client.ts'
+import { type Kind, kindKey, type Payment } from '../payment.ts'
 
 /** Keys of a kind's `extra` whose value names the one facilitator that can serve the payment. */
 const bindingKeys = ['feePayer', 'facilitatorAddress', 'receiverAuthorizer'] as const
@@ -20,7 +22,7 @@ export class Capabilities {
   constructor(answer: SupportedAnswer, previous?: Capabilities) {
     this.extensions = answer.extensions ?? []
     this.signers = answer.signers ?? {}
-    const allSigners = new Set(Object.values(this.signers).flat().map(normalizeName))
+    const allSigners = new Set(Object.values(this.signers).flat().map(foldAddress))
     this.kinds = (answer.kinds as SupportedKind[]).map(kind => {
       const before = previous?.kinds.find(other => kindKey(other) === kindKey(kind))?.extra
       return before === undefined || kind.extra === undefined ? kind : keepChoice(kind, before, allSigners)
@@ -31,8 +33,8 @@ export class Capabilities {
     }
   }
 
-  supports(kind: KindName): boolean {
-    return this.#exact.has(kind.key) || this.#patterns.some(pattern => matches(pattern, kind))
+  supports(payment: Payment): boolean {
+    return this.#exact.has(payment.kindKey) || this.#patterns.some(pattern => matches(pattern, payment))
   }
 
   /** Everything that a payment's `extra` could name this facilitator by. */
@@ -40,34 +42,13 @@ export class Capabilities {
     const names = Object.values(this.signers).flat()
     for (const { extra } of this.kinds)
       for (const key of bindingKeys) if (typeof extra?.[key] === 'string') names.push(extra[key])
-    return new Set(names.map(normalizeName))
+    return new Set(names.map(foldAddress))
   }
 }
 
-/** A kind of payment: protocol version, scheme and network. */
-export interface KindName {
-  readonly version: number
-  readonly scheme: string
-  readonly network: string
-  readonly key: string
-}
-
-export function kindName(version: number, scheme: string, network: string): KindName {
-  return { version, scheme, network, key: `${version}|${scheme}|${network}` }
-}
-
-export function kindKey(kind: SupportedKind): string {
-  return `${kind.x402Version}|${kind.scheme}|${kind.network}`
-}
-
-/** Hexadecimal addresses have no case; Solana's base58 ones do. */
-export function normalizeName(name: string): string {
-  return name.startsWith('0x') ? name.toLowerCase() : name
-}
-
-function matches(pattern: SupportedKind, kind: KindName): boolean {
+function matches(pattern: SupportedKind, kind: Kind): boolean {
   return (
-    pattern.x402Version === kind.version &&
+    pattern.x402Version === kind.x402Version &&
     pattern.scheme === kind.scheme &&
     networkMatchesPattern(pattern.network, kind.network as SupportedKind['network'])
   )
@@ -81,7 +62,7 @@ function keepChoice(
   const extra = { ...kind.extra }
   for (const key of bindingKeys) {
     const choice = before[key]
-    if (key in extra && typeof choice === 'string' && signers.has(normalizeName(choice))) extra[key] = choice
+    if (key in extra && typeof choice === 'string' && signers.has(foldAddress(choice))) extra[key] = choice
   }
   return { ...kind, extra }
 }
@@ -102,7 +83,8 @@ export function uniteCapabilities(
   for (const capabilities of all) {
     for (const kind of capabilities.kinds) {
       const key = kindKey(kind)
-      if (!kinds.has(key)) kinds.set(key, firstOf(orderFor(kind), key) ?? kind)
+      if (!kinds.has(key))
+        kinds.set(key, kindsOf(orderFor(kind)).find(other => kindKey(other) === key) ?? kind)
     }
     for (const [family, addresses] of Object.entries(capabilities.signers))
       signers[family] = [...new Set([...(signers[family] ?? []), ...addresses])]
@@ -111,10 +93,6 @@ export function uniteCapabilities(
   return { kinds: [...kinds.values()], extensions: [...extensions], signers }
 }
 
-function firstOf(order: readonly Advertiser[], key: string): SupportedKind | undefined {
-  for (const { capabilities } of order) {
-    const kind = capabilities?.kinds.find(other => kindKey(other) === key)
-    if (kind !== undefined) return kind
-  }
-  return undefined
+function kindsOf(advertisers: readonly Advertiser[]): SupportedKind[] {
+  return advertisers.flatMap(({ capabilities }) => capabilities?.kinds ?? [])
 }

@@ -45,18 +45,13 @@ export class Circuit {
 
   /** Whether an attempt may go ahead of the lanes that are in trouble. */
   isAvailable(now: number): boolean {
-    if (now < this.#pausedUntil) return false
-    const circuit = this.#current
-    if (circuit.state === 'open') return now >= circuit.halfOpenAt
-    return circuit.state === 'closed' || circuit.trial === 'free'
+    return now >= this.#pausedUntil && this.#admits(now)
   }
 
   /** Takes the trial of a half-open circuit, if there is one to be had. */
   enter(now: number): Trial | undefined {
     const circuit = this.#current
-    if (circuit.state === 'closed') return undefined
-    if (circuit.state === 'open' && now < circuit.halfOpenAt) return undefined
-    if (circuit.state === 'half-open' && circuit.trial === 'running') return undefined
+    if (circuit.state === 'closed' || !this.#admits(now)) return undefined
     const trial: Trial = { state: 'half-open', failures: circuit.failures, trial: 'running' }
     this.#become(trial)
     return trial
@@ -88,6 +83,12 @@ export class Circuit {
   /** Keeps the lane at the back for `durationMs` (ms) without counting a failure. */
   pause(durationMs: number, now: number): void {
     this.#pausedUntil = Math.max(this.#pausedUntil, now + durationMs)
+  }
+
+  #admits(now: number): boolean {
+    const circuit = this.#current
+    if (circuit.state === 'open') return now >= circuit.halfOpenAt
+    return circuit.state === 'closed' || circuit.trial === 'free'
   }
 
   #become(next: CircuitState): void {

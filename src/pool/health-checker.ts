@@ -61,20 +61,23 @@ export class HealthChecker {
     const due = this.members.filter(
       member =>
         member.enabled &&
-        (this.options.mode === 'interval' || now() - member.askedAt >= this.options.intervalMs) &&
-        !this.#isProvedByTraffic(member),
+        (this.options.mode === 'interval' || now() - member.askedAt >= this.options.intervalMs),
     )
-    await Promise.all(due.map(this.check))
+    await Promise.all(due.map(member => this.#checkUnlessProved(member)))
+  }
+
+  async #checkUnlessProved(member: Member): Promise<void> {
+    if (this.#isProvedByTraffic(member)) member.lastSuccessfulCheck = new Date()
+    else await this.check(member)
   }
 
   #isProvedByTraffic(member: Member): boolean {
     const time = now()
     const { intervalMs } = this.options
-    const isProved =
+    return (
       member.isHealthy &&
       time - member.lastPaymentAt < intervalMs &&
       time - member.capabilitiesAt < intervalMs * maxSkippedChecks
-    if (isProved) member.lastSuccessfulCheck = Date.now()
-    return isProved
+    )
   }
 }

@@ -1,7 +1,7 @@
 /** One facilitator of the pool: its client, its limits, and what is known of its health and abilities. */
 import type { FacilitatorClientLike } from '../facilitator/client.ts'
 import type { Operation } from '../facilitator/outcome.ts'
-import type { CircuitName } from '../observe/events.ts'
+import type { CircuitChange } from '../observe/events.ts'
 import { MemberStatistics } from '../observe/statistics.ts'
 import type { Capabilities } from './capabilities.ts'
 import { Circuit, type CircuitOptions } from './circuit.ts'
@@ -21,14 +21,12 @@ export interface MemberOptions {
   readonly retries: number
 }
 
-export type LaneChange = (
-  member: Member,
-  operation: Operation,
-  network: string | undefined,
-  from: CircuitName,
-  to: CircuitName,
-  failures: number,
-) => void
+export interface Lane {
+  readonly operation: Operation
+  /** Absent for `supported` and `list`. */
+  readonly network: string | undefined
+  readonly circuit: Circuit
+}
 
 export class Member {
   readonly id: string
@@ -39,8 +37,8 @@ export class Member {
   capabilities: Capabilities | undefined
   /** Whether it refused our credentials when it was last asked. */
   hasCredentialTrouble = false
-  /** Wall-clock time (ms) of the last answer to a health check, or of the traffic that stood in for one. */
-  lastSuccessfulCheck: number | undefined
+  /** When it last answered a health check, or traffic stood in for one. */
+  lastSuccessfulCheck: Date | undefined
   /** Monotonic time (ms) of the last verify or settle that spoke for the facilitator's health. */
   lastPaymentAt = Number.NEGATIVE_INFINITY
   /** Monotonic time (ms) of the last answer to `supported`. */
@@ -48,7 +46,7 @@ export class Member {
   /** Monotonic time (ms) at which it was last asked what it supports. */
   askedAt = Number.NEGATIVE_INFINITY
 
-  readonly #lanes: Record<Operation, Map<string, Circuit>> = {
+  readonly #lanes: Record<Operation, Map<string | undefined, Lane>> = {
     verify: new Map(),
     settle: new Map(),
     supported: new Map(),
@@ -58,31 +56,28 @@ export class Member {
   constructor(
     readonly options: MemberOptions,
     private readonly circuit: CircuitOptions,
-    private readonly onLaneChange: LaneChange,
+    private readonly onLaneChange: (member: Member, change: CircuitChange) => void,
   ) {
     this.id = options.id
     this.enabled = options.enabled
   }
 
   /** The circuit of (operation, network) at this facilitator. */
-  lane(operation: Operation, network = ''): Circuit {
+  lane(operation: Operation, network?: string): Circuit {
     const lanes = this.#lanes[operation]
     const known = lanes.get(network)
-    if (known !== undefined) return known
-    if (lanes.size >= maxLanes) lanes.delete(lanes.keys().next().value ?? '')
-    const named = network === '' ? undefined : network
-    const lane = new Circuit(this.circuit, (from, to, failures) =>
-      this.onLaneChange(this, operation, named, from, to, failures),
+    if (known !== undefined) return known.circuit
+    if (lanes.size >= maxLanes) lanes.delete(lanes.keys().next().value)
+    const circuit = new Circuit(this.circuit, (from, to, consecutiveFailures) =>
+      this.onLaneChange(this, { facilitator: this.id, operation, network, from, to, consecutiveFailures }),
     )
-    lanes.set(network, lane)
-    return lane
+    lanes.set(network, { operation, network, circuit })
+    return circuit
   }
 
-  /** Every lane that was used, with its operation and network. */
-  *lanes(): Generator<{ operation: Operation; network: string | undefined; circuit: Circuit }> {
-    for (const operation of Object.keys(this.#lanes) as Operation[])
-      for (const [network, circuit] of this.#lanes[operation])
-        yield { operation, network: network === '' ? undefined : network, circuit }
+  /** Every lane that was used. */
+  lanes(): Lane[] {
+    return Object.values(this.#lanes).flatMap(lanes => [...lanes.values()])
   }
 
   /** Whether it may be asked at all. */
@@ -92,7 +87,6 @@ export class Member {
 
   /** Healthy: no lane's circuit is open. */
   get isHealthy(): boolean {
-    for (const { circuit } of this.lanes()) if (circuit.state === 'open') return false
-    return true
+    return this.lanes().every(({ circuit }) => circuit.state !== 'open')
   }
 }

@@ -3,10 +3,10 @@ import type { SupportedKind, SupportedResponse } from '@x402/core/types'
 import { now } from '../clock.ts'
 import type { SupportedAnswer } from '../facilitator/client.ts'
 import type { Operation } from '../facilitator/outcome.ts'
-import type { CircuitName } from '../observe/events.ts'
+import type { CircuitChange } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
 import type { Payment } from '../payment.ts'
-import { Capabilities, kindName, uniteCapabilities } from './capabilities.ts'
+import { Capabilities, uniteCapabilities } from './capabilities.ts'
 import type { CircuitOptions } from './circuit.ts'
 import { Member, type MemberOptions } from './member.ts'
 import { BindingIndex, findRoute, isEligible, type Route } from './route.ts'
@@ -14,9 +14,9 @@ import { type Order, orderBy, type Strategy } from './strategy.ts'
 
 export interface PoolOptions {
   readonly members: readonly MemberOptions[]
-  readonly circuit: CircuitOptions
   readonly strategy: Strategy
   readonly whenAllUnhealthy: 'try' | 'refuse'
+  readonly healthCheck: CircuitOptions
 }
 
 export class Pool {
@@ -34,7 +34,7 @@ export class Pool {
     private readonly observer: Observer,
   ) {
     this.members = options.members.map(
-      member => new Member(member, options.circuit, (...change) => this.#laneChanged(...change)),
+      one => new Member(one, options.healthCheck, (member, change) => this.#laneChanged(member, change)),
     )
     this.#order = orderBy(options.strategy, this.members)
     this.#whenAllUnhealthy = options.whenAllUnhealthy
@@ -46,17 +46,15 @@ export class Pool {
 
   /** The facilitators that may serve this request now, in order. */
   route(operation: Operation, payment?: Payment): Route {
-    const first = operation === 'settle' && payment !== undefined ? this.#verifier(payment) : undefined
-    const request = { operation, payment, first, whenAllUnhealthy: this.#whenAllUnhealthy }
-    return findRoute(this.#order, this.#bindings, request, now())
+    const isSettle = operation === 'settle' && payment !== undefined
+    const first = isSettle ? this.#verifiedBy.get(paymentIdentity(payment)) : undefined
+    const request = { operation, payment, whenAllUnhealthy: this.#whenAllUnhealthy }
+    return findRoute(this.#order(operation, first), this.#bindings, request, now())
   }
 
   /** Whether any enabled facilitator could serve the payment, were it healthy. */
   couldServe(payment: Payment): boolean {
-    const kind = kindName(payment.version, payment.scheme, payment.network)
-    return this.members.some(
-      member => member.isInService && isEligible(member, payment, kind, this.#bindings),
-    )
+    return this.members.some(member => isEligible(member, payment, this.#bindings))
   }
 
   rememberVerifier(payment: Payment, member: Member): void {
@@ -100,34 +98,13 @@ export class Pool {
     return [...members].sort((a, b) => troubles(a) - troubles(b) || a.options.priority - b.options.priority)
   }
 
-  #verifier(payment: Payment): Member | undefined {
-    return this.#hasEquals ? this.#verifiedBy.get(paymentIdentity(payment)) : undefined
-  }
-
-  #laneChanged(
-    member: Member,
-    operation: Operation,
-    network: string | undefined,
-    from: CircuitName,
-    to: CircuitName,
-    consecutiveFailures: number,
-  ): void {
-    const change = {
-      facilitator: member.id,
-      operation,
-      network,
-      from,
-      to,
-      consecutiveFailures,
-    }
+  #laneChanged(member: Member, change: CircuitChange): void {
     this.observer.tell(
       'circuit:change',
       change,
-      to === 'open' ? 'warn' : 'info',
-      ({ facilitator, ...lane }) => {
-        const where = lane.network === undefined ? '' : ` on ${lane.network}`
-        return `${facilitator}: circuit of ${lane.operation}${where} ${lane.from} → ${lane.to}`
-      },
+      change.to === 'open' ? 'warn' : 'info',
+      ({ facilitator, operation, network, from, to }) =>
+        `${facilitator}: circuit of ${operation}${network === undefined ? '' : ` on ${network}`} ${from} → ${to}`,
     )
     this.#checkHealthOf(member)
   }

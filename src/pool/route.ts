@@ -1,9 +1,8 @@
 /** Which facilitators may serve a request now, and in which order (DESIGN.md 4.2). */
+import { foldAddress } from '../address.ts'
 import type { Operation } from '../facilitator/outcome.ts'
 import type { Payment } from '../payment.ts'
-import { type KindName, kindName, normalizeName } from './capabilities.ts'
 import type { Member } from './member.ts'
-import type { Order } from './strategy.ts'
 
 /**
  * Extensions that describe a resource to the world. A payment is as good at a facilitator without them, so
@@ -40,7 +39,7 @@ export class BindingIndex {
   agrees(member: Member, payment: Payment): boolean {
     for (const value of Object.values(payment.requirements.extra ?? {})) {
       if (typeof value !== 'string') continue
-      const named = this.#byName.get(normalizeName(value))
+      const named = this.#byName.get(foldAddress(value))
       if (named !== undefined && !named.has(member)) return false
     }
     for (const extension of Object.keys(payment.payload.extensions ?? {})) {
@@ -55,20 +54,22 @@ export interface RouteRequest {
   readonly operation: Operation
   /** Absent for `list`, which any facilitator may answer. */
   readonly payment: Payment | undefined
-  /** The facilitator to ask first among its equals. */
-  readonly first: Member | undefined
   readonly whenAllUnhealthy: 'try' | 'refuse'
 }
 
-export function findRoute(order: Order, bindings: BindingIndex, request: RouteRequest, now: number): Route {
+/** @param ordered all facilitators, in the order of the strategy */
+export function findRoute(
+  ordered: readonly Member[],
+  bindings: BindingIndex,
+  request: RouteRequest,
+  now: number,
+): Route {
   const { operation, payment } = request
-  const kind = payment && kindName(payment.version, payment.scheme, payment.network)
   const known: Member[] = []
   const unknown: Member[] = []
   const troubled: Member[] = []
-  for (const member of order(operation, request.first)) {
-    if (!member.isInService) continue
-    if (payment !== undefined && kind !== undefined && !isEligible(member, payment, kind, bindings)) continue
+  for (const member of ordered) {
+    if (!isEligible(member, payment, bindings)) continue
     if (!member.lane(operation, payment?.network).isAvailable(now)) troubled.push(member)
     else if (member.capabilities === undefined) unknown.push(member)
     else known.push(member)
@@ -79,19 +80,13 @@ export function findRoute(order: Order, bindings: BindingIndex, request: RouteRe
   }
 }
 
-/** Whether the facilitator could serve the payment, whatever its health. */
-export function isEligible(
-  member: Member,
-  payment: Payment,
-  kind: KindName,
-  bindings: BindingIndex,
-): boolean {
-  if (member.capabilities !== undefined && !member.capabilities.supports(kind)) return false
-  return bindings.agrees(member, payment)
+/** Whether the facilitator could serve the request, whatever its health. */
+export function isEligible(member: Member, payment: Payment | undefined, bindings: BindingIndex): boolean {
+  if (!member.isInService) return false
+  if (payment === undefined) return true
+  return member.capabilities?.supports(payment) !== false && bindings.agrees(member, payment)
 }
 
 function add(index: Map<string, Set<Member>>, key: string, member: Member): void {
-  const members = index.get(key)
-  if (members === undefined) index.set(key, new Set([member]))
-  else members.add(member)
+  index.set(key, (index.get(key) ?? new Set()).add(member))
 }

@@ -54,7 +54,7 @@ export function statistics(members: readonly Member[]): Statistics {
 
 function facilitatorHealth(member: Member): FacilitatorHealth {
   const { successes, failures } = member.statistics
-  const lanes: LaneHealth[] = [...member.lanes()].map(({ operation, network, circuit }) => ({
+  const lanes: LaneHealth[] = member.lanes().map(({ operation, network, circuit }) => ({
     operation,
     network,
     circuit: circuit.state,
@@ -70,10 +70,7 @@ function facilitatorHealth(member: Member): FacilitatorHealth {
     totalFailures: failures,
     successRate: successRate(successes, failures),
     averageResponseTimeMs: Math.round(member.statistics.averageMs),
-    lastSuccessfulCheck:
-      member.lastSuccessfulCheck === undefined
-        ? undefined
-        : new Date(member.lastSuccessfulCheck).toISOString(),
+    lastSuccessfulCheck: member.lastSuccessfulCheck?.toISOString(),
     lanes,
   }
 }

@@ -44,8 +44,11 @@ export function orderBy(strategy: Strategy, members: readonly Member[]): Order {
 }
 
 function byPriority(members: readonly Member[]): Order {
-  const sorted = [...members].sort((a, b) => a.options.priority - b.options.priority)
-  const groups = groupByPriority(sorted)
+  const priorities = new Set(members.map(member => member.options.priority))
+  const groups = [...priorities]
+    .sort((a, b) => a - b)
+    .map(priority => members.filter(member => member.options.priority === priority))
+  const sorted = groups.flat()
   if (groups.length === sorted.length) return () => sorted
   const turn: Record<Operation, number> = { verify: 0, settle: 0, supported: 0, list: 0 }
   return (operation, first) => {
@@ -54,16 +57,6 @@ function byPriority(members: readonly Member[]): Order {
       first !== undefined && group.includes(first) ? ahead(first, group) : rotate(group, offset),
     )
   }
-}
-
-function groupByPriority(sorted: readonly Member[]): Member[][] {
-  const groups = new Map<number, Member[]>()
-  for (const member of sorted) {
-    const group = groups.get(member.options.priority)
-    if (group === undefined) groups.set(member.options.priority, [member])
-    else group.push(member)
-  }
-  return [...groups.values()]
 }
 
 /** Weighted random order: each gets the key random^(1/weight) (Efraimidis and Spirakis, 2006). */

@@ -5,13 +5,14 @@ import type { Claim, ClaimRequest, LedgerEntry, SettlementLedger, SettlementStat
 /** Milliseconds that one call may take; several fit into the time by which a claim outlives its operation. */
 const timeoutMs = 5_000
 
+/** Its methods are async functions: a ledger may answer or throw at once, against its contract. */
 export class BoundedLedger implements SettlementLedger {
   constructor(private readonly inner: SettlementLedger) {}
 
   async claim(request: ClaimRequest): Promise<Claim> {
-    const claiming = (async () => this.inner.claim(request))()
+    const claiming = Promise.resolve(this.inner.claim(request))
     try {
-      return await bound(claiming)
+      return await bounded(claiming)
     } catch (error) {
       claiming
         .then(
@@ -32,19 +33,22 @@ export class BoundedLedger implements SettlementLedger {
     return this.inner.update(key, claim, state)
   }
 
-  update(key: string, claim: string, settlement: SettlementState): Promise<boolean> {
-    return bound((async () => this.inner.update(key, claim, settlement))())
+  async update(key: string, claim: string, settlement: SettlementState): Promise<boolean> {
+    return bounded(this.inner.update(key, claim, settlement))
   }
 
-  get(key: string): Promise<LedgerEntry | undefined> {
-    return bound((async () => this.inner.get(key))())
+  async get(key: string): Promise<LedgerEntry | undefined> {
+    return bounded(this.inner.get(key))
   }
 
-  unresolved(): Promise<LedgerEntry[]> {
-    return bound((async () => this.inner.unresolved())())
+  async unresolved(): Promise<LedgerEntry[]> {
+    return bounded(this.inner.unresolved())
   }
 }
 
-function bound<T>(work: Promise<T>): Promise<T> {
-  return pTimeout(work, { milliseconds: timeoutMs, message: `no answer within ${timeoutMs} ms` })
+function bounded<T>(work: Promise<T>): Promise<T> {
+  return pTimeout(Promise.resolve(work), {
+    milliseconds: timeoutMs,
+    message: `no answer within ${timeoutMs} ms`,
+  })
 }

@@ -68,12 +68,8 @@ export class ChainView {
   }
 
   /** Whether the authorization has run out unused: then it can never be charged. */
-  hasExpired(answer: ProbeAnswer): boolean {
+  hasExpired({ asOf }: Extract<ProbeAnswer, { state: 'unspent' }>): boolean {
     const { validBefore } = this.query
-    return (
-      answer.state === 'unspent' &&
-      validBefore !== undefined &&
-      answer.asOf >= validBefore + expiryMarginSeconds
-    )
+    return validBefore !== undefined && asOf >= validBefore + expiryMarginSeconds
   }
 }

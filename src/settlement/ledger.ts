@@ -77,10 +77,14 @@ export interface SettlementLedger {
 }
 
 /** What a lapsed claim left behind: nobody knows how far it came. */
-export function effectiveState(settlement: SettlementState, nowMs: number): SettlementState {
-  return settlement.state === 'settling' && settlement.leaseUntil <= nowMs
+export function effectiveState(settlement: SettlementState): SettlementState {
+  return settlement.state === 'settling' && settlement.leaseUntil <= Date.now()
     ? { state: 'unresolved' }
     : settlement
+}
+
+export function isUnresolved<E extends Pick<LedgerEntry, 'settlement'>>(entry: E | undefined): entry is E {
+  return entry !== undefined && effectiveState(entry.settlement).state === 'unresolved'
 }
 
 /** Whether a claim of the same purchase may take this over. */

@@ -6,6 +6,7 @@ import {
   closedBySeller,
   effectiveState,
   isOpen,
+  isUnresolved,
   type LedgerEntry,
   type SettlementLedger,
   type SettlementState,
@@ -54,7 +55,7 @@ export class MemoryLedger implements SettlementLedger {
     const { key, fingerprint, claim, leaseUntil } = request
     const nowMs = Date.now()
     const known = this.#entries.get(key)
-    const before = known && effectiveState(known.settlement, nowMs)
+    const before = known && effectiveState(known.settlement)
     if (known !== undefined && before !== undefined && !(isOpen(before) && known.fingerprint === fingerprint))
       return { kind: 'refused', entry: { ...known } }
     if (known === undefined) this.#makeRoom(nowMs)
@@ -81,10 +82,7 @@ export class MemoryLedger implements SettlementLedger {
   }
 
   async unresolved(): Promise<LedgerEntry[]> {
-    const nowMs = Date.now()
-    return [...this.#entries.values()]
-      .filter(entry => effectiveState(entry.settlement, nowMs).state === 'unresolved')
-      .map(entry => ({ ...entry }))
+    return [...this.#entries.values()].filter(isUnresolved).map(entry => ({ ...entry }))
   }
 
   get size(): number {
@@ -98,12 +96,10 @@ export class MemoryLedger implements SettlementLedger {
    */
   #makeRoom(nowMs: number): void {
     if (this.#entries.size < this.#maxEntries) return
-    const stateOf = (entry: Kept) => effectiveState(entry.settlement, nowMs)
     const isOver = (entry: Kept) => entry.keepUntil * 1000 < nowMs
-    this.#drop(
-      entry => isOver(entry) && stateOf(entry).state !== 'settling' && stateOf(entry).state !== 'unresolved',
-    )
-    this.#drop(entry => isOver(entry) && stateOf(entry).state === 'unresolved', this.#maxEntries - 1)
+    const isOpenStill = (entry: Kept) => entry.settlement.state === 'settling' || isUnresolved(entry)
+    this.#drop(entry => isOver(entry) && !isOpenStill(entry))
+    this.#drop(entry => isOver(entry) && isUnresolved(entry), this.#maxEntries - 1)
     this.#drop(({ settlement }) => isVerdict(settlement), this.#maxEntries * keptShare)
     if (this.#entries.size >= this.#maxEntries) throw new LedgerFullError(this.#maxEntries)
   }

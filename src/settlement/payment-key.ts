@@ -1,5 +1,6 @@
 /** The identity of a payment on its chain: what can be spent once only (OUTCOMES.md, same title). */
 import type { PaymentRequirements } from '@x402/core/types'
+import { foldAddress } from '../address.ts'
 import { InvalidPaymentError } from '../errors.ts'
 import { sha256 } from '../hash.ts'
 import type { SettlementSummary } from '../observe/events.ts'
@@ -35,7 +36,7 @@ export interface KeyedPayment {
 }
 
 /** What outsiders may know of a payment. */
-export function summaryOf({ network, payer, payTo, asset, amount }: SettlementQuery): SettlementSummary {
+export function summaryOf({ network, payer, payTo, asset, amount }: SettlementSummary): SettlementSummary {
   return { network, payer, payTo, asset, amount }
 }
 
@@ -70,11 +71,8 @@ function readEvm(scheme: string, content: Record<string, unknown>): Spend | unde
   const authorization = content.authorization ?? undefined
   const permit2Authorization = content.permit2Authorization ?? undefined
   if (authorization !== undefined && permit2Authorization !== undefined)
-    throw new InvalidPaymentError(
-      'paymentPayload.payload',
-      'has both authorization and permit2Authorization, of which facilitators may take either',
-    )
-  rejectTwins(content, 'paymentPayload.payload')
+    throw wrong('', 'has both authorization and permit2Authorization, of which facilitators may take either')
+  rejectTwins(content, '')
   if (permit2Authorization !== undefined) return readPermit2(permit2Authorization)
   return scheme === 'exact' && authorization !== undefined ? readEip3009(authorization) : undefined
 }
@@ -84,54 +82,48 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
   const { signature, transaction } = payload.payload
   const amount = amountOf(requirements)
   const { method, payer, nonce, validBefore } = spend
-  const scope = method === 'eip3009' ? fold(asset) : ''
+  const scope = method === 'eip3009' ? foldAddress(asset) : ''
   return {
-    key: `${method}|${network}|${scope}|${fold(payer ?? '')}|${nonce}`,
+    key: `${method}|${network}|${scope}|${foldAddress(payer ?? '')}|${nonce}`,
     // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
-    fingerprint: `${signature ?? transaction}|${fold(asset)}|${fold(payTo)}|${scheme === 'upto' ? '' : amount}`,
+    fingerprint: `${signature ?? transaction}|${foldAddress(asset)}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`,
     query: { method, payer, nonce, validBefore, network, asset, payTo, amount },
   }
 }
 
 /** Go reads a field whatever the case of its name. */
-function rejectTwins(record: unknown, path: string): void {
-  const names = Object.keys(record ?? {}).map(name => name.toLowerCase())
+function rejectTwins(record: object, field: string): void {
+  const names = Object.keys(record).map(name => name.toLowerCase())
   const twin = names.find((name, index) => names.indexOf(name) !== index)
   if (twin !== undefined)
-    throw new InvalidPaymentError(
-      path,
-      `has "${twin}" twice, in different case, of which facilitators may take either`,
-    )
+    throw wrong(field, `has "${twin}" twice, in different case, of which facilitators may take either`)
 }
 
 type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'validBefore'>
 
-function readEip3009(authorization: unknown): Spend {
-  rejectTwins(authorization, 'paymentPayload.payload.authorization')
-  const { from, nonce, validBefore } = (authorization ?? {}) as Record<string, unknown>
+function readEip3009(authorization: object): Spend {
+  rejectTwins(authorization, '.authorization')
+  const { from, nonce, validBefore } = authorization as Record<string, unknown>
   return {
     method: 'eip3009',
-    payer: hex(from, 20, 'authorization.from'),
-    nonce: hex(nonce, 32, 'authorization.nonce').toLowerCase(),
+    payer: hex(from, 20, '.authorization.from'),
+    nonce: hex(nonce, 32, '.authorization.nonce').toLowerCase(),
     validBefore: seconds(validBefore),
   }
 }
 
-function readPermit2(authorization: unknown): Spend {
-  rejectTwins(authorization, 'paymentPayload.payload.permit2Authorization')
-  const { from, nonce, deadline } = (authorization ?? {}) as Record<string, unknown>
+function readPermit2(authorization: object): Spend {
+  rejectTwins(authorization, '.permit2Authorization')
+  const { from, nonce, deadline } = authorization as Record<string, unknown>
   let number: bigint
   try {
     number = BigInt(nonce as string)
   } catch {
-    throw new InvalidPaymentError(
-      'paymentPayload.payload.permit2Authorization.nonce',
-      'expected a whole number',
-    )
+    throw wrong('.permit2Authorization.nonce', 'expected a whole number')
   }
   return {
     method: 'permit2',
-    payer: hex(from, 20, 'permit2Authorization.from'),
+    payer: hex(from, 20, '.permit2Authorization.from'),
     nonce: number.toString(),
     validBefore: seconds(deadline),
   }
@@ -142,13 +134,9 @@ function readPermit2(authorization: unknown): Spend {
  * are read to the last: what one facilitator reads over and the next does not would give one payment two keys.
  */
 async function readSvm({ transaction }: Record<string, unknown>): Promise<Spend> {
-  const bytes = isText(transaction) ? fromBase64(transaction) : undefined
+  const bytes = typeof transaction === 'string' ? fromBase64(transaction) : undefined
   const message = bytes && messageOfSvm(bytes)
-  if (message === undefined)
-    throw new InvalidPaymentError(
-      'paymentPayload.payload.transaction',
-      'expected a Solana transaction in base64',
-    )
+  if (message === undefined) throw wrong('.transaction', 'expected a Solana transaction in base64')
   return { method: 'svm', nonce: await sha256(message) }
 }
 
@@ -159,10 +147,6 @@ export function amountOf(requirements: PaymentRequirements): string {
     : (requirements as { maxAmountRequired: string }).maxAmountRequired
 }
 
-function fold(address: string): string {
-  return address.startsWith('0x') ? address.toLowerCase() : address
-}
-
 function seconds(value: unknown): number | undefined {
   const number = Number(value)
   return value !== undefined && Number.isFinite(number) ? number : undefined
@@ -170,15 +154,15 @@ function seconds(value: unknown): number | undefined {
 
 /** The same bytes begin with `0x` here, whatever the payload's spelling. */
 function hex(value: unknown, bytes: number, field: string): string {
-  if (isText(value) && hexadecimal.test(value)) {
+  if (typeof value === 'string' && hexadecimal.test(value)) {
     const hasPrefix = value[1] === 'x'
     if (value.length === bytes * 2 + (hasPrefix ? 2 : 0)) return hasPrefix ? value : `0x${value}`
   }
-  throw new InvalidPaymentError(`paymentPayload.payload.${field}`, `expected ${bytes} bytes in hexadecimal`)
+  throw wrong(field, `expected ${bytes} bytes in hexadecimal`)
+}
+
+function wrong(field: string, problem: string): InvalidPaymentError {
+  return new InvalidPaymentError(`paymentPayload.payload${field}`, problem)
 }
 
 const hexadecimal = /^(?:0x)?[0-9a-fA-F]*$/
-
-function isText(value: unknown): value is string {
-  return typeof value === 'string' && value !== ''
-}

@@ -2,13 +2,14 @@
 import { LedgerError } from '../errors.ts'
 import type { AggregatorEvents, SettlementSummary } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
-import { messageOf, redact } from '../redact.ts'
+import { redact, safeMessageOf } from '../redact.ts'
 import { ChainView } from './chain-view.ts'
 import {
   type Claim,
   closedBySeller,
   effectiveState,
   isOpen,
+  isUnresolved,
   type LedgerEntry,
   type SettlementLedger,
   type SettlementState,
@@ -26,10 +27,9 @@ export interface SettlementSettings {
   readonly probeAfterMs: number
   readonly failoverAfterMs: number
   readonly watchIntervalMs: number
+  /** Where no timers run between requests, what they would do is done beside requests. */
+  readonly isLazy: boolean
 }
-
-/** Where no timers run between requests, what they would do is done beside requests. */
-type Laziness = { readonly isLazy: boolean }
 
 /** A claim outlives its operation's deadline by this long (ms), and lapses then. */
 const leaseMarginMs = 30_000
@@ -58,7 +58,7 @@ export class Settlements {
   readonly #unstored = new Map<string, { entry: LedgerEntry; claim: string }>()
 
   constructor(
-    readonly settings: SettlementSettings & Laziness,
+    readonly settings: SettlementSettings,
     private readonly observer: Observer,
   ) {
     this.#watch = new Watch({
@@ -86,7 +86,7 @@ export class Settlements {
     this.observer.log(
       'warn',
       'probe',
-      { network, reason: describe(reason.replace(/(\w+:\/\/[^\s/]+)\/\S*/g, '$1')) },
+      { network, reason: redact(reason.replace(/(\w+:\/\/[^\s/]+)\/\S*/g, '$1')) },
       fields => `the chain ${fields.network} cannot tell what became of a payment: ${fields.reason}`,
     )
   }
@@ -109,7 +109,7 @@ export class Settlements {
       this.#ledgerFailed(error)
       if (error instanceof LedgerError) throw error
       throw new LedgerError(
-        `settle: the ledger failed (${describe(error)}); nothing was sent to a facilitator, nothing was charged.`,
+        `settle: the ledger failed (${safeMessageOf(error)}); nothing was sent to a facilitator, nothing was charged.`,
       )
     }
     return claimed.kind === 'claimed' && this.#rejectsRetry(claimed.before)
@@ -143,23 +143,22 @@ export class Settlements {
    */
   async record(payment: KeyedPayment, claim: string, settlement: SettlementState): Promise<boolean> {
     const { key } = payment
+    const { state } = settlement
+    const reportFault = (why: unknown) => {
+      const what = `the ledger did not record that a settlement is ${state}`
+      this.observer.fault('ledger:error', what, why, { key, state })
+    }
     let isHeld = true
     try {
       const update = () => this.settings.ledger.update(key, claim, settlement)
       // Once more at once: a success that is not stored when its claim lapses may be delivered again by a replica.
       isHeld = await update().catch(update)
-      if (!isHeld) throw new Error('another claim holds the entry')
+      if (!isHeld) reportFault('another claim holds the entry')
     } catch (error) {
-      this.observer.log(
-        'error',
-        'ledger:error',
-        { key, state: settlement.state, error: describe(error) },
-        fields => `the ledger did not record that a settlement is ${fields.state}: ${fields.error}`,
-      )
-      if (isHeld && settlement.state === 'settled')
-        this.#keepUnstored({ ...payment, since: Date.now(), settlement }, claim)
+      reportFault(error)
+      if (state === 'settled') this.#keepUnstored({ ...payment, since: Date.now(), settlement }, claim)
     }
-    if (settlement.state === 'unresolved') this.#watch.add(key)
+    if (state === 'unresolved') this.#watch.add(key)
     return isHeld
   }
 
@@ -184,7 +183,7 @@ export class Settlements {
       this.#ledgerFailed(error)
     }
     if (entry === undefined) return 'new'
-    const settlement = effectiveState(entry.settlement, Date.now())
+    const settlement = effectiveState(entry.settlement)
     if (entry.fingerprint !== fingerprint || !isOpen(settlement)) return 'duplicate'
     if (settlement.state === 'failed') return settlement.isWordOnly ? 'suspect' : 'new'
     if (!this.#rejectsRetry(settlement)) return 'resumable'
@@ -219,9 +218,7 @@ export class Settlements {
    */
   async close(key: string): Promise<boolean> {
     const entry = await this.settings.ledger.get(key)
-    if (entry === undefined || effectiveState(entry.settlement, Date.now()).state !== 'unresolved')
-      return false
-    return this.#finish(entry, closedBySeller)
+    return isUnresolved(entry) && this.#finish(entry, closedBySeller)
   }
 
   start(): void {
@@ -273,8 +270,8 @@ export class Settlements {
   /** @returns whether its fate is known, and told */
   async #lookAt(entry: LedgerEntry): Promise<boolean> {
     const view = this.viewOf(entry)
-    const answer = await view?.ask()
-    if (view === undefined || answer === undefined) return true
+    if (view === undefined) return true
+    const answer = await view.ask()
     switch (answer.state) {
       case 'paid':
         return this.#tellPaid(entry, 'paid', answer.transaction)
@@ -289,9 +286,7 @@ export class Settlements {
 
   async #tellPaid(entry: LedgerEntry, result: 'paid' | 'undatable', transaction: string): Promise<true> {
     // The buyer's retry may have delivered it meanwhile.
-    const current = await this.settings.ledger.get(entry.key)
-    const state = current && effectiveState(current.settlement, Date.now()).state
-    if (state !== 'unresolved') return true
+    if (!isUnresolved(await this.settings.ledger.get(entry.key))) return true
     this.#paid.set(entry.key, { result, transaction })
     this.#tellResolved(entry, result, transaction)
     return true
@@ -330,12 +325,7 @@ export class Settlements {
   }
 
   #ledgerFailed(error: unknown): void {
-    this.observer.log(
-      'error',
-      'ledger:error',
-      { error: describe(error) },
-      fields => `the ledger failed: ${fields.error}`,
-    )
+    this.observer.fault('ledger:error', 'the ledger failed', error)
   }
 }
 
@@ -349,8 +339,4 @@ function fate({ result, transaction }: AggregatorEvents['settlement:resolved']):
 function summary({ key, query, settlement }: LedgerEntry): UnresolvedSettlement {
   const transaction = settlement.state === 'unresolved' ? settlement.transaction : undefined
   return { key, ...summaryOf(query), transaction }
-}
-
-function describe(error: unknown): string {
-  return redact(messageOf(error))
 }
