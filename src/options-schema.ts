@@ -106,6 +106,27 @@ const checkMode: Check = (value, path) => {
     : oneOf('interval', 'lazy')(value, path)
 }
 
+const settlement: Check = (value, path) => {
+  const problems = settlementFields(value, path)
+  const { audit = 'off', probes } = (value ?? {}) as { audit?: unknown; probes?: unknown[] }
+  if (audit !== 'off' && !probes?.length)
+    problems.push(`${path}.audit asks the chain: give ${path}.probes, such as [evmSettlementProbe({ … })]`)
+  return problems
+}
+
+const settlementFields = fields({
+  probes: expect(
+    (value: unknown) => Array.isArray(value) && value.every(probe => typeof probe?.ask === 'function'),
+    'a list of probes, such as [evmSettlementProbe({ … })]',
+  ),
+  ledger: having('a ledger', 'claim', 'update', 'get', 'unresolved'),
+  audit: oneOf('off', 'sample', 'always'),
+  onRetry: oneOf('deliver', 'reject'),
+  probeAfterMs: milliseconds(0),
+  failoverAfterMs: milliseconds(0),
+  watchIntervalMs: milliseconds(1),
+})
+
 const optionFields = fields({
   facilitators,
   enabled: flag,
@@ -116,18 +137,7 @@ const optionFields = fields({
   hedge: fields({ afterMs: milliseconds(1) }),
   strategy: unless(value => typeof value === 'function', oneOf('priority', 'latency', 'weighted')),
   whenAllUnhealthy: oneOf('try', 'refuse'),
-  settlement: fields({
-    probes: expect(
-      (value: unknown) => Array.isArray(value) && value.every(probe => typeof probe?.ask === 'function'),
-      'a list of probes, such as [evmSettlementProbe({ … })]',
-    ),
-    ledger: having('a ledger', 'claim', 'update', 'get', 'unresolved'),
-    audit: oneOf('off', 'sample', 'always'),
-    onRetry: oneOf('deliver', 'reject'),
-    probeAfterMs: milliseconds(0),
-    failoverAfterMs: milliseconds(0),
-    watchIntervalMs: milliseconds(1),
-  }),
+  settlement,
   healthCheck: unless(
     value => value === false,
     fields({

@@ -1,4 +1,5 @@
 /** The options of `FacilitatorAggregator`: what they mean, their defaults, and what is wrong with them. */
+import { longestTimerMs } from './clock.ts'
 import { InvalidOptionsError } from './errors.ts'
 import type { FacilitatorClientLike } from './facilitator/client.ts'
 import { type AuthHeaders, httpFacilitatorClient } from './facilitator/http-client.ts'
@@ -274,7 +275,7 @@ export function readOptions(options: AggregatorOptions): Settings {
   return {
     enabled,
     members: enabled ? members : firstOf(members),
-    deadlineMs: perOperation(options.deadlineMs, defaults.deadlineMs),
+    deadlineMs: perOperation(options.deadlineMs, deadlinesFor(members)),
     backoffMs,
     hedgeAfterMs: options.hedge?.afterMs,
     strategy,
@@ -286,6 +287,21 @@ export function readOptions(options: AggregatorOptions): Settings {
     logger,
     logLevel,
     maxLogEntries,
+  }
+}
+
+/** A longer patience with one facilitator leaves time for another. */
+function deadlinesFor(members: readonly MemberOptions[]): Readonly<Record<Operation, number>> {
+  const deadlineFor = (operation: Operation) =>
+    Math.max(
+      defaults.deadlineMs[operation],
+      ...members.map(({ timeoutMs }) => Math.min(2 * timeoutMs[operation], longestTimerMs)),
+    )
+  return {
+    verify: deadlineFor('verify'),
+    settle: deadlineFor('settle'),
+    supported: deadlineFor('supported'),
+    list: deadlineFor('list'),
   }
 }
 

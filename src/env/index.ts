@@ -58,19 +58,35 @@ export function optionsFromEnv(env: Environment): AggregatorOptions {
     enabled: variables.flag('ENABLE_FACILITATOR_AGGREGATOR') ?? false,
     facilitators: readFacilitators(variables),
     timeoutMs: { verify: timeoutMs, supported: timeoutMs, list: timeoutMs, settle: settleMs },
-    // A longer patience with one facilitator must leave time for another.
-    deadlineMs: {
-      verify: Math.max(defaults.deadlineMs.verify, 2 * timeoutMs),
-      settle: Math.max(defaults.deadlineMs.settle, 2 * settleMs),
-    },
     retries: variables.wholeNumber('FACILITATOR_RETRIES', 0, defaults.retries),
     healthCheck: hasHealthCheck && { intervalMs, maxConsecutiveFailures },
     settlement: { probes: readProbes(variables) },
     ...(isVerbose && { logger: console, logLevel: 'debug' as const }),
   }
+  rejectUnknown(variables)
   variables.throwIfWrong()
   return options
 }
+
+/** Ours by their beginning, and read by nobody: settings that are thought to hold. */
+function rejectUnknown(variables: Variables): void {
+  const isAnyNamed = variables.matching(/^FACILITATOR_(\d+)_/).length > 0
+  for (const { name } of variables.matching(/^(?:FACILITATOR|RPC_URL)_(?!\d)/))
+    if (known.has(name)) continue
+    else if (name === 'FACILITATOR_URL') {
+      // Upstream's examples read it too.
+      if (!isAnyNamed) variables.wrong(name, 'is not read; did you mean FACILITATOR_1_URL?')
+    } else if (name.startsWith('RPC_URL'))
+      variables.wrong(name, 'is not a variable; write RPC_URL_<chain id>, as in RPC_URL_8453')
+    else
+      variables.wrong(name, `is not a variable; there are ${[...known].join(', ')}, and FACILITATOR_<n>_URL`)
+}
+
+const known = new Set(
+  ['TIMEOUT_MS', 'SETTLE_TIMEOUT_MS', 'RETRIES', 'HEALTH_CHECK', 'HEALTH_CHECK_INTERVAL_MS']
+    .concat('MAX_CONSECUTIVE_FAILURES', 'LOGGING', 'GATEWAY_TOKEN')
+    .map(name => `FACILITATOR_${name}`),
+)
 
 function readProbes(variables: Variables): SettlementProbe[] {
   const chains: Record<string, { rpcUrl: string[] }> = {}

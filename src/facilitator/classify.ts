@@ -42,13 +42,14 @@ export function classifyResponse<O extends Operation>(
   operation: O,
   answer: unknown,
   httpStatus = 200,
+  retryAfterMs?: number,
 ): Outcome<O> {
   const response = answer as Responses[O]
   const isSuccess = succeeds(operation, answer)
   if (isSuccess === undefined) return { kind: 'unknown', reason: "an answer that is not the protocol's" }
   if (isSuccess) {
     if (isOk(httpStatus)) return { kind: 'answered', response }
-    if (operation !== 'settle') return classifyStatus(operation, httpStatus)
+    if (operation !== 'settle') return classifyStatus(operation, httpStatus, retryAfterMs)
     // A success under an error's status contradicts itself: the chain has to say.
     const { transaction } = answer as Refusal
     return {
@@ -64,7 +65,7 @@ export function classifyResponse<O extends Operation>(
   const hash = operation === 'settle' && transaction ? transaction.slice(0, longestHash) : undefined
   // With a reason that nobody has listed a telling status says more; 400 and 422 merely repeat the refusal.
   if (meaning === undefined && hash === undefined && !isOk(httpStatus) && ![400, 422].includes(httpStatus))
-    return classifyStatus(operation, httpStatus)
+    return classifyStatus(operation, httpStatus, retryAfterMs)
   return classifyRefusal(operation, response, redact(reason), meaning, hash)
 }
 
@@ -130,7 +131,7 @@ function classifyRequestError<O extends Operation>(operation: O, error: Facilita
   const { status, response, retryAfterMs } = failure
   return response === undefined
     ? classifyStatus(operation, status, retryAfterMs)
-    : classifyResponse(operation, response, status)
+    : classifyResponse(operation, response, status, retryAfterMs)
 }
 
 function classifyStatus<O extends Operation>(

@@ -125,7 +125,9 @@ function report(
 }
 
 function summarize({ requirements }: Payment, keyed: KeyedPayment | undefined): SettlementSummary {
-  return summaryOf(keyed?.query ?? { ...requirements, amount: amountOf(requirements) })
+  if (keyed !== undefined) return summaryOf(keyed)
+  const { network, payTo, asset } = requirements
+  return { network, payTo, asset, amount: amountOf(requirements) }
 }
 
 function quarantine({ observer }: Context, member: Member, network: string, transaction: string): void {

@@ -32,9 +32,9 @@ export async function shutDown(
     server.cut()
   }
   clearTimeout(timer)
-  for (const { amount, asset, network, payer, transaction } of await aggregator.getUnresolvedSettlements())
+  for (const { key, amount, payTo, transaction } of await aggregator.getUnresolvedSettlements())
     log(
-      `unresolved: ${amount} of ${asset} on ${network} by ${payer ?? 'an unknown payer'}` +
+      `unresolved: ${key}, ${amount} to ${payTo}` +
         `${transaction === undefined ? '' : `, transaction ${transaction}`}: look it up before you deliver or refund`,
     )
 }

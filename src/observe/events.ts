@@ -20,6 +20,8 @@ export interface CircuitChange {
 
 /** A payment, without anything secret. */
 export interface SettlementSummary {
+  /** Identifies the payment, for `closeSettlement`; absent where nothing that can be spent only once is known of it. */
+  readonly key?: string | undefined
   readonly network: string
   readonly payer?: string | undefined
   readonly payTo: string
@@ -63,7 +65,6 @@ export interface AggregatorEvents {
    * it was paid so close to the beginning of its settlement that it may be a replay of one that was delivered.
    */
   'settlement:resolved': SettlementSummary & {
-    /** Identifies the payment: for `closeSettlement`. */
     readonly key: string
     readonly result: 'paid' | 'undatable' | 'spent-otherwise' | 'expired'
   }

@@ -36,7 +36,9 @@ export class Pool {
     this.members = options.members.map(
       one => new Member(one, options.healthCheck, (member, change) => this.#laneChanged(member, change)),
     )
-    this.#order = orderBy(options.strategy, this.members)
+    this.#order = orderBy(options.strategy, this.members, error =>
+      this.observer.fault('strategy', 'the strategy failed, the priorities decide', error),
+    )
     this.#whenAllUnhealthy = options.whenAllUnhealthy
     this.#bindings = new BindingIndex(this.members)
     this.#hasEquals =

@@ -26,7 +26,11 @@ export type Strategy =
 /** Orders `members`; `first` goes ahead of its equals. */
 export type Order = (operation: Operation, first: Member | undefined) => readonly Member[]
 
-export function orderBy(strategy: Strategy, members: readonly Member[]): Order {
+export function orderBy(
+  strategy: Strategy,
+  members: readonly Member[],
+  onFault: (error: unknown) => void,
+): Order {
   switch (strategy) {
     case 'priority':
       return byPriority(members)
@@ -39,7 +43,7 @@ export function orderBy(strategy: Strategy, members: readonly Member[]): Order {
     case 'weighted':
       return (_operation, first) => ahead(first, byWeight(members))
     default:
-      return byChoice(strategy, members)
+      return byChoice(strategy, members, onFault)
   }
 }
 
@@ -67,8 +71,13 @@ function byWeight(members: readonly Member[]): Member[] {
     .map(({ member }) => member)
 }
 
-/** A choice that throws or names nobody must not stop a sale: the priorities decide then. */
-function byChoice(choose: Exclude<Strategy, string>, members: readonly Member[]): Order {
+/** A choice that throws or names nobody must not stop a sale: the priorities decide then. It is told of once. */
+function byChoice(
+  choose: Exclude<Strategy, string>,
+  members: readonly Member[],
+  onFault: (error: unknown) => void,
+): Order {
+  let isTold = false
   const fallback = byPriority(members)
   return (operation, first) => {
     const candidates = members.map(member => ({
@@ -78,11 +87,13 @@ function byChoice(choose: Exclude<Strategy, string>, members: readonly Member[])
       averageResponseTimeMs: averageMs(member),
     }))
     try {
-      const chosen = choose(candidates, operation).flatMap(
+      const chosen = [...new Set(choose(candidates, operation))].flatMap(
         id => members.find(member => member.id === id) ?? [],
       )
       return chosen.length > 0 ? chosen : fallback(operation, first)
-    } catch {
+    } catch (error) {
+      if (!isTold) onFault(error)
+      isTold = true
       return fallback(operation, first)
     }
   }

@@ -46,8 +46,11 @@ export class MemoryLedger implements SettlementLedger {
   readonly #entries = new Map<string, Kept>()
   readonly #maxEntries: number
 
-  constructor(options: MemoryLedgerOptions = {}) {
-    this.#maxEntries = options.maxEntries ?? 100_000
+  /** @throws {RangeError} when `maxEntries` is no whole number above 0 */
+  constructor({ maxEntries = 100_000 }: MemoryLedgerOptions = {}) {
+    if (!(Number.isInteger(maxEntries) && maxEntries > 0))
+      throw new RangeError(`MemoryLedger: maxEntries: expected a whole number above 0, got ${maxEntries}`)
+    this.#maxEntries = maxEntries
   }
 
   /** @throws {LedgerFullError} when every entry is live */

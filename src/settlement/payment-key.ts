@@ -36,8 +36,11 @@ export interface KeyedPayment {
 }
 
 /** What outsiders may know of a payment. */
-export function summaryOf({ network, payer, payTo, asset, amount }: SettlementSummary): SettlementSummary {
-  return { network, payer, payTo, asset, amount }
+export function summaryOf({
+  key,
+  query: { network, payer, payTo, asset, amount },
+}: Pick<KeyedPayment, 'key' | 'query'>): SettlementSummary & { readonly key: string } {
+  return { key, network, payer, payTo, asset, amount }
 }
 
 /** With `upto` a payment may be settled again at another amount: either may be what was charged. */

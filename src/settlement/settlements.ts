@@ -239,8 +239,7 @@ export class Settlements {
           'settlement:indeterminate',
           { ...left, attempts: [], isLeftAtStop: true },
           'error',
-          event =>
-            `stopped with an unresolved settlement of ${event.amount} on ${event.network} by ${event.payer}`,
+          event => `stopped with an unresolved settlement: ${event.key}`,
         )
     } catch (error) {
       this.#ledgerFailed(error)
@@ -336,7 +335,8 @@ function fate({ result, transaction }: AggregatorEvents['settlement:resolved']):
     : `was never charged (${result})`
 }
 
-function summary({ key, query, settlement }: LedgerEntry): UnresolvedSettlement {
+function summary(entry: LedgerEntry): UnresolvedSettlement {
+  const { settlement } = entry
   const transaction = settlement.state === 'unresolved' ? settlement.transaction : undefined
-  return { key, ...summaryOf(query), transaction }
+  return { ...summaryOf(entry), transaction }
 }

@@ -90,6 +90,22 @@ export function settlementLedgerConformance(
         },
       ),
     ),
+    demand('keeps the least amount of any claim', async (ledger, request) => {
+      for (const [index, [amount, least]] of [
+        ['10000', '10000'],
+        ['9000', '9000'],
+        ['20000', '9000'],
+      ].entries()) {
+        const claim = `${request.claim}-${index}`
+        const query = { ...request.query, amount: amount ?? '' }
+        const claimed = await ledger.claim({ ...request, claim, query })
+        expect(
+          claimed.kind === 'claimed' && claimed.query.amount === least,
+          `after a claim of ${amount} the amount is ${least}, compared as numbers`,
+        )
+        await ledger.update(request.key, claim, { state: 'unresolved' })
+      }
+    }),
     demand('stores no update of a claim that is not the holder', async (ledger, request) => {
       await ledger.claim(request)
       const settled: SettlementState = { state: 'settled', transaction: '0x01' }
@@ -164,5 +180,5 @@ function same(a: unknown, b: unknown): boolean {
 }
 
 function expect(isMet: boolean, demand: string): void {
-  if (!isMet) throw new Error(`The ledger does not conform: ${demand}.`)
+  if (!isMet) throw new Error(`The ledger does not conform. Expected: ${demand}.`)
 }

@@ -128,6 +128,7 @@ describe('the other variables', () => {
       FACILITATOR_MAX_CONSECUTIVE_FAILURES: '5',
       FACILITATOR_1_URL: 'https://one.example',
       FACILITATOR_1_TIMEOUT_MS: '700',
+      FACILITATOR_2_URL: 'https://two.example',
     }).getConfig()
     expect(config).toMatchObject({
       facilitators: [{ timeoutMs: { verify: 700, settle: 40_000, supported: 700, list: 700 }, retries: 2 }],
@@ -283,8 +284,27 @@ describe('wrong variables are reported together', () => {
   })
 
   it('but leaves alone what is not its own, and what is yet to be filled in', () => {
-    const foreign = { FACILITATOR_URL: 'x', FACILITATOR_2_URL: '', KV: { get() {} }, PATH: '/bin' }
+    const foreign = { FACILITATORS: 'x', FACILITATOR_2_URL: '', KV: { get() {} }, PATH: '/bin' }
     expect(problems(foreign)).toEqual([])
     expect(ids(foreign)).toEqual(['x402-rs', 'payai'])
+  })
+
+  it.each([
+    [
+      { FACILITATOR_URL: 'https://x.example' },
+      'FACILITATOR_URL: is not read; did you mean FACILITATOR_1_URL?',
+    ],
+    [
+      { FACILITATOR_GATEWAY_TOKENS: 'x' },
+      'FACILITATOR_GATEWAY_TOKENS: is not a variable; there are FACILITATOR_TIM',
+    ],
+    [{ RPC_URL_base: 'https://x.example' }, 'RPC_URL_base: is not a variable; write RPC_URL_<chain id>'],
+  ])('those that nobody reads: %j', (env, problem) => {
+    expect(problems(env)).toEqual([expect.stringContaining(problem)])
+  })
+
+  it('but not what older middleware reads, where the facilitators are named', () => {
+    const both = { FACILITATOR_URL: 'https://x.example', FACILITATOR_1_URL: 'https://x.example' }
+    expect(problems(both)).toEqual([])
   })
 })

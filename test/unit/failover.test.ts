@@ -315,6 +315,15 @@ describe('the route', () => {
       },
     })
     expect(await verify(broken)).toEqual(valid)
+    await verify(broken)
+    const faults = broken.getRecentLogs(100).filter(({ event }) => event === 'strategy')
+    expect(faults).toEqual([expect.objectContaining({ level: 'error', error: 'no idea' })])
+  })
+
+  it('asks nobody twice because a strategy of your own names it twice', async () => {
+    a.verifyAnswer = httpError(429)
+    await verify(pool({ strategy: () => ['a', 'a', 'b'] }))
+    expect(verifyCalls()).toEqual([1, 1, 0])
   })
 
   it('leaves out a facilitator that is disabled, until it is enabled', async () => {

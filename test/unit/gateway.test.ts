@@ -119,6 +119,20 @@ describe('the gateway answers as a facilitator does', () => {
     expect(await settle(open())).toMatchObject({ status: 200, body: { extra: { gasUsed: '21000' } } })
   })
 
+  it('a success, though an in-process facilitator adds what JSON cannot hold', async () => {
+    const round: Record<string, unknown> = {}
+    round.self = round
+    a.settleAnswer = { ...settled, extra: round }
+    expect(await settle(open())).toMatchObject({ status: 200, body: settled })
+  })
+
+  it('an empty body with what may have happened to it', async () => {
+    expect(await ask(open(), 'POST', '/verify', { body: '' })).toMatchObject({
+      status: 400,
+      body: { message: expect.stringContaining('was it read before, as by an express.json() in front?') },
+    })
+  })
+
   it('rejections as results', async () => {
     a.verifyAnswer = { isValid: false, invalidReason: 'insufficient_funds' }
     a.settleAnswer = refusal('insufficient_funds')
@@ -641,6 +655,23 @@ describe('what an operator may do', () => {
     expect(body.health.facilitators[0]).toMatchObject({ id: 'a', isEnabled: true })
   })
 
+  it('close a settlement that was delivered or refunded by hand', async () => {
+    const gateway = guarded()
+    a.settleAnswer = httpError(502)
+    const payment = pay()
+    await settle(gateway, payment, authorized)
+    const [left] = (await ask(gateway, 'GET', '/api/facilitator-status', { headers: authorized })).body
+      .unresolvedSettlements
+    expect(await act(gateway, { action: 'close-settlement', key: left.key })).toMatchObject({
+      status: 200,
+      body: { isClosed: true },
+    })
+    a.settleAnswer = settled
+    expect((await settle(gateway, payment, authorized)).body).toMatchObject({ success: false })
+    const { body } = await act(gateway, { action: 'close-settlement', key: left.key })
+    expect(body).toMatchObject({ isClosed: false })
+  })
+
   it('with a token only', async () => {
     expect(await act(open(), { action: 'check-health' })).toMatchObject({ status: 401 })
     const gateway = guarded()
@@ -662,7 +693,10 @@ describe('what an operator may do', () => {
 
   it.each([
     ['nonsense', 'the body is not JSON'],
-    [{ action: 'restart' }, 'action: "restart" is not one; there are check-health, enable, disable'],
+    [
+      { action: 'restart' },
+      'action: "restart" is not one; there are check-health, enable, disable, close-settlement',
+    ],
     [{}, 'action: undefined is not one'],
     [{ action: 'enable' }, 'facilitator: expected the id of the one to enable'],
     [{ action: 'enable', facilitator: 'z' }, 'there is no facilitator "z"; there are a, b'],
@@ -670,8 +704,10 @@ describe('what an operator may do', () => {
     [{ action: 'enable', facilitator: 1 }, 'facilitator: expected an id'],
     [
       { action: 'enable', facilitators: 'a' },
-      'facilitators is not a field; there are action and facilitator',
+      'facilitators is not a field; there are action, facilitator and key',
     ],
+    [{ action: 'close-settlement' }, 'key: expected the key of an unresolved settlement'],
+    [{ action: 'close-settlement', key: 7 }, 'key: expected a text'],
   ])('told clearly when it is wrong: %j', async (body, message) => {
     const answer = await act(guarded(), body)
     expect(answer.status).toBe(400)

@@ -216,11 +216,14 @@ describe('an answer', () => {
     [new Date(Date.now() + 3_600_000).toUTCString(), 3_600_000],
     ['soon', undefined],
   ])('429 says when to come back: %s', async (retryAfter, expected) => {
-    const outcome = await outcomeAt(await serveJson('slow down', 429, { 'retry-after': retryAfter }))
-    expect(outcome).toMatchObject({ kind: 'declined', cause: 'rate-limit' })
-    const ms = 'retryAfterMs' in outcome ? outcome.retryAfterMs : undefined
-    if (expected === undefined) expect(ms).toBeUndefined()
-    else expect(Math.abs((ms ?? 0) - expected)).toBeLessThan(5_000)
+    const asRefusal = { success: false, errorReason: 'slow down', transaction: '', network: 'x' }
+    for (const body of ['slow down', asRefusal]) {
+      const outcome = await outcomeAt(await serveJson(body, 429, { 'retry-after': retryAfter }))
+      expect(outcome).toMatchObject({ kind: 'declined', cause: 'rate-limit' })
+      const ms = 'retryAfterMs' in outcome ? outcome.retryAfterMs : undefined
+      if (expected === undefined) expect(ms).toBeUndefined()
+      else expect(Math.abs((ms ?? 0) - expected)).toBeLessThan(5_000)
+    }
   })
 })
 

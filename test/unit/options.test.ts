@@ -1,5 +1,11 @@
 import { describe, expect, it } from 'vitest'
-import { FacilitatorAggregator, InvalidOptionsError, InvalidPaymentError } from '../../src/index.ts'
+import {
+  FacilitatorAggregator,
+  InvalidOptionsError,
+  InvalidPaymentError,
+  MemoryLedger,
+  type SettlementOptions,
+} from '../../src/index.ts'
 import { FakeFacilitator, payload, payloadV1, requirements, requirementsV1 } from './builders.ts'
 
 const client = new FakeFacilitator()
@@ -189,4 +195,35 @@ describe('an aggregator that is switched off', () => {
     expect(enabled).toBe(false)
     expect(facilitators.map(({ id }) => id)).toEqual(['c'])
   })
+})
+
+it('a deadline leaves time for another facilitator, unless it is given', () => {
+  const config = (options: object) =>
+    new FacilitatorAggregator({
+      facilitators: [
+        { id: 'a', url: 'https://a.example' },
+        { id: 'b', url: 'https://b.example', timeoutMs: { settle: 45_000 } },
+      ],
+      ...options,
+    }).getConfig().deadlineMs
+  expect(config({})).toEqual({ verify: 10_000, settle: 90_000, supported: 10_000, list: 10_000 })
+  expect(config({ timeoutMs: 20_000 })).toMatchObject({ verify: 40_000, settle: 90_000 })
+  expect(config({ timeoutMs: 20_000, deadlineMs: { verify: 15_000 } })).toMatchObject({ verify: 15_000 })
+})
+
+it('audit without a probe is refused, as it would check nothing', () => {
+  const options = (settlement: SettlementOptions) => ({
+    facilitators: [{ id: 'a', url: 'https://a.example' }],
+    settlement,
+  })
+  expect(() => new FacilitatorAggregator(options({ audit: 'always' }))).toThrow(
+    'settlement.audit asks the chain: give settlement.probes',
+  )
+  expect(() => new FacilitatorAggregator(options({ audit: 'off' }))).not.toThrow()
+})
+
+it.each([0, -1, 1.5, Number.NaN, 'x'])('a ledger of %s entries is refused', maxEntries => {
+  expect(() => new MemoryLedger({ maxEntries: maxEntries as number })).toThrow(
+    'maxEntries: expected a whole number above 0',
+  )
 })
