@@ -32,11 +32,14 @@ export async function shutDown(
     server.cut()
   }
   clearTimeout(timer)
-  for (const { key, amount, payTo, transaction } of await aggregator.getUnresolvedSettlements())
+  for (const left of await aggregator.getUnresolvedSettlements()) {
+    const { key, amount, asset, network, payer = 'an unknown payer', transaction } = left
     log(
-      `unresolved: ${key}, ${amount} to ${payTo}` +
-        `${transaction === undefined ? '' : `, transaction ${transaction}`}: look it up before you deliver or refund`,
+      `unresolved: ${amount} of ${asset} on ${network} by ${payer}` +
+        `${transaction === undefined ? '' : `, transaction ${transaction}`}: look it up before you deliver or refund, ` +
+        `then close ${key}`,
     )
+  }
 }
 
 /**
