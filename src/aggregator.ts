@@ -129,6 +129,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
    *
    * @throws {SettlementIndeterminateError} when the buyer may have been charged; upstream answers 502
    * @throws {AllFacilitatorsFailedError} when nobody settled and nothing was charged; upstream answers 502
+   * @throws {LedgerError} when the settlement could not be recorded, so that nothing was sent; upstream answers 502
    * @throws {InvalidPaymentError} when the payment is not in the protocol's shape; upstream answers 402
    * @throws {AggregatorStoppedError} after `stop()`
    */
@@ -160,7 +161,12 @@ export class FacilitatorAggregator implements FacilitatorClient {
     return this.#operate('list', () => list(this.#context, query))
   }
 
-  /** The settlements that may have been charged and were not delivered: deliver or refund them. */
+  /**
+   * The settlements that may have been charged and were not delivered: deliver or refund them. One that was in flight when
+   * its process died is among them when its claim has lapsed, `deadlineMs.settle` and 30 s after it was made.
+   *
+   * @throws {LedgerError} when the ledger does not answer
+   */
   getUnresolvedSettlements(): Promise<UnresolvedSettlement[]> {
     return this.#settlements.unresolved()
   }
@@ -171,6 +177,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
    *
    * @param key from `getUnresolvedSettlements()` or the event `settlement:resolved`
    * @returns false when there is no such settlement, or it is being settled now
+   * @throws {LedgerError} when the ledger does not answer
    */
   closeSettlement(key: string): Promise<boolean> {
     return this.#settlements.close(key)
@@ -297,7 +304,8 @@ export class FacilitatorAggregator implements FacilitatorClient {
   }
 
   /**
-   * Ends the health checks and takes no new work. Nothing keeps the process alive afterwards.
+   * Ends the health checks and takes no new work. What was in flight ends by its deadline at the latest. The timers keep
+   * no process alive, stopped or not.
    *
    * @param options `inFlight: 'finish'` (default) waits for the calls in flight; `'abort'` gives them up: a
    * settle that may have been sent ends in a `SettlementIndeterminateError`

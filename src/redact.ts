@@ -1,4 +1,4 @@
-/** Keeps secrets out of logs, events, errors and status pages (DESIGN: no secrets out). */
+/** Keeps secrets out of logs, events, errors and status pages. */
 
 const longest = 200
 

@@ -251,7 +251,7 @@ function take(queue: Member[]): Member | undefined {
   return undefined
 }
 
-/** What a cause says of a facilitator's health (DESIGN.md 4.2). */
+/** What a cause says of a facilitator's health (README, "How failover decides"). */
 const signOfCause: Record<DeclineCause, LaneSign> = {
   ability: 'success',
   // A buyer's malformed payload must not be able to open a circuit.

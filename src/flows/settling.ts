@@ -1,4 +1,4 @@
-/** One settlement on its way: attempts, what the chain says meanwhile, and the conclusion (DESIGN.md 4.3). */
+/** One settlement on its way: attempts, what the chain says meanwhile, and the conclusion (README, "How a payment stays safe"). */
 import type { SettleResponse } from '@x402/core/types'
 import { now } from '../clock.ts'
 import type { Outcome } from '../facilitator/outcome.ts'

@@ -1,4 +1,4 @@
-/** Which facilitators may serve a request now, and in which order (DESIGN.md 4.2). */
+/** Which facilitators may serve a request now, and in which order (README, "How failover decides"). */
 import { foldAddress } from '../address.ts'
 import type { Operation } from '../facilitator/outcome.ts'
 import type { Payment } from '../payment.ts'
@@ -34,7 +34,8 @@ export class BindingIndex {
   /**
    * Whether the payment may be sent to `member`: each value of the requirements' `extra` that names a
    * facilitator of the pool, and each extension that somebody here supports, must be this one's too. Values
-   * that name nobody exclude nobody (OUTCOMES.md, "What binds a payment to one facilitator").
+   * that name nobody exclude nobody. Equality with the `extra` of a facilitator's kind would not do: one with several
+   * keys names another of them each time.
    */
   agrees(member: Member, payment: Payment): boolean {
     for (const value of Object.values(payment.requirements.extra ?? {})) {

@@ -1,4 +1,4 @@
-/** The record of each payment's settlement: the guard against a second success (invariant 1). */
+/** The record of each payment's settlement: the guard against a second success. */
 import type { SettlementQuery } from './payment-key.ts'
 
 /** Where the settlement of a payment stands. */
@@ -15,7 +15,9 @@ export type SettlementState =
   | { readonly state: 'rejected'; readonly reason: string }
 
 export interface LedgerEntry {
+  /** Identifies the payment: what its chain accepts once. */
   readonly key: string
+  /** Of the purchase: a claim with another one is refused, as the payment was made for something else. */
   readonly fingerprint: string
   readonly query: SettlementQuery
   /** Unix ms of the first claim: what was paid before is not this purchase. */
@@ -54,7 +56,9 @@ export type Claim =
 /**
  * Where settlements are recorded. Give replicas of one seller the same ledger.
  *
- * An implementation makes `claim` atomic: of any number of claims of one key at the same time one is granted.
+ * An implementation makes `claim` atomic: of any number of claims of one key at the same time one is granted. Each call
+ * may take 5 s. An entry may be forgotten when its authorization cannot be used any more, some minutes after
+ * `query.validBefore` (Unix s).
  * `settlementLedgerConformance` in `x402-facilitator-aggregator/testing` checks an implementation.
  */
 export interface SettlementLedger {
@@ -68,7 +72,10 @@ export interface SettlementLedger {
   /**
    * Stores how the settlement that holds `claim` went; does nothing when another one holds the entry by now.
    *
-   * @returns whether it is stored: also when the same update comes once more, as its answer was lost
+   * The claim is kept with the entry, though its state does not name it any more: the same update may come once more, as
+   * its answer was lost.
+   *
+   * @returns whether it is stored, now or before
    */
   update(key: string, claim: string, settlement: SettlementState): Promise<boolean>
   get(key: string): Promise<LedgerEntry | undefined>

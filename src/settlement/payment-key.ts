@@ -1,4 +1,4 @@
-/** The identity of a payment on its chain: what can be spent once only (OUTCOMES.md, same title). */
+/** The identity of a payment on its chain: what can be spent once only. */
 import type { PaymentRequirements } from '@x402/core/types'
 import { foldAddress } from '../address.ts'
 import { InvalidPaymentError } from '../errors.ts'

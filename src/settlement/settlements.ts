@@ -107,10 +107,7 @@ export class Settlements {
         throw new TypeError("claim() answered neither { kind: 'claimed' } nor { kind: 'refused' }")
     } catch (error) {
       this.#ledgerFailed(error)
-      if (error instanceof LedgerError) throw error
-      throw new LedgerError(
-        `settle: the ledger failed (${safeMessageOf(error)}); nothing was sent to a facilitator, nothing was charged.`,
-      )
+      throw ledgerError(error, '; nothing was sent to a facilitator, nothing was charged')
     }
     return claimed.kind === 'claimed' && this.#rejectsRetry(claimed.before)
       ? this.#giveBack({ key, fingerprint, ...claimed }, claim)
@@ -200,9 +197,14 @@ export class Settlements {
     )
   }
 
+  /** @throws {LedgerError} when the ledger does not answer */
   async unresolved(): Promise<UnresolvedSettlement[]> {
-    const entries = await this.#unresolvedEntries()
-    return entries.map(entry => ({ ...summary(entry), ...this.#paid.get(entry.key) }))
+    try {
+      const entries = await this.#unresolvedEntries()
+      return entries.map(entry => ({ ...summary(entry), ...this.#paid.get(entry.key) }))
+    } catch (error) {
+      throw ledgerError(error)
+    }
   }
 
   /** Without those that were delivered, which the ledger could not be told. */
@@ -215,10 +217,15 @@ export class Settlements {
    * Closes an unresolved settlement by hand, after it was delivered or refunded: from now on the payment is a duplicate.
    *
    * @returns false when there is none, or it is being settled
+   * @throws {LedgerError} when the ledger does not answer
    */
   async close(key: string): Promise<boolean> {
-    const entry = await this.settings.ledger.get(key)
-    return isUnresolved(entry) && this.#finish(entry, closedBySeller)
+    try {
+      const entry = await this.settings.ledger.get(key)
+      return isUnresolved(entry) && (await this.#finish(entry, closedBySeller))
+    } catch (error) {
+      throw ledgerError(error)
+    }
   }
 
   start(): void {
@@ -326,6 +333,11 @@ export class Settlements {
   #ledgerFailed(error: unknown): void {
     this.observer.fault('ledger:error', 'the ledger failed', error)
   }
+}
+
+function ledgerError(error: unknown, consequence = ''): LedgerError {
+  if (error instanceof LedgerError) return error
+  return new LedgerError(`the ledger failed (${safeMessageOf(error)})${consequence}.`)
 }
 
 function fate({ result, transaction }: AggregatorEvents['settlement:resolved']): string {

@@ -605,7 +605,10 @@ describe('the status', () => {
       unresolved: () => Promise.reject(new Error('db down')),
     }
     const answer = await get(open({}, { settlement: { ledger } }), '/api/facilitator-status')
-    expect(answer).toMatchObject({ status: 200, body: { ledgerProblem: 'db down', health: {} } })
+    expect(answer).toMatchObject({
+      status: 200,
+      body: { ledgerProblem: 'the ledger failed (db down).', health: {} },
+    })
   })
 
   it('says whether aggregation is on', async () => {
