@@ -2,9 +2,6 @@
 import { parseArgs } from 'node:util'
 import { aggregatorFromEnv, type Environment } from '../env/index.ts'
 import { Variables } from '../env/variables.ts'
-import { createGateway } from '../http/index.ts'
-import { isLoopback, listen } from '../node/listen.ts'
-import { shutDownOnSignals } from '../node/shutdown.ts'
 import type { Logger } from '../observe/log.ts'
 import { readConfiguration } from './configuration.ts'
 import { UsageError } from './usage-error.ts'
@@ -49,6 +46,12 @@ export async function serve(args: string[]): Promise<number> {
   const port = readNumber('--port', values.port, 65_535)
   const graceMs = readNumber('--grace', values.grace.replace(/s$/, ''), 86_400) * 1000
   const env = await readConfiguration(values.config)
+  // Not before: the help and the checks of the options need no optional peers.
+  const [{ createGateway }, { isLoopback, listen }, { shutDownOnSignals }] = await Promise.all([
+    import('../http/index.ts'),
+    import('../node/listen.ts'),
+    import('../node/shutdown.ts'),
+  ])
 
   // A log that nobody reads any more must not end the gateway.
   process.stderr.on('error', () => {})

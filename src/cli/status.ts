@@ -83,7 +83,11 @@ async function fetchStatus(url: URL): Promise<Status> {
     )
   }
   if (response.status === 401)
-    throw new UsageError(`${url.origin} needs a token: set FACILITATOR_GATEWAY_TOKEN`)
+    throw new UsageError(
+      token
+        ? `${url.origin} does not take the token in FACILITATOR_GATEWAY_TOKEN`
+        : `${url.origin} needs a token: set FACILITATOR_GATEWAY_TOKEN`,
+    )
   const body: unknown = await response.json().catch(() => undefined)
   if (response.ok && typeof body === 'object' && body !== null && 'health' in body) return body as Status
   throw new UsageError(

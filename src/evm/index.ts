@@ -84,9 +84,12 @@ interface ChainAccess {
  * ```
  */
 export function evmSettlementProbe(chains: Readonly<Record<string, EvmChainOptions>>): SettlementProbe {
-  const access = new Map(
-    Object.entries(chains).map(([network, options]) => [network, reach(network, options)]),
-  )
+  const given = Object.entries(chains ?? {})
+  if (given.length === 0)
+    throw new TypeError(
+      "evmSettlementProbe: expected a chain, such as { 'eip155:8453': { rpcUrl: 'https://…' } }",
+    )
+  const access = new Map(given.map(([network, options]) => [network, reach(network, options)]))
   return {
     supports: (network, method) => method !== 'svm' && access.has(network),
     async ask(query, { signal }) {

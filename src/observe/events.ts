@@ -113,6 +113,7 @@ export class SafeEmitter {
   }
 
   #guard<E extends EventName>(listener: Listener<E>): Listener<E> {
+    if (typeof listener !== 'function') throw new TypeError('a listener is a function')
     const known = this.#guarded.get(listener)
     if (known !== undefined) return known as Listener<E>
     const guarded: Listener<E> = async event => {

@@ -263,6 +263,8 @@ describe('a probe', () => {
   })
 
   it.each([
+    [{}, /expected a chain, such as/],
+    [undefined as never, /expected a chain, such as/],
     [{ base: { rpcUrl: 'https://x.example' } }, /CAIP-2/],
     [{ 'eip155:1': {} }, /either rpcUrl or client/],
     [{ 'eip155:1': { rpcUrl: [] } }, /empty list/],

@@ -177,6 +177,8 @@ describe('status', () => {
 
   it('needs the token of a guarded one', async () => {
     await expect(status([guarded])).rejects.toThrow('needs a token: set FACILITATOR_GATEWAY_TOKEN')
+    vi.stubEnv('FACILITATOR_GATEWAY_TOKEN', 'wrong')
+    await expect(status([guarded])).rejects.toThrow('does not take the token in FACILITATOR_GATEWAY_TOKEN')
     vi.stubEnv('FACILITATOR_GATEWAY_TOKEN', 'secret')
     expect(await status([guarded])).toBe(0)
   })

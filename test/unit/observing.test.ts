@@ -250,6 +250,10 @@ describe('statistics', () => {
   })
 })
 
+it('a listener that is none is refused', () => {
+  expect(() => pool().on('log', undefined as never)).toThrow('a listener is a function')
+})
+
 describe('no secret goes out', () => {
   const secrets = [
     'hunter2hunter2',
