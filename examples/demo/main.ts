@@ -17,7 +17,7 @@ const { values: flags } = parseArgs({
 const perAct = Number(flags.purchases)
 if (flags.help || !Number.isInteger(perAct) || perAct < 1) {
   console.log(
-    'usage: npm run demo -- [--purchases N]\n\n  --purchases N   purchases in each of the four acts, 6 by default',
+    'usage: npm run demo -- [--purchases N]\n\n  --purchases N   purchases in each of the five acts, 6 by default',
   )
   process.exit(flags.help ? 0 : 1)
 }
@@ -44,12 +44,19 @@ aggregator.on('circuit:change', change => say.circuit(change))
 for (const { id, url, address } of facilitators)
   say.line(`facilitator ${id.padEnd(6)} ${url}  gas key ${address}`)
 say.line(`shop               ${seller.url}`)
+say.line('the chain makes a block each second, for which every purchase waits')
 
 const served = new Map(facilitators.map(({ id }) => [id, 0]))
 let settledBy = ''
 let failovers = 0
+let rescued = 0
 aggregator.on('attempt', attempt => {
   if (attempt.operation === 'settle' && attempt.outcome === 'answered') settledBy = attempt.facilitator
+})
+aggregator.on('settlement:recovered', ({ transaction, attempts }) => {
+  settledBy = attempts.at(-1)?.facilitator ?? ''
+  rescued++
+  say.rescue(transaction ?? '')
 })
 aggregator.on('failover', failover => {
   failovers++
@@ -70,12 +77,12 @@ let recovered = 0
 
 async function buyRepeatedly(): Promise<void> {
   for (let i = 0; i < perAct; i++) {
-    const failoversBefore = failovers
+    const troublesBefore = failovers + rescued
     const { status, durationMs } = await buyer.buy(seller.url)
     if (status === 200) {
       paid++
       served.set(settledBy, (served.get(settledBy) ?? 0) + 1)
-      if (failovers > failoversBefore) recovered++
+      if (failovers + rescued > troublesBefore) recovered++
     } else failed++
     say.purchase(paid + failed, status, status === 200 ? settledBy : 'nobody', durationMs, await balances())
   }
@@ -97,6 +104,10 @@ await first.revive()
 await aggregator.checkHealth()
 await buyRepeatedly()
 
+say.act('The first settles, and breaks the connection instead of answering')
+first.fault({ settle: { kind: 'act-then', next: { kind: 'reset' } } })
+await buyRepeatedly()
+
 const atLast = await balances()
 await aggregator.stop()
 await Promise.all([seller.stop(), ...facilitators.map(facilitator => facilitator.stop())])
@@ -104,6 +115,7 @@ chain.stop()
 
 const due = price * BigInt(paid)
 const agrees = atLast.seller - atFirst.seller === due && atFirst.buyer - atLast.buyer === due
-const isServedByAllThree = [...served.values()].every(count => count > 0)
-say.summary({ paid, failed, recovered, served, due, received: atLast.seller - atFirst.seller, agrees })
-process.exitCode = agrees && failed === 0 && isServedByAllThree ? 0 : 1
+const isServedByAll = [...served.values()].every(count => count > 0)
+const received = atLast.seller - atFirst.seller
+say.summary({ paid, failed, recovered, rescued, served, due, received, agrees })
+process.exitCode = agrees && failed === 0 && isServedByAll && rescued > 0 ? 0 : 1

@@ -31,9 +31,17 @@ export class Narrator {
     )
   }
 
+  /** But for the trials in between, of which there is one each time that a cool-down is over. */
   circuit({ facilitator, operation, from, to }: AggregatorEvents['circuit:change']): void {
-    const color = to === 'open' ? 'red' : to === 'closed' ? 'green' : 'yellow'
+    if (to === 'half-open' || (from === 'half-open' && to === 'open')) return
+    const color = to === 'open' ? 'red' : 'green'
     this.line(`  circuit of ${facilitator}/${operation}: ${from} → ${paint(color, to)}`)
+  }
+
+  rescue(transaction: string): void {
+    this.line(
+      paint('green', `  the answer is lost; the chain tells of ${transaction.slice(0, 18)}…: delivered`),
+    )
   }
 
   failover({ operation, from, to, reason }: AggregatorEvents['failover']): void {
@@ -44,6 +52,7 @@ export class Narrator {
     paid: number
     failed: number
     recovered: number
+    rescued: number
     served: ReadonlyMap<string, number>
     due: bigint
     received: bigint
@@ -54,6 +63,7 @@ export class Narrator {
     console.log(`failed     ${result.failed}`)
     console.log(`recovered  ${result.recovered}  (paid although a facilitator failed on the way)`)
     for (const [id, count] of result.served) console.log(`  settled by ${id.padEnd(6)} ${count}`)
+    console.log(`  known from the chain alone ${result.rescued}`)
     const verdict = result.agrees ? paint('green', 'the chain agrees') : paint('red', 'THE CHAIN DISAGREES')
     console.log(`due ${inDollars(result.due)}, received on chain ${inDollars(result.received)}: ${verdict}`)
   }
