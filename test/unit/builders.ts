@@ -8,15 +8,19 @@ import type {
 } from '@x402/core/types'
 import type { PaymentPayloadV1, PaymentRequirementsV1 } from '@x402/core/types/v1'
 import { expect, vi } from 'vitest'
-import type {
-  CallOptions,
-  ClaimRequest,
-  FacilitatorClientLike,
-  MemoryLedger,
-  ProbeAnswer,
-  SettlementLedger,
-  SettlementState,
-  SupportedAnswer,
+import {
+  type AggregatorOptions,
+  type CallOptions,
+  type ClaimRequest,
+  FacilitatorAggregator,
+  type FacilitatorClientLike,
+  type MemoryLedger,
+  type ProbeAnswer,
+  type SettlementLedger,
+  type SettlementOptions,
+  type SettlementProbe,
+  type SettlementState,
+  type SupportedAnswer,
 } from '../../src/index.ts'
 
 export const network = 'eip155:84532'
@@ -249,4 +253,30 @@ export function permit2Payload(nonce = '77', deadline = '4000000000'): PaymentPa
     witness: {},
   }
   return { ...signed, payload: { signature: signed.payload.signature, permit2Authorization } }
+}
+
+/** What a chain says: an answer, or one for each question in turn, the last one for good. */
+export type ChainScript = ProbeAnswer | ProbeAnswer[]
+
+export function nextAnswer(script: ChainScript): ProbeAnswer {
+  if (!Array.isArray(script)) return script
+  return (script.length > 1 ? script.shift() : script[0]) ?? silent
+}
+
+export function probeOf(says: () => ProbeAnswer): SettlementProbe {
+  return { supports: () => true, ask: async () => says() }
+}
+
+/** An aggregator over these, in their order, that nobody else asks anything. */
+export function aggregatorOf(
+  clients: Readonly<Record<string, FakeFacilitator>>,
+  settlement: SettlementOptions,
+  options: Partial<AggregatorOptions>,
+): FacilitatorAggregator {
+  return new FacilitatorAggregator({
+    facilitators: Object.entries(clients).map(([id, client]) => ({ id, client })),
+    healthCheck: false,
+    settlement,
+    ...options,
+  })
 }

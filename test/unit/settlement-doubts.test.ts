@@ -3,7 +3,7 @@ import type { PaymentPayload } from '@x402/core/types'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import {
   type AggregatorOptions,
-  FacilitatorAggregator,
+  type FacilitatorAggregator,
   MemoryLedger,
   type ProbeAnswer,
   type SettlementOptions,
@@ -11,6 +11,8 @@ import {
 } from '../../src/index.ts'
 import {
   after,
+  aggregatorOf,
+  type ChainScript,
   done,
   FakeFacilitator,
   hanging,
@@ -20,10 +22,12 @@ import {
   ledgerWith,
   newPayload,
   newSvmPayload,
+  nextAnswer,
   outcome,
   paid,
   paidAt,
   permit2Payload,
+  probeOf,
   refusal,
   refused,
   requirements,
@@ -39,24 +43,13 @@ const used = 'invalid_exact_evm_nonce_already_used'
 
 let a: FakeFacilitator
 let b: FakeFacilitator
-let chain: ProbeAnswer | ProbeAnswer[]
+let chain: ChainScript
 let aggregator: FacilitatorAggregator
 
-const probe: SettlementProbe = {
-  supports: () => true,
-  ask: async () => (Array.isArray(chain) ? ((chain.length > 1 ? chain.shift() : chain[0]) ?? silent) : chain),
-}
+const probe = probeOf(() => nextAnswer(chain))
 
 function pool(settlement: SettlementOptions = {}, options: Partial<AggregatorOptions> = {}) {
-  aggregator = new FacilitatorAggregator({
-    facilitators: [
-      { id: 'a', client: a },
-      { id: 'b', client: b },
-    ],
-    healthCheck: false,
-    settlement: { probes: [probe], ...settlement },
-    ...options,
-  })
+  aggregator = aggregatorOf({ a, b }, { probes: [probe], ...settlement }, options)
   return aggregator
 }
 

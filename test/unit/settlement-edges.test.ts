@@ -12,6 +12,8 @@ import {
 } from '../../src/index.ts'
 import {
   after,
+  aggregatorOf,
+  type ChainScript,
   done,
   FakeFacilitator,
   hanging,
@@ -21,11 +23,13 @@ import {
   ledgerWith,
   network,
   newPayload,
+  nextAnswer,
   outcome,
   paid,
   paidAt,
   payloadV1,
   permit2Payload,
+  probeOf,
   refusal,
   refused,
   requirements,
@@ -40,24 +44,13 @@ const used = 'invalid_exact_evm_nonce_already_used'
 
 let a: FakeFacilitator
 let b: FakeFacilitator
-let chain: ProbeAnswer | ProbeAnswer[]
+let chain: ChainScript
 
-const chainSays = (): ProbeAnswer => {
-  if (!Array.isArray(chain)) return chain
-  return (chain.length > 1 ? chain.shift() : chain[0]) ?? silent
-}
-const probe: SettlementProbe = { supports: () => true, ask: async () => chainSays() }
+const chainSays = () => nextAnswer(chain)
+const probe = probeOf(chainSays)
 
 function pool(settlement: SettlementOptions = {}, options: Partial<AggregatorOptions> = {}) {
-  return new FacilitatorAggregator({
-    facilitators: [
-      { id: 'a', client: a },
-      { id: 'b', client: b },
-    ],
-    healthCheck: false,
-    settlement: { probes: [probe], ...settlement },
-    ...options,
-  })
+  return aggregatorOf({ a, b }, { probes: [probe], ...settlement }, options)
 }
 
 beforeEach(() => {

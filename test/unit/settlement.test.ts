@@ -2,7 +2,6 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import {
   type AggregatorEvents,
   type AggregatorOptions,
-  FacilitatorAggregator,
   LedgerError,
   MemoryLedger,
   type ProbeAnswer,
@@ -11,16 +10,20 @@ import {
   type SettlementProbe,
 } from '../../src/index.ts'
 import {
+  aggregatorOf,
+  type ChainScript,
   done,
   FakeFacilitator,
   hanging,
   hash,
   httpError,
   newPayload,
+  nextAnswer,
   paid,
   paidAt,
   payer,
   payload,
+  probeOf,
   refusal,
   refused,
   requirements,
@@ -33,30 +36,17 @@ const spentOtherwise: ProbeAnswer = { state: 'spent-otherwise' }
 
 let a: FakeFacilitator
 let b: FakeFacilitator
-/** What the chain says: an answer, or one for each question in turn (the last one stays). */
-let chain: ProbeAnswer | ProbeAnswer[]
+let chain: ChainScript
 let questions: number
 let events: [string, unknown][]
 
-const probe: SettlementProbe = {
-  supports: () => true,
-  ask: async () => {
-    questions++
-    if (!Array.isArray(chain)) return chain
-    return (chain.length > 1 ? chain.shift() : chain[0]) ?? silent
-  },
-}
+const probe = probeOf(() => {
+  questions++
+  return nextAnswer(chain)
+})
 
 function pool(settlement: SettlementOptions = {}, options: Partial<AggregatorOptions> = {}) {
-  const aggregator = new FacilitatorAggregator({
-    facilitators: [
-      { id: 'a', client: a },
-      { id: 'b', client: b },
-    ],
-    healthCheck: false,
-    settlement: { probes: [probe], ...settlement },
-    ...options,
-  })
+  const aggregator = aggregatorOf({ a, b }, { probes: [probe], ...settlement }, options)
   for (const name of [
     'settlement:recovered',
     'settlement:indeterminate',
@@ -70,7 +60,6 @@ function pool(settlement: SettlementOptions = {}, options: Partial<AggregatorOpt
 const told = (name: string) => events.filter(([event]) => event === name).map(([, data]) => data)
 const settleCalls = () => [a.calls.settle, b.calls.settle]
 
-/** Lets timers run until the work is done. */
 beforeEach(() => {
   vi.useFakeTimers()
   a = new FakeFacilitator()
