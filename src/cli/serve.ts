@@ -81,6 +81,12 @@ export async function serve(args: string[]): Promise<number> {
     `listening on ${server.url} (${gateway.isProtected ? 'token needed' : 'no token needed'}), ` +
       `facilitators: ${facilitators.map(({ id }) => id).join(', ')}`,
   )
+  const chains = Object.keys(env).flatMap(name => /^RPC_URL_(\d+)$/.exec(name)?.[1] ?? [])
+  say(
+    chains.length > 0
+      ? `looks payments up on eip155:${chains.join(', eip155:')}`
+      : 'looks payments up on no chain: a settle in doubt ends there (RPC_URL_<chain id>)',
+  )
   const { summary } = await aggregator.checkHealth()
   if (summary.healthy < summary.total)
     say(`${summary.unhealthy} of ${summary.total} facilitators are unhealthy`)

@@ -63,30 +63,27 @@ export function optionsFromEnv(env: Environment): AggregatorOptions {
     settlement: { probes: readProbes(variables) },
     ...(isVerbose && { logger: console, logLevel: 'debug' as const }),
   }
-  rejectUnknown(variables)
+  rejectMistyped(variables)
   variables.throwIfWrong()
   return options
 }
 
-/** Ours by their beginning, and read by nobody: settings that are thought to hold. */
-function rejectUnknown(variables: Variables): void {
-  const isAnyNamed = variables.matching(/^FACILITATOR_(\d+)_/).length > 0
-  for (const { name } of variables.matching(/^(?:FACILITATOR|RPC_URL)_(?!\d)/))
-    if (known.has(name)) continue
-    else if (name === 'FACILITATOR_URL') {
-      // Upstream's examples read it too.
-      if (!isAnyNamed) variables.wrong(name, 'is not read; did you mean FACILITATOR_1_URL?')
-    } else if (name.startsWith('RPC_URL'))
-      variables.wrong(name, 'is not a variable; write RPC_URL_<chain id>, as in RPC_URL_8453')
-    else
-      variables.wrong(name, `is not a variable; there are ${[...known].join(', ')}, and FACILITATOR_<n>_URL`)
-}
+const known = ['TIMEOUT_MS', 'SETTLE_TIMEOUT_MS', 'RETRIES', 'HEALTH_CHECK', 'HEALTH_CHECK_INTERVAL_MS']
+  .concat('MAX_CONSECUTIVE_FAILURES', 'LOGGING', 'GATEWAY_TOKEN')
+  .map(name => `FACILITATOR_${name}`)
 
-const known = new Set(
-  ['TIMEOUT_MS', 'SETTLE_TIMEOUT_MS', 'RETRIES', 'HEALTH_CHECK', 'HEALTH_CHECK_INTERVAL_MS']
-    .concat('MAX_CONSECUTIVE_FAILURES', 'LOGGING', 'GATEWAY_TOKEN')
-    .map(name => `FACILITATOR_${name}`),
-)
+/** Settings that are thought to hold, and read by nobody. Others may have variables that begin like ours. */
+function rejectMistyped(variables: Variables): void {
+  for (const { name } of variables.matching(/^FACILITATOR_(?!\d)/)) {
+    const meant = known.find(other => other.startsWith(name)) ?? known.find(other => name.startsWith(other))
+    if (meant !== undefined && !known.includes(name))
+      variables.wrong(name, `is not a variable; did you mean ${meant}?`)
+  }
+  // Upstream's examples read it: where the facilitators are named, it may be meant for other middleware.
+  const isAnyNamed = variables.matching(/^FACILITATOR_(\d+)_/).length > 0
+  if (!isAnyNamed && variables.text('FACILITATOR_URL') !== undefined)
+    variables.wrong('FACILITATOR_URL', 'is not read; did you mean FACILITATOR_1_URL?')
+}
 
 function readProbes(variables: Variables): SettlementProbe[] {
   const chains: Record<string, { rpcUrl: string[] }> = {}

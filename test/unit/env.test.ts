@@ -284,7 +284,13 @@ describe('wrong variables are reported together', () => {
   })
 
   it('but leaves alone what is not its own, and what is yet to be filled in', () => {
-    const foreign = { FACILITATORS: 'x', FACILITATOR_2_URL: '', KV: { get() {} }, PATH: '/bin' }
+    const foreign = {
+      FACILITATOR_PRIVATE_KEY: 'x',
+      RPC_URL_BASE: 'x',
+      FACILITATOR_2_URL: '',
+      KV: { get() {} },
+      PATH: '/bin',
+    }
     expect(problems(foreign)).toEqual([])
     expect(ids(foreign)).toEqual(['x402-rs', 'payai'])
   })
@@ -296,9 +302,10 @@ describe('wrong variables are reported together', () => {
     ],
     [
       { FACILITATOR_GATEWAY_TOKENS: 'x' },
-      'FACILITATOR_GATEWAY_TOKENS: is not a variable; there are FACILITATOR_TIM',
+      'FACILITATOR_GATEWAY_TOKENS: is not a variable; did you mean FACILITATOR_GATEWAY_TOKEN?',
     ],
-    [{ RPC_URL_base: 'https://x.example' }, 'RPC_URL_base: is not a variable; write RPC_URL_<chain id>'],
+    [{ FACILITATOR_TIMEOUT: '5' }, 'did you mean FACILITATOR_TIMEOUT_MS?'],
+    [{ FACILITATOR_HEALTH_CHECK_INTERVAL: '5' }, 'did you mean FACILITATOR_HEALTH_CHECK_INTERVAL_MS?'],
   ])('those that nobody reads: %j', (env, problem) => {
     expect(problems(env)).toEqual([expect.stringContaining(problem)])
   })
