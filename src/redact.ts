@@ -1,6 +1,8 @@
 /** Keeps secrets out of logs, events, errors and status pages. */
 
 const longest = 200
+/** Characters that are searched: some patterns take the square of their number. */
+const longestSearched = 2_000
 
 const secrets: readonly (readonly [RegExp, string])[] = [
   [/-----BEGIN .*?(-----END [^-]*-----|$)/g, '[redacted key]'],
@@ -22,7 +24,7 @@ const secrets: readonly (readonly [RegExp, string])[] = [
 /** The text on one line, without anything that looks like a credential, a signature or a payload. */
 export function redact(text: string): string {
   if (plainReason.test(text)) return text
-  let clean = text.replace(/\s+/g, ' ').trim()
+  let clean = text.slice(0, longestSearched).replace(/\s+/g, ' ').trim()
   for (const [pattern, replacement] of secrets) clean = clean.replace(pattern, replacement)
   return clean.length <= longest ? clean : `${clean.slice(0, longest - 1)}…`
 }

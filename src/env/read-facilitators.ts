@@ -8,6 +8,9 @@ import type { Variables } from './variables.ts'
 /** Who is asked when nothing is set, and who `FACILITATOR_<n>` is when only its number is. */
 const defaultOrder: readonly KnownFacilitatorName[] = ['x402-rs', 'payai', 'coinbase-cdp']
 
+/** But for those that Kubernetes makes for a service of that name. */
+const ofEntry = /^FACILITATOR_(\d+)_(?!SERVICE_|PORT(?:_|$))(\w+)$/
+
 const fields = ['URL', 'ENABLED', 'ID', 'PRIORITY', 'TIMEOUT_MS', 'AUTH_HEADER']
 
 const names = Object.keys(knownFacilitators).join(', ')
@@ -49,7 +52,7 @@ export function readFacilitators(variables: Variables): FacilitatorOptions[] {
 
 function numbersOf(variables: Variables): number[] {
   const numbers = new Set<number>()
-  for (const { name, match } of variables.matching(/^FACILITATOR_(\d+)_(\w+)$/)) {
+  for (const { name, match } of variables.matching(ofEntry)) {
     const [, number = '', field = ''] = match
     if (number !== `${Number(number)}`)
       variables.wrong(name, `is not a variable; write FACILITATOR_${Number(number)}_${field}`)

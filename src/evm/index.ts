@@ -2,7 +2,6 @@
 import {
   type Address,
   createPublicClient,
-  fallback,
   getAddress,
   type Hex,
   isAddressEqual,
@@ -15,7 +14,7 @@ import {
 import { untilAborted } from '../clock.ts'
 import type { SettlementQuery } from '../settlement/payment-key.ts'
 import type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
-import { node } from './node.ts'
+import { nodes } from './nodes.ts'
 
 export type { SettlementQuery } from '../settlement/payment-key.ts'
 export type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
@@ -126,10 +125,7 @@ function reach(network: string, options: EvmChainOptions): ChainAccess {
   const create = () =>
     createPublicClient({
       cacheTime: 0,
-      transport: fallback(
-        urls.map(url => node(url, chainId, timeoutMs)),
-        { retryCount: 0 },
-      ),
+      transport: nodes(urls, chainId, timeoutMs),
     }) as PublicClient
   let created = client
   return {

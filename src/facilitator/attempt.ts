@@ -1,4 +1,5 @@
 /** One call of one operation on one facilitator, under its timeout. */
+import { HTTPFacilitatorClient } from '@x402/core/server'
 import pTimeout, { type Options } from 'p-timeout'
 import type { Alarms } from '../clock.ts'
 import type { Payment } from '../payment.ts'
@@ -37,7 +38,7 @@ export async function attempt<O extends Operation>(
     answer = isThenable(called) ? await withTimeout(called, timeoutMs, alarms) : called
     if (answer !== timedOut) return classifyResponse(operation, answer)
   } catch (error) {
-    return readError(operation, error)
+    return readError(client, operation, error)
   }
   abort.now()
   const reason = signal.aborted ? 'aborted by stop()' : `no answer within ${Math.round(timeoutMs)} ms`
@@ -45,9 +46,13 @@ export async function attempt<O extends Operation>(
 }
 
 /** A client may throw anything, even what throws when it is read. */
-function readError<O extends Operation>(operation: O, error: unknown): Outcome<O> {
+function readError<O extends Operation>(
+  client: FacilitatorClientLike,
+  operation: O,
+  error: unknown,
+): Outcome<O> {
   try {
-    return classifyError(operation, error)
+    return classifyError(operation, error, client instanceof HTTPFacilitatorClient)
   } catch {
     return { kind: 'unknown', reason: 'an error that cannot be read' }
   }

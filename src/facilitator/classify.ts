@@ -69,8 +69,16 @@ export function classifyResponse<O extends Operation>(
   return classifyRefusal(operation, response, redact(reason), meaning, hash)
 }
 
-/** The outcome of a call that threw. */
-export function classifyError<O extends Operation>(operation: O, error: unknown): Outcome<O> {
+/**
+ * The outcome of a call that threw.
+ *
+ * @param isRemote the client makes no connection but that to its facilitator
+ */
+export function classifyError<O extends Operation>(
+  operation: O,
+  error: unknown,
+  isRemote = false,
+): Outcome<O> {
   if (error instanceof FacilitatorRequestError) return classifyRequestError(operation, error)
 
   // A payload nested some thousand deep can be read, but not written. A buyer must not open circuits with it.
@@ -87,7 +95,7 @@ export function classifyError<O extends Operation>(operation: O, error: unknown)
 
   const code = networkCode(error)
   if (saysNothingSent(error))
-    return { kind: 'unreachable', reason: code ?? 'no connection', isWordOnly: true }
+    return { kind: 'unreachable', reason: code ?? 'no connection', isWordOnly: !isRemote }
   return { kind: 'unknown', reason: code ?? redact(message), timedOut: /Timeout/.test(String(telling.name)) }
 }
 

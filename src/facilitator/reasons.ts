@@ -165,7 +165,8 @@ export function meaningOf(reason: string, message = ''): ReasonMeaning | undefin
   return row?.meaning ?? (saysSpent.test(message) ? 'spent' : undefined)
 }
 
-const explainedByPayment = /insufficient_(funds|balance)|allowance|simulation_failed|expired|valid_before/
+const explainedByPayment =
+  /insufficient_(funds|balance)|allowance|simulation|expired|valid_before|block_height/
 
 /** Whether a facilitator that is asked about a payment that has moved may give this reason. */
 export function isExplainedByPayment(reason = ''): boolean {

@@ -30,6 +30,9 @@ const sampleShare = 0.1
 /** Milliseconds after which a facilitator that answered "pending" is asked again, where no chain can tell; doubles. */
 const firstRepeatMs = 1_000
 
+/** Milliseconds by which our clock may be behind the chain's before a block counts as made after an attempt. */
+const skewMs = 3_000
+
 type Happening =
   | { readonly kind: 'ended'; readonly member: Member; readonly outcome: Outcome<'settle'> }
   | { readonly kind: 'chain'; readonly answer: ProbeAnswer }
@@ -136,19 +139,16 @@ export class Settling {
     this.#checkWordOnce()
     if (this.#inquiry?.isOpen && (this.#mayHaveMoved || this.#isWordChecked)) return undefined
     if (this.#mayHaveMoved) return this.#indeterminate()
-    if (this.#verdict !== undefined && !this.#mayBeOurDoing(this.#verdict))
+    if (this.#verdict !== undefined && !this.#isVerdictHeldBack)
       return { kind: 'rejected', response: this.#verdict }
-    return { kind: 'failed', isWordOnly: this.#isWordOnly, response: this.run.verdictOnAbilities }
-  }
-
-  /** A payment that was made by a facilitator whose word is doubted looks like want of funds to the next. */
-  #mayBeOurDoing({ errorReason }: SettleResponse): boolean {
-    return this.#isWordOnly && !this.#isWordConfirmed && isExplainedByPayment(errorReason)
+    const response = this.#isWordDoubted ? undefined : this.run.verdictOnAbilities
+    return { kind: 'failed', isWordOnly: this.#isWordOnly, response }
   }
 
   /** Before a facilitator in trouble is believed that it has broadcast nothing, the chain is asked. */
   #checkWordOnce(): void {
     if (!this.#isWordOnly || this.#isWordChecked) return
+    if (this.#verdict !== undefined && !this.#isVerdictHeldBack) return
     this.#isWordChecked = true
     this.#inquiry?.askAt(now())
   }
@@ -170,6 +170,7 @@ export class Settling {
   #takeOutcome(member: Member, outcome: Outcome<'settle'>): Conclusion | undefined {
     this.#lastEndedAt = Date.now()
     this.#isWordOnly ||= this.run.isWordOnly
+    this.#isWordConfirmed = false
     switch (outcome.kind) {
       case 'answered':
         if (outcome.response.success) return this.#takeSuccess(member, outcome.response)
@@ -216,6 +217,7 @@ export class Settling {
   /** A rejection is held back while this very payment may be what has used the authorization, or the money. */
   #takeVerdict(response: SettleResponse, isSuspicious: boolean): void {
     this.#verdict = response
+    this.#isWordChecked = false
     this.run.end()
     if (isSuspicious) this.#doubt(undefined)
     else if (this.#couldStillCharge) this.#inquiry?.askAt(now())
@@ -238,7 +240,7 @@ export class Settling {
       case 'unspent':
         if (this.chain?.hasExpired(answer))
           return { kind: 'rejected', response: this.#rejection('payment_expired') }
-        return this.#takeUnspent(answer.asOf * 1000 >= this.#lastEndedAt)
+        return this.#takeUnspent(answer.asOf * 1000 >= this.#lastEndedAt + skewMs)
       case 'cannot-tell':
         this.#wasMined ||= answer.isMined === true
         if (this.#couldStillCharge || this.#isVerdictHeldBack) this.#inquiry?.askAgain()
@@ -265,9 +267,13 @@ export class Settling {
     return undefined
   }
 
-  /** A verdict waits for the chain to confirm the word of an earlier facilitator. */
+  get #isWordDoubted(): boolean {
+    return this.#isWordOnly && !this.#isWordConfirmed
+  }
+
+  /** A payment that was made by a facilitator whose word is doubted looks like want of funds to the next. */
   get #isVerdictHeldBack(): boolean {
-    return this.#isWordChecked && this.#verdict !== undefined
+    return this.#isWordDoubted && isExplainedByPayment(this.#verdict?.errorReason)
   }
 
   get #couldStillCharge(): boolean {

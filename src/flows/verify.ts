@@ -42,7 +42,8 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
         break
     }
   }
-  return run.verdictOnAbilities ?? allFailed(context, run, 'verify', payment)
+  const verdict = standing === 'suspect' ? undefined : run.verdictOnAbilities
+  return verdict ?? allFailed(context, run, 'verify', payment)
 }
 
 function resumable(keyed: KeyedPayment | undefined): VerifyResponse {

@@ -17,12 +17,19 @@ export class BoundedLedger implements SettlementLedger {
       claiming
         .then(
           late => late.kind === 'claimed' && this.#release(request, late.before),
-          // It may be stored, and only its answer lost, with what was there before: nobody's word counts then.
-          () => this.#release(request, { state: 'failed', isWordOnly: true }),
+          // It may be stored, and only its answer lost, with what was there before.
+          async () => this.#release(request, await this.#leftBefore(request)),
         )
         .catch(() => {})
       throw error
     }
+  }
+
+  /** An earlier settlement may have charged. Where there was none nothing was sent, but nobody's word counts. */
+  async #leftBefore({ key, since }: ClaimRequest): Promise<SettlementState> {
+    const entry = await this.inner.get(key)
+    const isFirst = entry === undefined || entry.since === since
+    return isFirst ? { state: 'failed', isWordOnly: true } : { state: 'unresolved' }
   }
 
   /** Nobody settles under a claim that was not answered in time: the next one shall not have to wait for its end. */

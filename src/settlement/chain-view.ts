@@ -40,6 +40,7 @@ export class ChainView {
     try {
       const answer = await untilAborted(this.probe.ask(this.query, { signal }), signal)
       if (answer.state === 'cannot-tell' && answer.isMined === undefined) this.onSilence(answer.reason)
+      if ('asOf' in answer) this.#wasBehind ||= Date.now() - answer.asOf * 1000 > clockSkewMs
       return answer.state === 'paid' ? this.#date(answer) : answer
     } catch (error) {
       const reason = messageOf(error)
@@ -51,6 +52,12 @@ export class ChainView {
   }
 
   /**
+   * Whether its head has been far behind our clock. After a halt a chain may date its next blocks back, so that a new
+   * payment looks old when the head has caught up.
+   */
+  #wasBehind = false
+
+  /**
    * By how much the payment is older than its settlement is told by two clocks: ours, which may be wrong, and the
    * chain's, which stands still when its node does. It is new when both say so, and a replay when both say so.
    */
@@ -58,7 +65,7 @@ export class ChainView {
     const byOurClock = this.since - answer.minedAt * 1000
     const byTheChain = (answer.asOf - answer.minedAt) * 1000 - (Date.now() - this.since)
     if (Math.max(byOurClock, byTheChain) <= toleranceMs) return answer
-    return Math.min(byOurClock, byTheChain) > clockSkewMs
+    return Math.min(byOurClock, byTheChain) > clockSkewMs && !this.#wasBehind
       ? { state: 'spent-otherwise', transaction: answer.transaction }
       : {
           state: 'cannot-tell',

@@ -29,8 +29,11 @@ export interface MemoryLedgerOptions {
 /** What is left when rejections make room, so that not every claim has to look for the next one. */
 const keptShare = 0.9
 
-function isVerdict(settlement: SettlementState): boolean {
-  return settlement.state === 'rejected' && settlement.reason !== closedBySeller
+/** Nothing was charged, and that is sure. */
+function isUncharged(settlement: SettlementState): boolean {
+  return settlement.state === 'rejected'
+    ? settlement.reason !== closedBySeller
+    : settlement.state === 'failed' && !settlement.isWordOnly
 }
 
 type Kept = Omit<LedgerEntry, 'settlement'> & {
@@ -94,8 +97,8 @@ export class MemoryLedger implements SettlementLedger {
 
   /**
    * Drops entries whose authorization cannot be used any more: the finished ones, and if that is not enough the oldest
-   * unresolved ones. Then rejections, the oldest first: nothing was charged, a facilitator will say the same again, and
-   * buyers can make any number of them.
+   * unresolved ones. Then what was not charged, the oldest first: a facilitator will say the same again, and buyers
+   * can make any number of them.
    */
   #makeRoom(nowMs: number): void {
     if (this.#entries.size < this.#maxEntries) return
@@ -103,7 +106,7 @@ export class MemoryLedger implements SettlementLedger {
     const isOpenStill = (entry: Kept) => entry.settlement.state === 'settling' || isUnresolved(entry)
     this.#drop(entry => isOver(entry) && !isOpenStill(entry))
     this.#drop(entry => isOver(entry) && isUnresolved(entry), this.#maxEntries - 1)
-    this.#drop(({ settlement }) => isVerdict(settlement), this.#maxEntries * keptShare)
+    this.#drop(({ settlement }) => isUncharged(settlement), this.#maxEntries * keptShare)
     if (this.#entries.size >= this.#maxEntries) throw new LedgerFullError(this.#maxEntries)
   }
 

@@ -64,6 +64,8 @@ export function identify(payment: Payment): KeyedPayment | undefined | Promise<K
   const content = payment.payload.payload
   if (network === undefined || !onePhaseFlows.has(requirements.extra?.paymentFlow)) return undefined
 
+  rejectTwins(payment.payload, '')
+  rejectTwins(content, '.payload')
   if (network.startsWith('solana:'))
     return scheme === 'exact' ? readSvm(content).then(spend => keyed(payment, network, spend)) : undefined
   const spend = scheme === 'exact' || scheme === 'upto' ? readEvm(scheme, content) : undefined
@@ -75,7 +77,6 @@ function readEvm(scheme: string, content: Record<string, unknown>): Spend | unde
   const permit2Authorization = content.permit2Authorization ?? undefined
   if (authorization !== undefined && permit2Authorization !== undefined)
     throw wrong('', 'has both authorization and permit2Authorization, of which facilitators may take either')
-  rejectTwins(content, '')
   if (permit2Authorization !== undefined) return readPermit2(permit2Authorization)
   return scheme === 'exact' && authorization !== undefined ? readEip3009(authorization) : undefined
 }
@@ -94,18 +95,28 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
   }
 }
 
-/** Go reads a field whatever the case of its name. */
+/** Go reads a field whatever the case of its name, and letters such as the long s for their plain ones. */
 function rejectTwins(record: object, field: string): void {
-  const names = Object.keys(record).map(name => name.toLowerCase())
-  const twin = names.find((name, index) => names.indexOf(name) !== index)
+  const names = Object.keys(record)
+  const areTwins = (one: string, other: string) =>
+    one.length === other.length && one.toUpperCase().toLowerCase() === other.toUpperCase().toLowerCase()
+  const refuse = (problem: string) => {
+    throw new InvalidPaymentError(`paymentPayload${field}`, problem)
+  }
+  // Each is compared with each.
+  if (names.length > maxFields) refuse(`has more than ${maxFields} fields`)
+  const twin = names.find((name, index) => names.findIndex(other => areTwins(other, name)) < index)
   if (twin !== undefined)
-    throw wrong(field, `has "${twin}" twice, in different case, of which facilitators may take either`)
+    refuse(`has "${twin}" twice, in different case, of which facilitators may take either`)
 }
+
+/** Payments of any scheme have a dozen at most. */
+const maxFields = 64
 
 type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'validBefore'>
 
 function readEip3009(authorization: object): Spend {
-  rejectTwins(authorization, '.authorization')
+  rejectTwins(authorization, '.payload.authorization')
   const { from, nonce, validBefore } = authorization as Record<string, unknown>
   return {
     method: 'eip3009',
@@ -116,7 +127,7 @@ function readEip3009(authorization: object): Spend {
 }
 
 function readPermit2(authorization: object): Spend {
-  rejectTwins(authorization, '.permit2Authorization')
+  rejectTwins(authorization, '.payload.permit2Authorization')
   const { from, nonce, deadline } = authorization as Record<string, unknown>
   let number: bigint
   try {

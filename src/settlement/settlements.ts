@@ -128,6 +128,7 @@ export class Settlements {
   ): Promise<Claim> {
     const entry = { ...rest, settlement: before }
     await this.settings.ledger.update(entry.key, claim, before).catch(error => this.#ledgerFailed(error))
+    this.#watch.goOn()
     this.#tellRetryRejected(entry)
     return { kind: 'refused', entry }
   }

@@ -35,6 +35,11 @@ export class Watch {
   /** Watches another settlement. */
   add(key: string): void {
     this.#told.delete(key)
+    this.goOn()
+  }
+
+  /** There is something to watch again, though a look in between may have seen nothing. */
+  goOn(): void {
     this.#isNeeded = true
     this.#schedule(this.options.intervalMs)
   }

@@ -1,3 +1,6 @@
+import { createServer, type RequestListener } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { text } from 'node:stream/consumers'
 import {
   type Address,
   createPublicClient,
@@ -43,6 +46,17 @@ const probe = (options: Partial<EvmChainOptions> = {}) =>
 function query(method: 'eip3009' | 'permit2', nonce: string): SettlementQuery {
   const { network, token } = chain
   return { method, network, asset: token.address, payer: owner.address, nonce, payTo, amount: '1000' }
+}
+
+/** A node that does as `listener` does, until the test has finished. */
+async function startNode(listener: RequestListener): Promise<string> {
+  const server = createServer(listener)
+  onTestFinished(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
 async function write(
@@ -189,6 +203,33 @@ describe('an EIP-3009 authorization', () => {
     expect(await shortSighted.ask(query('eip3009', nonce), { signal })).toMatchObject({
       state: 'cannot-tell',
     })
+  })
+
+  it('is found in time though the first node hangs', async () => {
+    const hanging = await startNode(() => {})
+    const nonce = newNonce()
+    await transfer(nonce, payTo, 1_000n)
+    const inTurn = probe({ rpcUrl: [hanging, chain.rpcUrl], timeoutMs: 1_000 })
+    const answer = await inTurn.ask(query('eip3009', nonce), { signal: AbortSignal.timeout(4_000) })
+    expect(answer).toMatchObject({ state: 'paid' })
+  })
+
+  it('is found at a node that was down when it was asked first', async () => {
+    let requests = 0
+    const recovering = await startNode(async (request, response) => {
+      if (++requests <= 2) {
+        response.writeHead(503).end()
+        return
+      }
+      const body = await text(request)
+      const headers = { 'content-type': 'application/json' }
+      response.end(await (await fetch(chain.rpcUrl, { method: 'POST', headers, body })).text())
+    })
+    const nonce = newNonce()
+    await transfer(nonce, payTo, 1_000n)
+    const patient = probe({ rpcUrl: recovering })
+    expect(await patient.ask(query('eip3009', nonce), { signal })).toMatchObject({ state: 'cannot-tell' })
+    expect(await patient.ask(query('eip3009', nonce), { signal })).toMatchObject({ state: 'paid' })
   })
 
   it('is asked about of no node of another chain, but of the next', async () => {

@@ -310,6 +310,16 @@ describe('wrong variables are reported together', () => {
     expect(problems(env)).toEqual([expect.stringContaining(problem)])
   })
 
+  it('nor what Kubernetes makes for services of such names', () => {
+    const services = ['FACILITATOR', 'FACILITATOR_2'].flatMap(name =>
+      ['SERVICE_HOST', 'SERVICE_PORT', 'PORT', 'PORT_80_TCP', 'PORT_80_TCP_ADDR'].map(end => [
+        `${name}_${end}`,
+        'x',
+      ]),
+    )
+    expect(problems({ FACILITATOR_1_URL: 'https://x.example', ...Object.fromEntries(services) })).toEqual([])
+  })
+
   it('but not what older middleware reads, where the facilitators are named', () => {
     const both = { FACILITATOR_URL: 'https://x.example', FACILITATOR_1_URL: 'https://x.example' }
     expect(problems(both)).toEqual([])

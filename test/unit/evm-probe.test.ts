@@ -52,6 +52,19 @@ it('a payment is found by a node that refuses ranges beyond its head', async () 
 })
 
 it.each([
+  ['of another token', [used(), { ...moved(), address: himself }]],
+  ['by somebody else', [{ ...used(), topics: [used().topics[0], word(himself), nonce] }, moved()]],
+])('a transfer %s pays for nothing', async (_, told) => {
+  logs = told
+  expect(await ask()).toMatchObject({ state: 'spent-otherwise' })
+})
+
+it('a fee beside the transfer changes nothing', async () => {
+  logs = [used(), moved(himself, 5), moved()]
+  expect(await ask()).toMatchObject({ state: 'paid' })
+})
+
+it.each([
   ['its own transfer, told after the use', [used(otherNonce), moved(himself), used(), moved()], 'paid'],
   ['its own transfer, told before the use', [moved(himself), used(otherNonce), moved(), used()], 'paid'],
   [

@@ -4,6 +4,7 @@ import { readPayment } from '../../src/payment.ts'
 import { identify } from '../../src/settlement/payment-key.ts'
 import { settlementLedgerConformance } from '../../src/testing/index.ts'
 import {
+  network,
   newSvmPayload,
   payer,
   payload,
@@ -143,6 +144,10 @@ describe('the identity of a payment', () => {
     const lookups = [1, ...Array(32).fill(3), 1, 4, 2, 5, 6]
     const data = [0x80, 0x02, ...Array(256).fill(8)]
     const long = [0x80, 1, 0, 0, 1, ...Array(64).fill(5), 1, 0, 1, 0, ...data, ...lookups]
+    const huge = [0x80, 0x80, 0x01, ...Array(16_384).fill(8)]
+    const legacy = [1, 0, 1, 2, ...Array(64).fill(5), ...Array(32).fill(7), 1, 1, 1, 0, ...huge]
+    const whole = newSvmPayload([1, ...Array(64).fill(9), ...legacy])
+    expect(await keyOf(whole, requirements({ network: solana }))).toBeDefined()
     const { key } = (await keyOf(
       newSvmPayload([1, ...Array(64).fill(9), ...long]),
       requirements({ network: solana }),
@@ -157,6 +162,14 @@ describe('the identity of a payment', () => {
     ['cut off', newSvmPayload(bytes.slice(0, -1))],
     ['without signatures', newSvmPayload([0, ...bytes.slice(65)])],
     ['whose counts are spelled longer than need be', newSvmPayload([0x81, 0, ...bytes.slice(1)])],
+    [
+      'whose counts are spelled in three bytes where one would do',
+      newSvmPayload([0x81, 0x80, 0, ...bytes.slice(1)]),
+    ],
+    [
+      'with a count that is too large',
+      newSvmPayload([...bytes.slice(0, -3), 0x82, 0x80, 0x04, ...Array(65_538).fill(7)]),
+    ],
     ['of an unknown version', newSvmPayload([...bytes.slice(0, 65), 0x81, ...bytes.slice(65), 0])],
     [
       'in base64 of another alphabet',
@@ -180,17 +193,36 @@ describe('the identity of a payment', () => {
     )
   })
 
+  const { authorization } = payload().payload as { authorization: object }
   it.each([
-    ['two authorizations', { ...payload().payload, Authorization: payload().payload.authorization }],
     [
-      'two nonces',
-      {
-        ...payload().payload,
-        authorization: { ...(payload().payload.authorization as object), Nonce: '0x02' },
-      },
+      'two authorizations',
+      payload({ payload: { ...payload().payload, Authorization: authorization } }),
+      network,
     ],
-  ])('is refused with %s that differ in case: facilitators read either', async (_, content) => {
-    await expect(keyOf(payload({ payload: content }), requirements())).rejects.toThrow('in different case')
+    ['two nonces', eip3009({ Nonce: '0x02' }), network],
+    [
+      'two nonces of Permit2',
+      payload({ payload: { permit2Authorization: { nonce: '1', NONCE: '2' } } }),
+      network,
+    ],
+    ['two payloads', { ...payload(), Payload: payload().payload }, network],
+    ['two transactions', payload({ payload: { ...newSvmPayload().payload, Transaction: 'x' } }), solana],
+    [
+      'a transaction with a long s',
+      payload({ payload: { ...newSvmPayload().payload, tranſaction: 'x' } }),
+      solana,
+    ],
+  ])('is refused with %s that differ in case: facilitators read either', async (_, content, chain) => {
+    const terms = requirements({ network: chain as typeof network })
+    await expect(keyOf(content, terms)).rejects.toThrow('in different case')
+  })
+
+  it('is refused with more fields than any payment has', async () => {
+    const many = Object.fromEntries(Array.from({ length: 65 }, (_, index) => [`field${index}`, 1]))
+    await expect(keyOf(eip3009(many), requirements())).rejects.toThrow(
+      'paymentPayload.payload.authorization: has more than 64 fields',
+    )
   })
 
   it.each([

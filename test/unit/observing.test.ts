@@ -312,6 +312,15 @@ describe('no secret goes out', () => {
     for (const secret of secrets) expect(all).not.toContain(secret)
   })
 
+  it('nor is any text so long that the search for them takes for ever', async () => {
+    a.verifyAnswer = { isValid: false, invalidReason: ` ${'/'.repeat(1_000_000)}` }
+    const attempts: AggregatorEvents['attempt'][] = []
+    const aggregator = pool()
+    aggregator.on('attempt', attempt => attempts.push(attempt))
+    await verify(aggregator)
+    expect(attempts[0]?.reason?.length).toBeLessThanOrEqual(200)
+  })
+
   it('but addresses of pages and of transactions stay readable', async () => {
     const links = `https://x.example/supported-networks https://explorer.example/tx/0x${'ab'.repeat(32)}`
     a.verifyAnswer = new Error(`see ${links}`)

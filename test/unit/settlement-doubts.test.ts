@@ -1,6 +1,7 @@
 /** What is not to be believed: old blocks, wrong clocks, the word of who had trouble, verdicts that a payment explains. */
+import { HTTPFacilitatorClient } from '@x402/core/server'
 import type { PaymentPayload } from '@x402/core/types'
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import {
   type AggregatorOptions,
   type FacilitatorAggregator,
@@ -125,6 +126,23 @@ describe('a node that is behind', () => {
   })
 })
 
+it('a chain that dates its blocks back after a halt makes no replay of a new payment', async () => {
+  const start = seconds()
+  const haltedAt = start - 300
+  a.settleAnswer = httpError(502)
+  const catchingUp: SettlementProbe = {
+    supports: () => true,
+    ask: async () => {
+      const passed = seconds() - start
+      if (passed < 1) return { state: 'unspent', asOf: haltedAt }
+      return { ...paid, minedAt: haltedAt + 2, asOf: Math.min(seconds(), haltedAt + 60 * passed) }
+    },
+  }
+  b.settleAnswer = refusal(used)
+  pool({ probes: [catchingUp] }, { retries: 0 })
+  expect(await settle()).toBe('SETTLEMENT_INDETERMINATE')
+})
+
 describe('a clock that is wrong', () => {
   it('loses no payment when it is fast', async () => {
     const realSeconds = seconds()
@@ -141,7 +159,7 @@ describe('a clock that is wrong', () => {
     a.settleAnswer = httpError(502)
     chain = { ...paid, minedAt: realSeconds - 100, asOf: realSeconds }
     pool()
-    expect(await settle()).not.toBe('success')
+    expect(await settle()).toBe('SETTLEMENT_INDETERMINATE')
   })
 })
 
@@ -159,10 +177,82 @@ describe('the word of a facilitator that had trouble', () => {
     },
   )
 
-  it('leaves a verdict that no payment explains', async () => {
+  it.each(['failed_to_execute_transfer', 'permit2_simulation_failed'])(
+    'is not taken for more after %s either',
+    async reason => {
+      a.settleAnswer = refusal(reason)
+      b.settleAnswer = refusal(used)
+      pool({ probes: [] })
+      expect(await settle()).toBe('SETTLEMENT_INDETERMINATE')
+    },
+  )
+
+  it.each([
+    ['without a probe', []],
+    ['with one whose node does not answer', [probe]],
+  ])('leaves a verdict that no payment explains, and at once, %s', async (_, probes) => {
+    chain = silent
     b.settleAnswer = refusal('invalid_exact_evm_signature')
-    pool({ probes: [] })
+    pool({ probes })
+    const beganAt = performance.now()
     expect(await settle()).toBe('refused: invalid_exact_evm_signature')
+    expect(performance.now() - beganAt).toBeLessThan(1_000)
+  })
+
+  it('is asked of the chain again after another round', async () => {
+    let round = 0
+    a.settleAnswer = () => {
+      if (++round === 2) chain = silent
+      return refusal('failed_to_execute_transfer')
+    }
+    b.settleAnswer = () =>
+      refusal(round === 2 ? 'invalid_exact_evm_insufficient_balance' : 'batch_send_failed')
+    pool({ failoverAfterMs: 0 }, { retries: 0 })
+    expect(await settle()).toBe('ALL_FACILITATORS_FAILED')
+    expect(round).toBe(2)
+  })
+
+  it('goes before the want of an ability, at the retry too', async () => {
+    b.settleAnswer = refused()
+    pool({ probes: [] }, { retries: 0 })
+    const payment = newPayload()
+    expect(await settle(payment)).toBe('ALL_FACILITATORS_FAILED')
+    aggregator.setFacilitatorEnabled('a', false)
+    const reason = 'invalid_exact_evm_payload_undeployed_smart_wallet'
+    b.settleAnswer = refusal(reason)
+    b.verifyAnswer = { isValid: false, invalidReason: reason }
+    await expect(done(aggregator.verify(payment, requirements()))).rejects.toMatchObject({
+      code: 'ALL_FACILITATORS_FAILED',
+    })
+    expect(await settle(payment)).toBe('ALL_FACILITATORS_FAILED')
+  })
+
+  it.each(['settle_exact_svm_block_height_exceeded', 'payment_expired'])(
+    'makes no verdict of %s on Solana, where no chain is asked',
+    async reason => {
+      const solana = 'solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1'
+      a.supportedAnswer = supporting(kind({ network: solana }))
+      b.supportedAnswer = a.supportedAnswer
+      b.settleAnswer = refusal(reason)
+      pool({ probes: [] })
+      expect(await settle(newSvmPayload(), requirements({ network: solana }))).toBe('ALL_FACILITATORS_FAILED')
+    },
+  )
+
+  it("is none where upstream's HTTP client was not let in: that connection was to its facilitator", async () => {
+    vi.useRealTimers()
+    const fetched = vi.spyOn(globalThis, 'fetch').mockRejectedValue(refused())
+    onTestFinished(() => fetched.mockRestore())
+    const down = new HTTPFacilitatorClient({ url: 'https://down.example' })
+    const facilitators = [
+      { id: 'down', client: down },
+      { id: 'b', client: b },
+    ]
+    pool({ probes: [] }, { facilitators, retries: 0 })
+    for (const reason of ['insufficient_funds', used]) {
+      b.settleAnswer = refusal(reason)
+      expect(await outcome(aggregator.settle(newPayload(), requirements()))).toBe(`refused: ${reason}`)
+    }
   })
 
   it.each(['permit2_insufficient_balance', 'permit2_allowance_required', 'permit2_simulation_failed'])(
@@ -340,6 +430,77 @@ describe('a ledger', () => {
     expect(await settle(payment)).toBe('success')
   })
 
+  describe('whose granting of a second claim was not heard', () => {
+    let isLost: boolean
+    const unresolved = async (settlement: SettlementOptions = {}) => {
+      isLost = false
+      const inner = new MemoryLedger()
+      const ledger = ledgerWith(inner, {
+        claim: async request => {
+          const claim = await inner.claim(request)
+          if (isLost) throw new Error('connection reset')
+          return claim
+        },
+      })
+      a.settleAnswer = httpError(502)
+      chain = silent
+      pool({ ledger, ...settlement }, { deadlineMs: { settle: 3_000 } })
+      const payment = newPayload()
+      expect(await settle(payment)).toBe('SETTLEMENT_INDETERMINATE')
+      isLost = true
+      expect(await settle(payment)).toBe('LEDGER_FAILED')
+      isLost = false
+      await vi.advanceTimersByTimeAsync(10)
+      return payment
+    }
+
+    it('still knows that the payment may have moved', async () => {
+      await unresolved()
+      expect(await aggregator.getUnresolvedSettlements()).toHaveLength(1)
+    })
+
+    it('asks nobody who cannot know, without a probe', async () => {
+      const payment = await unresolved({ probes: [] })
+      a.settleAnswer = refusal('invalid_exact_evm_payload_authorization_from_address_kyt')
+      expect(await settle(payment)).toBe('SETTLEMENT_INDETERMINATE')
+    })
+
+    it('still rejects retries', async () => {
+      const payment = await unresolved({ onRetry: 'reject' })
+      chain = paid
+      expect(await settle(payment)).toBe('refused: duplicate_settlement')
+    })
+
+    it('can be closed by hand', async () => {
+      const payment = await unresolved()
+      const [left] = await aggregator.getUnresolvedSettlements()
+      expect(await aggregator.closeSettlement(left?.key ?? '')).toBe(true)
+      chain = paid
+      expect(await settle(payment)).toBe('refused: duplicate_settlement')
+      expect(await aggregator.closeSettlement(left?.key ?? '')).toBe(false)
+    })
+  })
+
+  it('that grants a second claim too late keeps what was there before', async () => {
+    let delayMs = 0
+    const inner = new MemoryLedger()
+    const ledger = ledgerWith(inner, {
+      claim: async request => {
+        await after(delayMs)
+        return inner.claim(request)
+      },
+    })
+    a.settleAnswer = httpError(502)
+    chain = silent
+    pool({ ledger }, { deadlineMs: { settle: 3_000 } })
+    const payment = newPayload()
+    expect(await settle(payment)).toBe('SETTLEMENT_INDETERMINATE')
+    delayMs = 6_000
+    expect(await settle(payment)).toBe('LEDGER_FAILED')
+    await vi.advanceTimersByTimeAsync(2_000)
+    expect(await aggregator.getUnresolvedSettlements()).toHaveLength(1)
+  })
+
   it('that answers no claim is told so', async () => {
     pool({ ledger: ledgerWith(new MemoryLedger(), { claim: async () => undefined as never }) })
     await expect(done(aggregator.settle(newPayload(), requirements()))).rejects.toThrow(
@@ -355,6 +516,19 @@ describe('a ledger', () => {
     }
     pool({ ledger: new Durable() })
     expect(await settle()).toBe('success')
+  })
+
+  it('that is full of what was not charged makes room, a tenth at a time, the oldest first', async () => {
+    const ledger = new MemoryLedger({ maxEntries: 10 })
+    pool({ ledger, probes: [] })
+    a.settleAnswer = refusal('invalid_exact_evm_payload_undeployed_smart_wallet')
+    b.settleAnswer = a.settleAnswer
+    const payments = Array.from({ length: 11 }, () => newPayload())
+    for (const payment of payments) {
+      Object.assign(payment.payload.authorization as object, { validBefore: '99999999999999' })
+      await settle(payment)
+    }
+    expect(ledger.size).toBe(10)
   })
 
   it('that is full of rejections takes honest payments, and forgets nothing else', async () => {
@@ -386,6 +560,17 @@ describe('what has no words', () => {
   it('from a ledger, after the money has moved', async () => {
     pool({ ledger: ledgerWith(new MemoryLedger(), { update: () => Promise.reject(nothing()) }) })
     expect(await settle()).toBe('success')
+  })
+
+  it('from a facilitator, and cannot even be read', async () => {
+    a.verifyAnswer = () => {
+      throw Object.defineProperty({}, 'message', {
+        get() {
+          throw new Error('unreadable')
+        },
+      })
+    }
+    expect(await done(pool().verify(newPayload(), requirements()))).toEqual(valid)
   })
 
   it('from a listener', async () => {
