@@ -25,11 +25,10 @@ export class BoundedLedger implements SettlementLedger {
     }
   }
 
-  /** An earlier settlement may have charged. Where there was none nothing was sent, but nobody's word counts. */
-  async #leftBefore({ key, since }: ClaimRequest): Promise<SettlementState> {
+  /** Nothing, or an earlier settlement that may have charged. */
+  async #leftBefore({ key, since }: ClaimRequest): Promise<SettlementState | undefined> {
     const entry = await this.inner.get(key)
-    const isFirst = entry === undefined || entry.since === since
-    return isFirst ? { state: 'failed', isWordOnly: true } : { state: 'unresolved' }
+    return entry === undefined || entry.since === since ? undefined : { state: 'unresolved' }
   }
 
   /** Nobody settles under a claim that was not answered in time: the next one shall not have to wait for its end. */

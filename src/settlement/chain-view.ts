@@ -59,13 +59,14 @@ export class ChainView {
 
   /**
    * By how much the payment is older than its settlement is told by two clocks: ours, which may be wrong, and the
-   * chain's, which stands still when its node does. It is new when both say so, and a replay when both say so.
+   * chain's, which stands still when its node does. It is new when both say so, and a replay when ours does and the
+   * chain's has never contradicted it.
    */
   #date(answer: Extract<ProbeAnswer, { state: 'paid' }>): ProbeAnswer {
     const byOurClock = this.since - answer.minedAt * 1000
     const byTheChain = (answer.asOf - answer.minedAt) * 1000 - (Date.now() - this.since)
     if (Math.max(byOurClock, byTheChain) <= toleranceMs) return answer
-    return Math.min(byOurClock, byTheChain) > clockSkewMs && !this.#wasBehind
+    return byOurClock > clockSkewMs && !this.#wasBehind
       ? { state: 'spent-otherwise', transaction: answer.transaction }
       : {
           state: 'cannot-tell',

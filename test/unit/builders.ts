@@ -208,14 +208,19 @@ async function give<T>(answer: Answer<T>, options: CallOptions | undefined): Pro
     : answer
 }
 
-/** Lets fake time pass until `work` is done. */
+const realSetTimeout = setTimeout
+
+/** Lets fake time pass until `work` is done, and now and then real time too: a digest is made by another thread. */
 export async function done<T>(work: Promise<T>): Promise<T> {
   let isDone = false
   const end = () => {
     isDone = true
   }
   work.then(end, end)
-  for (let i = 0; i < 2_000 && !isDone; i++) await vi.advanceTimersByTimeAsync(50)
+  for (let i = 1; i <= 2_000 && !isDone; i++) {
+    await vi.advanceTimersByTimeAsync(50)
+    if (i % 50 === 0) await new Promise(resolve => realSetTimeout(resolve, 1))
+  }
   expect(isDone).toBe(true)
   return work
 }

@@ -321,7 +321,7 @@ describe('the route', () => {
   })
 
   it('asks nobody twice because a strategy of your own names it twice', async () => {
-    a.verifyAnswer = httpError(429)
+    a.verifyAnswer = { isValid: false, invalidReason: 'unexpected_verify_error' }
     await verify(pool({ strategy: () => ['a', 'a', 'b'] }))
     expect(verifyCalls()).toEqual([1, 1, 0])
   })

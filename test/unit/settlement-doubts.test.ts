@@ -153,6 +153,20 @@ describe('a clock that is wrong', () => {
     expect(await settle()).toBe('SETTLEMENT_INDETERMINATE')
   })
 
+  it('accuses nobody when it is slow by some seconds', async () => {
+    const start = seconds()
+    const ahead: SettlementProbe = {
+      supports: () => true,
+      ask: async () => {
+        const asOf = seconds() + 2
+        return seconds() - start < 0.8 ? { state: 'unspent', asOf } : { ...paid, minedAt: asOf, asOf }
+      },
+    }
+    pool({ audit: 'always', probes: [ahead], failoverAfterMs: 0 })
+    expect(await settle()).toBe('success')
+    expect(aggregator.getHealthStatus().facilitators[0]?.isQuarantined).toBe(false)
+  })
+
   it('delivers no replay when it is slow', async () => {
     const realSeconds = seconds()
     vi.setSystemTime(Date.now() - 120_000)
@@ -199,17 +213,32 @@ describe('the word of a facilitator that had trouble', () => {
     expect(performance.now() - beganAt).toBeLessThan(1_000)
   })
 
-  it('is asked of the chain again after another round', async () => {
+  it.each([
+    ['is silent', silent, 'ALL_FACILITATORS_FAILED'],
+    ['has paid', paid, 'success'],
+  ])('is asked of the chain again after another round, which %s', async (_, then, expected) => {
     let round = 0
+    chain = { state: 'unspent', asOf: seconds() + 30 }
     a.settleAnswer = () => {
-      if (++round === 2) chain = silent
+      if (++round === 2) chain = then
       return refusal('failed_to_execute_transfer')
     }
     b.settleAnswer = () =>
       refusal(round === 2 ? 'invalid_exact_evm_insufficient_balance' : 'batch_send_failed')
     pool({ failoverAfterMs: 0 }, { retries: 0 })
-    expect(await settle()).toBe('ALL_FACILITATORS_FAILED')
+    expect(await settle()).toBe(expected)
     expect(round).toBe(2)
+  })
+
+  it('that "nonce used" may confirm is asked of a node that is behind until it has caught up', async () => {
+    const start = seconds()
+    b.settleAnswer = refusal(used)
+    const lagging: SettlementProbe = {
+      supports: () => true,
+      ask: async () => (seconds() - start < 8 ? { state: 'unspent', asOf: seconds() - 8 } : paid),
+    }
+    pool({ probes: [lagging], failoverAfterMs: 1_000 })
+    expect(await settle()).toBe('success')
   })
 
   it('goes before the want of an ability, at the retry too', async () => {
@@ -367,6 +396,8 @@ describe('the watch', () => {
       },
     }
     pool({ probes: [metered] }, { retries: 0, deadlineMs: { settle: 3_000 } })
+    const told: unknown[] = []
+    aggregator.on('settlement:resolved', event => told.push(event))
     const payment = permit2Payload()
     const settleAt = (amount: string) => settle(payment, requirements({ scheme: 'upto', amount }))
     a.settleAnswer = httpError(502)
@@ -383,6 +414,7 @@ describe('the watch', () => {
     await vi.advanceTimersByTimeAsync(9_000)
     node = 'up'
     expect(await settleAt('4000')).toBe('success')
+    expect(told).toEqual([])
   })
 
   it('tells of others though one cannot be stored, and of that one, which was delivered, never', async () => {
@@ -526,7 +558,7 @@ describe('a ledger', () => {
     const payments = Array.from({ length: 11 }, () => newPayload())
     for (const payment of payments) {
       Object.assign(payment.payload.authorization as object, { validBefore: '99999999999999' })
-      await settle(payment)
+      expect(await settle(payment)).toMatch(/^refused: /)
     }
     expect(ledger.size).toBe(10)
   })
