@@ -225,7 +225,7 @@ describe('the word of a facilitator that had trouble', () => {
     }
     b.settleAnswer = () =>
       refusal(round === 2 ? 'invalid_exact_evm_insufficient_balance' : 'batch_send_failed')
-    pool({ failoverAfterMs: 0 }, { retries: 0 })
+    pool({ failoverAfterMs: 0, probeAfterMs: 120_000 }, { retries: 0 })
     expect(await settle()).toBe(expected)
     expect(round).toBe(2)
   })
