@@ -48,10 +48,14 @@ export interface UnresolvedSettlement extends SettlementSummary {
   readonly result?: 'paid' | 'undatable' | undefined
 }
 
+/** What is added to an unresolved settlement when the chain has told of it. */
+type Fate = Pick<UnresolvedSettlement, 'result' | 'transaction'>
+
+/** Of what the chain will tell nothing, or has told that it is unresolved no more. */
+const nothingMore: Fate = {}
+
 export class Settlements {
-  readonly #watch: Watch
-  /** Unresolved settlements of which the chain has told that they were paid. */
-  readonly #paid = new Map<string, Pick<UnresolvedSettlement, 'result' | 'transaction'>>()
+  readonly #watch: Watch<Fate>
   /** What was said of chains that cannot tell. */
   readonly #silences = new Set<string>()
   /** Final states that the ledger failed to store: a success must not be reported again for want of a record. */
@@ -109,9 +113,16 @@ export class Settlements {
       this.#ledgerFailed(error)
       throw ledgerError(error, '; nothing was sent to a facilitator, nothing was charged')
     }
-    return claimed.kind === 'claimed' && this.#rejectsRetry(claimed.before)
-      ? this.#giveBack({ key, fingerprint, ...claimed }, claim)
-      : claimed
+    if (claimed.kind === 'refused' || !this.#rejectsRetry(claimed.before)) return claimed
+    const entry = {
+      key,
+      fingerprint,
+      query: claimed.query,
+      since: claimed.since,
+      settlement: claimed.before,
+    }
+    await this.#giveBack(entry, claim)
+    return { kind: 'refused', entry }
   }
 
   /** With `onRetry: 'reject'` what was left unresolved is the seller's to deliver or to refund, and nobody else's. */
@@ -119,18 +130,12 @@ export class Settlements {
     return this.settings.onRetry === 'reject' && before?.state === 'unresolved'
   }
 
-  async #giveBack(
-    {
-      before = { state: 'unresolved' },
-      ...rest
-    }: Omit<LedgerEntry, 'settlement'> & { before?: SettlementState | undefined },
-    claim: string,
-  ): Promise<Claim> {
-    const entry = { ...rest, settlement: before }
-    await this.settings.ledger.update(entry.key, claim, before).catch(error => this.#ledgerFailed(error))
+  async #giveBack(entry: LedgerEntry, claim: string): Promise<void> {
+    await this.settings.ledger
+      .update(entry.key, claim, entry.settlement)
+      .catch(error => this.#ledgerFailed(error))
     this.#watch.goOn()
     this.#tellRetryRejected(entry)
-    return { kind: 'refused', entry }
   }
 
   /**
@@ -202,7 +207,7 @@ export class Settlements {
   async unresolved(): Promise<UnresolvedSettlement[]> {
     try {
       const entries = await this.#unresolvedEntries()
-      return entries.map(entry => ({ ...summary(entry), ...this.#paid.get(entry.key) }))
+      return entries.map(entry => ({ ...summary(entry), ...this.#watch.told(entry.key) }))
     } catch (error) {
       throw ledgerError(error)
     }
@@ -268,41 +273,38 @@ export class Settlements {
         this.#ledgerFailed(error)
       }
     }
-    const entries = await this.#unresolvedEntries()
-    const keys = new Set(entries.map(({ key }) => key))
-    for (const key of this.#paid.keys()) if (!keys.has(key)) this.#paid.delete(key)
-    return entries
+    return this.#unresolvedEntries()
   }
 
-  /** @returns whether its fate is known, and told */
-  async #lookAt(entry: LedgerEntry): Promise<boolean> {
+  async #lookAt(entry: LedgerEntry): Promise<Fate | undefined> {
     const view = this.viewOf(entry)
-    if (view === undefined) return true
+    if (view === undefined) return nothingMore
     const answer = await view.ask()
     switch (answer.state) {
       case 'paid':
         return this.#tellPaid(entry, 'paid', answer.transaction)
       case 'cannot-tell':
-        return answer.undatable !== undefined && this.#tellPaid(entry, 'undatable', answer.undatable)
+        return answer.undatable === undefined
+          ? undefined
+          : this.#tellPaid(entry, 'undatable', answer.undatable)
       case 'spent-otherwise':
         return this.#tellUncharged(entry, 'spent-otherwise')
       case 'unspent':
-        return view.hasExpired(answer) && this.#tellUncharged(entry, 'expired')
+        return view.hasExpired(answer) ? this.#tellUncharged(entry, 'expired') : undefined
     }
   }
 
-  async #tellPaid(entry: LedgerEntry, result: 'paid' | 'undatable', transaction: string): Promise<true> {
+  async #tellPaid(entry: LedgerEntry, result: 'paid' | 'undatable', transaction: string): Promise<Fate> {
     // The buyer's retry may have delivered it meanwhile.
-    if (!isUnresolved(await this.settings.ledger.get(entry.key))) return true
-    this.#paid.set(entry.key, { result, transaction })
-    this.#tellResolved(entry, result, transaction)
-    return true
+    if (isUnresolved(await this.settings.ledger.get(entry.key)))
+      this.#tellResolved(entry, result, transaction)
+    return { result, transaction }
   }
 
-  async #tellUncharged(entry: LedgerEntry, result: 'spent-otherwise' | 'expired'): Promise<boolean> {
-    const isFinished = await this.#finish(entry, result)
-    if (isFinished) this.#tellResolved(entry, result)
-    return isFinished
+  async #tellUncharged(entry: LedgerEntry, result: 'spent-otherwise' | 'expired'): Promise<Fate | undefined> {
+    if (!(await this.#finish(entry, result))) return undefined
+    this.#tellResolved(entry, result)
+    return nothingMore
   }
 
   async #finish(entry: LedgerEntry, reason: string): Promise<boolean> {

@@ -7,7 +7,7 @@ const idleIntervals = 6
 /** Milliseconds after which a lazy look is given up. */
 const longestLookMs = 60_000
 
-export interface WatchOptions {
+export interface WatchOptions<Fate> {
   /** Milliseconds between looks. */
   readonly intervalMs: number
   /** No timers: `touch` is called beside requests instead. */
@@ -15,22 +15,27 @@ export interface WatchOptions {
   /** Others may leave settlements in the ledger too. */
   readonly isShared: boolean
   entries(): Promise<LedgerEntry[]>
-  /** Asks the chain about one; true when its fate is known, and told. */
-  look(entry: LedgerEntry): Promise<boolean>
+  /** Asks the chain about one, and tells of its fate; nothing while that is not known. */
+  look(entry: LedgerEntry): Promise<Fate | undefined>
   onFault(error: unknown): void
 }
 
-export class Watch {
+export class Watch<Fate> {
   #timer: ReturnType<typeof setTimeout> | undefined
   /** Monotonic time (ms) of the next look. */
   #dueAt = Number.POSITIVE_INFINITY
-  /** Keys whose fate is known. */
-  readonly #told = new Set<string>()
+  /** The fates that are known, by key. */
+  readonly #told = new Map<string, Fate>()
   /** Some fates were not known when it last looked. */
   #isNeeded = false
   #isStopped = false
 
-  constructor(private readonly options: WatchOptions) {}
+  constructor(private readonly options: WatchOptions<Fate>) {}
+
+  /** What was told of a settlement that is unresolved still. */
+  told(key: string): Fate | undefined {
+    return this.#told.get(key)
+  }
 
   /** Watches another settlement. */
   add(key: string): void {
@@ -68,9 +73,9 @@ export class Watch {
   }
 
   async #look(): Promise<void> {
-    // Due no more, but not yet to be scheduled anew: `touch` must not look twice at a time.
     const { intervalMs, isShared, isLazy } = this.options
-    // A look that ends with the request beside which it began must not be the last.
+    // Due no more, but not yet to be scheduled anew: `touch` must not look twice at a time. A look that ends with the
+    // request beside which it began must not be the last, though.
     this.#dueAt = isLazy ? now() + longestLookMs : Number.POSITIVE_INFINITY
     this.#isNeeded = false
     if (!(await this.#lookAtAll())) this.#isNeeded = true
@@ -83,7 +88,7 @@ export class Watch {
     try {
       const entries = await this.options.entries()
       const keys = new Set(entries.map(entry => entry.key))
-      for (const key of this.#told) if (!keys.has(key)) this.#told.delete(key)
+      for (const key of this.#told.keys()) if (!keys.has(key)) this.#told.delete(key)
       const untold = entries.filter(entry => !this.#told.has(entry.key))
       const isTold = await Promise.all(untold.map(entry => this.#lookAt(entry)))
       return isTold.every(Boolean)
@@ -95,8 +100,8 @@ export class Watch {
 
   /** What was told is noted at once: a fault of the next look must not have it told again. */
   async #lookAt(entry: LedgerEntry): Promise<boolean> {
-    const isTold = await this.options.look(entry)
-    if (isTold) this.#told.add(entry.key)
-    return isTold
+    const fate = await this.options.look(entry)
+    if (fate !== undefined) this.#told.set(entry.key, fate)
+    return fate !== undefined
   }
 }

@@ -1,5 +1,5 @@
 import { FacilitatorResponseError, getFacilitatorResponseError } from '@x402/core/server'
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import {
   AggregatorError,
   type AggregatorEvents,
@@ -250,6 +250,21 @@ describe('statistics', () => {
   })
 })
 
+it('a logger whose methods are asynchronous may fail', async () => {
+  const unhandled: unknown[] = []
+  const note = (reason: unknown) => unhandled.push(reason)
+  process.on('unhandledRejection', note)
+  onTestFinished(() => void process.off('unhandledRejection', note))
+  const fail = async () => {
+    throw new Error('the store of the log is down')
+  }
+  const logger = { debug: fail, info: fail, warn: fail, error: fail }
+  expect(await verify(pool({ logger }))).toEqual(valid)
+  vi.useRealTimers()
+  await new Promise(resolve => setTimeout(resolve, 10))
+  expect(unhandled).toEqual([])
+})
+
 it('a listener that is none is refused', () => {
   expect(() => pool().on('log', undefined as never)).toThrow('a listener is a function')
 })
@@ -310,6 +325,15 @@ describe('no secret goes out', () => {
     const all = JSON.stringify(seen)
     expect(all).toContain('[redacted')
     for (const secret of secrets) expect(all).not.toContain(secret)
+  })
+
+  it('nor a key in PEM', async () => {
+    const lines = ['MHcCAQEEIBkg4LVWM9nuwNSk3yByxZpYRTBnVJ0Gjn5Nf2iRmyZo', 'AwEHoUQDQgAEWZF3c2VjcmV0']
+    const pem = ['-----BEGIN EC PRIVATE KEY-----', ...lines, '-----END EC PRIVATE KEY-----'].join('\n')
+    a.verifyAnswer = new Error(`not a key: ${pem}, it says`)
+    b.verifyAnswer = a.verifyAnswer
+    const error = (await verify(pool()).catch((thrown: unknown) => thrown)) as Error
+    expect(error.message).toContain('not a key: [redacted key], it says')
   })
 
   it('nor is any text so long that the search for them takes for ever', async () => {

@@ -293,6 +293,7 @@ describe('the word of a facilitator that had trouble', () => {
       const payment = permit2Payload()
       expect(await settle(payment)).toBe('ALL_FACILITATORS_FAILED')
       a.verifyAnswer = { isValid: false, invalidReason: reason }
+      b.verifyAnswer = a.verifyAnswer
       expect(await done(aggregator.verify(payment, requirements()))).toMatchObject({ isValid: true })
       a.verifyAnswer = { isValid: false, invalidReason: 'invalid_exact_evm_signature' }
       expect(await done(aggregator.verify(payment, requirements()))).toMatchObject({ isValid: false })
@@ -364,6 +365,27 @@ it('what stop() gave up stays given up, though start() follows at once', async (
 })
 
 describe('onRetry reject', () => {
+  it('keeps what it gives back under watch, though a look came in between', async () => {
+    const ledger = new MemoryLedger()
+    let delayMs = 0
+    ledger.update = async (...update) => {
+      await after(delayMs)
+      return MemoryLedger.prototype.update.apply(ledger, update)
+    }
+    a.settleAnswer = httpError(502)
+    chain = silent
+    pool({ ledger, onRetry: 'reject', watchIntervalMs: 1_000 }, { deadlineMs: { settle: 3_000 } })
+    const payment = newPayload()
+    expect(await settle(payment)).toBe('SETTLEMENT_INDETERMINATE')
+    delayMs = 5_000
+    expect(await settle(payment)).toBe('refused: duplicate_settlement')
+    const told: unknown[] = []
+    aggregator.on('settlement:resolved', event => told.push(event.result))
+    chain = paid
+    await vi.advanceTimersByTimeAsync(3_000)
+    expect(told).toEqual(['paid'])
+  })
+
   it('holds for a settle that was verified before', async () => {
     a.settleAnswer = httpError(502)
     chain = silent

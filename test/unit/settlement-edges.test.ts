@@ -772,12 +772,15 @@ describe('the watch', () => {
   it('says once what keeps the chain from telling, without the key in its URL', async () => {
     const aggregator = pool({}, briefly)
     a.settleAnswer = httpError(502)
-    chain = { state: 'cannot-tell', reason: 'no answer from https://node.example/v2/hunter2' }
+    chain = {
+      state: 'cannot-tell',
+      reason: 'no answer from https://node.example/v2/hunter2 or wss://node.example/hunter2',
+    }
     await outcome(done(aggregator.settle(newPayload(), requirements())))
     const told = aggregator.getRecentLogs().filter(({ event }) => event === 'probe')
     expect(told).toHaveLength(1)
     expect(told[0]?.message).toContain(
-      'cannot tell what became of a payment: no answer from https://node.example',
+      'cannot tell what became of a payment: no answer from https://node.example or wss://node.example',
     )
     expect(JSON.stringify(aggregator.getRecentLogs())).not.toContain('hunter2')
   })
