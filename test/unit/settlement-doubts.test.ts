@@ -439,6 +439,25 @@ describe('the watch', () => {
     expect(told).toEqual([])
   })
 
+  it('forgets what it told of an entry that is unresolved no more, and tells anew if it is again', async () => {
+    const inner = new MemoryLedger()
+    let isRetried = false
+    const ledger = ledgerWith(inner, { unresolved: async () => (isRetried ? [] : inner.unresolved()) })
+    const told: unknown[] = []
+    pool({ ledger }, { deadlineMs: { settle: 3_000 } }).on('settlement:resolved', event => told.push(event))
+    a.settleAnswer = httpError(502)
+    chain = silent
+    await settle()
+    chain = paid
+    await vi.advanceTimersByTimeAsync(130_000)
+    expect(told).toHaveLength(1)
+    isRetried = true
+    await vi.advanceTimersByTimeAsync(70_000)
+    isRetried = false
+    await vi.advanceTimersByTimeAsync(130_000)
+    expect(told).toHaveLength(2)
+  })
+
   it('tells of others though one cannot be stored, and of that one, which was delivered, never', async () => {
     const inner = new MemoryLedger()
     let poisoned: string | undefined
