@@ -95,7 +95,7 @@ export function classifyError<O extends Operation>(
 
   const code = networkCode(error)
   if (saysNothingSent(error))
-    return { kind: 'unreachable', reason: code ?? 'no connection', isWordOnly: !isRemote }
+    return { kind: 'unreachable', reason: code ?? 'no connection', isUnconfirmed: !isRemote }
   return { kind: 'unknown', reason: code ?? redact(message), timedOut: /Timeout/.test(String(telling.name)) }
 }
 

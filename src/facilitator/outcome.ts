@@ -49,6 +49,8 @@ export type Outcome<O extends Operation = Operation> =
       /** The facilitator's own words, when it answered in the protocol's shape. */
       readonly response?: Responses[O]
       readonly retryAfterMs?: number | undefined
+      /** No request was sent. */
+      readonly isUnsent?: true
       /** Worth a second try at the same facilitator (408, 425). */
       readonly transient?: boolean
     }
@@ -56,7 +58,7 @@ export type Outcome<O extends Operation = Operation> =
       readonly kind: 'unreachable'
       readonly reason: string
       /** So says a client that is not ours: the connection that failed may be one of its own, to its chain. */
-      readonly isWordOnly?: boolean
+      readonly isUnconfirmed?: boolean
     }
   | {
       readonly kind: 'unknown'

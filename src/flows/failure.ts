@@ -4,17 +4,21 @@ import type { AttemptReport, Operation } from '../facilitator/outcome.ts'
 import type { Payment } from '../payment.ts'
 import type { Context } from './run.ts'
 
-/** @throws {AllFacilitatorsFailedError} always, with the reason why */
+/**
+ * @param isUncharged nothing was charged, and that is sure
+ * @throws {AllFacilitatorsFailedError} always, with the reason why
+ */
 export function allFailed(
   { pool }: Context,
   { reports, isAborted }: { readonly reports: readonly AttemptReport[]; readonly isAborted: boolean },
   operation: Operation,
   payment?: Payment,
+  isUncharged = payment !== undefined,
 ): never {
   if (isAborted) throw new AggregatorStoppedError(operation, reports)
   if (reports.length > 0) {
     const asked = new Set(reports.map(report => report.facilitator)).size
-    const charged = payment === undefined ? '' : '; nothing was charged'
+    const charged = isUncharged ? '; nothing was charged' : ''
     throw new AllFacilitatorsFailedError(
       `${operation}: all facilitators failed (${asked} of ${pool.members.length} asked)${charged}.`,
       reports,

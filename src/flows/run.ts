@@ -41,8 +41,6 @@ export class Run<O extends Operation> {
   readonly deadline: number
   /** Of now: a `start()` that follows a `stop()` at once makes a new one. */
   readonly #signal: AbortSignal
-  /** A client that is not ours says that it did not get through: its word, where the money may have moved. */
-  isWordOnly = false
   #isEnded = false
   #last: { readonly member: Member; readonly outcome: Outcome } | undefined
 
@@ -82,9 +80,11 @@ export class Run<O extends Operation> {
     this.#isEnded = true
   }
 
-  /** Begins the route anew, as the facilitators' health is now. */
-  startOver(): void {
-    this.#route = this.context.pool.route(this.operation, this.request.payment)
+  /** Begins the route anew, as the facilitators' health is now, without some of them. */
+  startOver(without: ReadonlySet<Member>): void {
+    const { preferred, lastResort } = this.context.pool.route(this.operation, this.request.payment)
+    const isLeft = (member: Member) => !without.has(member)
+    this.#route = { preferred: preferred.filter(isLeft), lastResort: lastResort?.filter(isLeft) }
   }
 
   get isAborted(): boolean {
@@ -96,6 +96,12 @@ export class Run<O extends Operation> {
     const { alarms } = this.context
     const alarm = alarms.setTimeout(callback, delayMs)
     return () => alarms.clearTimeout(alarm)
+  }
+
+  /** Calls back at `time` (monotonic, ms; may be never), or as soon as the aggregator aborts its work. */
+  waitUntil(time: number, callback: () => void): () => void {
+    if (time === Number.POSITIVE_INFINITY) return () => {}
+    return this.wait(callback, this.isAborted ? 0 : Math.max(0, Math.ceil(time - now())))
   }
 
   /** Notes that the route goes on although `member` has not answered yet. */
@@ -154,7 +160,6 @@ export class Run<O extends Operation> {
       durationMs: endedAt - startedAt,
     }
     this.reports.push(report)
-    if (outcome.kind === 'unreachable' && outcome.isWordOnly) this.isWordOnly = true
     if (outcome.kind === 'declined' && outcome.cause === 'ability' && outcome.response !== undefined)
       this.#lacking.push(outcome.response)
     const sign = this.isAborted ? 'nothing' : signOf(outcome)

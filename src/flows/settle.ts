@@ -4,37 +4,35 @@ import type { SettlementSummary } from '../observe/events.ts'
 import type { Payment } from '../payment.ts'
 import type { Member } from '../pool/member.ts'
 import { type Claim, duplicate, type SettlementState } from '../settlement/ledger.ts'
+import type { Conclusion } from '../settlement/machine.ts'
 import { amountOf, identify, type KeyedPayment, summaryOf } from '../settlement/payment-key.ts'
+import { drive } from './drive.ts'
 import { allFailed } from './failure.ts'
 import { type Context, Run } from './run.ts'
-import { type Conclusion, Settling } from './settling.ts'
+
+/** The share of successes that `audit: 'sample'` looks up. */
+const sampleShare = 0.1
 
 /**
  * Settles a payment once: claims it in the ledger, asks one facilitator after the other, and the chain where a
- * facilitator leaves doubt. A payment whose replay protection is not known has no key: it is not recorded, and an
- * attempt that may have moved the money is the last.
+ * facilitator leaves doubt. A payment whose replay protection is not known is not tried elsewhere after an attempt that
+ * may have moved the money.
  *
  * @throws {SettlementIndeterminateError} when the money may have moved
- * @throws {AllFacilitatorsFailedError} when it did not, and nobody settled
+ * @throws {AllFacilitatorsFailedError} when nobody settled, and nobody seems to have charged
  * @throws {LedgerError} when the settlement could not be recorded; nothing was sent
  */
 export async function settle(context: Context, payment: Payment): Promise<SettleResponse> {
   const keyed = await identify(payment)
-  if (keyed === undefined) return conclude(context, payment)
+  const hold = keyed && (await claim(context, keyed))
+  if (keyed !== undefined && hold === undefined) return refusal(payment)
 
-  const { settlements } = context
-  const claim = crypto.randomUUID()
-  const claimed = await settlements.claim(keyed, claim, context.deadlineMs.settle)
-  if (claimed.kind === 'refused') {
-    return {
-      success: false,
-      errorReason: duplicate.reason,
-      errorMessage: duplicate.message,
-      transaction: '',
-      network: payment.requirements.network,
-    }
-  }
-  return conclude(context, payment, { keyed, claimed, claim })
+  const run = new Run(context, 'settle', { payment })
+  const conclusion = await conclude(context, payment, run, hold)
+  run.end()
+  const isHeld = hold === undefined || (await record(context, hold, conclusion))
+  // A claim that lapsed may be another one's by now, who delivers: one success, not two.
+  return answer(context, payment, run, isHeld ? conclusion : inDoubt(conclusion), keyed)
 }
 
 /** A payment's entry in the ledger, held by `claim`. */
@@ -44,30 +42,50 @@ interface Hold {
   readonly claim: string
 }
 
-async function conclude(context: Context, payment: Payment, hold?: Hold): Promise<SettleResponse> {
-  const { settlements } = context
-  const run = new Run(context, 'settle', { payment })
-  const onLie = (member: Member, transaction: string) =>
-    quarantine(context, member, payment.network, transaction)
-  let conclusion: Conclusion
+async function claim({ settlements, deadlineMs }: Context, keyed: KeyedPayment): Promise<Hold | undefined> {
+  const name = crypto.randomUUID()
+  const claimed = await settlements.claim(keyed, name, deadlineMs.settle)
+  return claimed.kind === 'claimed' ? { keyed, claimed, claim: name } : undefined
+}
+
+async function conclude(
+  context: Context,
+  payment: Payment,
+  run: Run<'settle'>,
+  hold: Hold | undefined,
+): Promise<Conclusion> {
+  const { settings } = context.settlements
   try {
-    const chain = hold && settlements.viewOf(hold.claimed)
-    const settling = new Settling(run, payment, chain, settlements.settings, onLie, hold?.claimed.before)
-    conclusion = await settling.conclude()
+    const chain = hold && context.settlements.viewOf(hold.claimed, hold.claimed.before === undefined)
+    const { audit, probeAfterMs, failoverAfterMs } = settings
+    return await drive({
+      run,
+      chain,
+      before: hold?.claimed.before,
+      rules: {
+        deadline: run.deadline,
+        hasChain: chain !== undefined,
+        isProtected: hold !== undefined && hold.keyed.query.method !== 'payload',
+        isAudited: audit === 'always' || (audit === 'sample' && Math.random() < sampleShare),
+        isFree: Number(amountOf(payment.requirements)) === 0,
+        expiresAt: chain?.expiresAt ?? Number.POSITIVE_INFINITY,
+        network: payment.requirements.network,
+        probeAfterMs,
+        failoverAfterMs,
+      },
+      accuse: (member, transaction) => quarantine(context, member, payment.network, transaction),
+    })
   } catch (error) {
     // A fault of ours must not read as "not charged".
-    conclusion = { kind: 'indeterminate', transaction: undefined }
     context.observer.fault('fault', 'settle met a fault of its own', error)
+    return inDoubt(undefined)
   }
-  run.end()
-  const after = stateAfter(conclusion)
-  // A claim that lapsed may be another one's by now, who delivers: one success, not two.
-  if (hold !== undefined && !(await settlements.record(hold.keyed, hold.claim, after)))
-    conclusion = {
-      kind: 'indeterminate',
-      transaction: 'transaction' in after ? after.transaction : undefined,
-    }
-  return report(context, payment, run, conclusion, hold?.keyed)
+}
+
+function record({ settlements }: Context, hold: Hold, conclusion: Conclusion): Promise<boolean> {
+  const { keyed, claimed, claim } = hold
+  const { query, since } = claimed
+  return settlements.record({ ...keyed, query, since, settlement: stateAfter(conclusion) }, claim)
 }
 
 function stateAfter(conclusion: Conclusion): SettlementState {
@@ -79,13 +97,15 @@ function stateAfter(conclusion: Conclusion): SettlementState {
     case 'rejected':
       return { state: 'rejected', reason: conclusion.response.errorReason ?? 'rejected' }
     case 'failed':
-      return { state: 'failed', isWordOnly: conclusion.isWordOnly }
-    case 'indeterminate':
-      return { state: 'unresolved', transaction: conclusion.transaction }
+      return { state: 'failed', wasSent: conclusion.wasSent }
+    case 'indeterminate': {
+      const { transaction, ownTransactions } = conclusion
+      return { state: 'unresolved', transaction, ownTransactions }
+    }
   }
 }
 
-function report(
+function answer(
   context: Context,
   payment: Payment,
   run: Run<'settle'>,
@@ -93,6 +113,7 @@ function report(
   keyed: KeyedPayment | undefined,
 ): SettleResponse {
   const { observer } = context
+  const { network } = payment.requirements
   const attempts = run.reports
   switch (conclusion.kind) {
     case 'settled':
@@ -106,11 +127,10 @@ function report(
         'warn',
         event => `a settlement on ${event.network} was recovered from the chain: ${event.transaction}`,
       )
-      const { network } = payment.requirements
       return { success: true, transaction, network, ...(payer === undefined ? {} : { payer }) }
     }
     case 'failed':
-      return conclusion.response ?? allFailed(context, run, 'settle', payment)
+      return run.verdictOnAbilities ?? allFailed(context, run, 'settle', payment, conclusion.isProven)
     case 'indeterminate': {
       const { transaction } = conclusion
       observer.tell(
@@ -122,6 +142,18 @@ function report(
       throw new SettlementIndeterminateError(attempts, transaction)
     }
   }
+}
+
+/** The doubt that is left of a conclusion which must not be reported. */
+function inDoubt(conclusion: Conclusion | undefined): Conclusion {
+  const after = conclusion && stateAfter(conclusion)
+  const transaction = after && 'transaction' in after ? after.transaction : undefined
+  return { kind: 'indeterminate', transaction, ownTransactions: undefined }
+}
+
+function refusal({ requirements: { network } }: Payment): SettleResponse {
+  const { reason: errorReason, message: errorMessage } = duplicate
+  return { success: false, errorReason, errorMessage, transaction: '', network }
 }
 
 function summarize({ requirements }: Payment, keyed: KeyedPayment | undefined): SettlementSummary {

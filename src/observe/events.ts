@@ -62,11 +62,13 @@ export interface AggregatorEvents {
   }
   /**
    * The chain has told the fate of an indeterminate settlement. After `paid`: deliver, or refund. After `undatable`:
-   * it was paid so close to the beginning of its settlement that it may be a replay of one that was delivered.
+   * it was paid so close to the beginning of its settlement that it may be a replay of one that was delivered. After
+   * `unattributed`: it was paid by a transaction that no attempt of this settlement made; another process may have
+   * delivered it.
    */
   'settlement:resolved': SettlementSummary & {
     readonly key: string
-    readonly result: 'paid' | 'undatable' | 'spent-otherwise' | 'expired'
+    readonly result: 'paid' | 'undatable' | 'unattributed' | 'spent-otherwise' | 'expired'
   }
   /** A facilitator claimed a success that the chain does not know: it is asked no more until enabled again. */
   'facilitator:quarantined': {

@@ -4,6 +4,8 @@ import type { Claim, ClaimRequest, LedgerEntry, SettlementLedger, SettlementStat
 
 /** Milliseconds that one call may take; several fit into the time by which a claim outlives its operation. */
 const timeoutMs = 5_000
+/** The same for an update, for which a buyer waits who has paid. */
+const updateTimeoutMs = 2_000
 
 /** Its methods are async functions: a ledger may answer or throw at once, against its contract. */
 export class BoundedLedger implements SettlementLedger {
@@ -34,13 +36,15 @@ export class BoundedLedger implements SettlementLedger {
   /** Nobody settles under a claim that was not answered in time: the next one shall not have to wait for its end. */
   #release(
     { key, claim }: ClaimRequest,
-    state: SettlementState = { state: 'failed', isWordOnly: false },
+    state: SettlementState = { state: 'failed', wasSent: false },
   ): Promise<boolean> {
     return this.inner.update(key, claim, state)
   }
 
   async update(key: string, claim: string, settlement: SettlementState): Promise<boolean> {
-    return bounded(this.inner.update(key, claim, settlement))
+    const update = async () => this.inner.update(key, claim, settlement)
+    // Once more at once: a success that is not stored when its claim lapses may be delivered again by a replica.
+    return bounded(update().catch(update), updateTimeoutMs)
   }
 
   async get(key: string): Promise<LedgerEntry | undefined> {
@@ -52,9 +56,6 @@ export class BoundedLedger implements SettlementLedger {
   }
 }
 
-function bounded<T>(work: Promise<T>): Promise<T> {
-  return pTimeout(Promise.resolve(work), {
-    milliseconds: timeoutMs,
-    message: `no answer within ${timeoutMs} ms`,
-  })
+function bounded<T>(work: Promise<T>, milliseconds = timeoutMs): Promise<T> {
+  return pTimeout(Promise.resolve(work), { milliseconds, message: `no answer within ${milliseconds} ms` })
 }

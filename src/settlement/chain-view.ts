@@ -16,6 +16,8 @@ const toleranceMs = 3_000
  * settlement by less may be its own, or a replay of another one, and nobody can tell.
  */
 const clockSkewMs = 60_000
+/** Milliseconds before the beginning of a settlement from which its payment is searched for, as clocks differ. */
+const searchMarginMs = 10 * 60_000
 /** Seconds that must pass after its end before an unused authorization counts as run out. */
 const expiryMarginSeconds = 60
 
@@ -23,8 +25,9 @@ export class ChainView {
   constructor(
     private readonly probe: SettlementProbe,
     private readonly query: SettlementQuery,
-    private readonly since: number,
-    /** Told why the chain could not tell. */
+    /** When the settlement began: Unix ms, by this process's clock or by a replica's. */
+    private readonly since: { readonly at: number; readonly isOurClock: boolean },
+    /** Called with the reason why the chain could not tell. */
     private readonly onSilence: (reason: string) => void,
   ) {}
 
@@ -38,7 +41,8 @@ export class ChainView {
     const longestMs = Math.max(1, Math.ceil(Math.min(timeoutMs, questionTimeoutMs)))
     const timer = setBackgroundTimeout(() => controller.abort(), longestMs)
     try {
-      const answer = await untilAborted(this.probe.ask(this.query, { signal }), signal)
+      const since = this.#searchSince
+      const answer = await untilAborted(this.probe.ask(this.query, { signal, since }), signal)
       if (answer.state === 'cannot-tell' && answer.isMined === undefined) this.onSilence(answer.reason)
       if ('asOf' in answer) this.#wasBehind ||= Date.now() - answer.asOf * 1000 > clockSkewMs
       return answer.state === 'paid' ? this.#date(answer) : answer
@@ -58,15 +62,25 @@ export class ChainView {
   #wasBehind = false
 
   /**
+   * Unix seconds before which nothing was made that this settlement can be about. Replicas' clocks may differ by
+   * anything, and so may a process's from the chain's that it has never compared with.
+   */
+  get #searchSince(): number | undefined {
+    const { at, isOurClock } = this.since
+    return isOurClock ? Math.floor((at - searchMarginMs) / 1000) : undefined
+  }
+
+  /**
    * By how much the payment is older than its settlement is told by two clocks: ours, which may be wrong, and the
-   * chain's, which stands still when its node does. It is new when both say so, and a replay when ours does and the
-   * chain's has never contradicted it.
+   * chain's, which stands still when its node does. It is new when both say so, and a replay when both deny it. What a
+   * replica's clock has dated may be either.
    */
   #date(answer: Extract<ProbeAnswer, { state: 'paid' }>): ProbeAnswer {
-    const byOurClock = this.since - answer.minedAt * 1000
-    const byTheChain = (answer.asOf - answer.minedAt) * 1000 - (Date.now() - this.since)
+    const { at, isOurClock } = this.since
+    const byOurClock = at - answer.minedAt * 1000
+    const byTheChain = (answer.asOf - answer.minedAt) * 1000 - (Date.now() - at)
     if (Math.max(byOurClock, byTheChain) <= toleranceMs) return answer
-    return byOurClock > clockSkewMs && !this.#wasBehind
+    return isOurClock && byOurClock > clockSkewMs && !this.#wasBehind
       ? { state: 'spent-otherwise', transaction: answer.transaction }
       : {
           state: 'cannot-tell',
@@ -75,9 +89,8 @@ export class ChainView {
         }
   }
 
-  /** Whether the authorization has run out unused: then it can never be charged. */
-  hasExpired({ asOf }: Extract<ProbeAnswer, { state: 'unspent' }>): boolean {
-    const { validBefore } = this.query
-    return validBefore !== undefined && asOf >= validBefore + expiryMarginSeconds
+  /** Unix seconds from which an unused authorization counts as run out: then it can never be charged. */
+  get expiresAt(): number {
+    return (this.query.validBefore ?? Number.POSITIVE_INFINITY) + expiryMarginSeconds
   }
 }

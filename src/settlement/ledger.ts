@@ -5,10 +5,17 @@ import type { SettlementQuery } from './payment-key.ts'
 export type SettlementState =
   /** Being settled by the holder of `claim`, until `leaseUntil` (Unix ms) at the latest. */
   | { readonly state: 'settling'; readonly claim: string; readonly leaseUntil: number }
-  /** It may have been charged, and was not delivered. */
-  | { readonly state: 'unresolved'; readonly transaction?: string | undefined }
-  /** Not charged, by the facilitators' word; `isWordOnly` when one of them had read the request. */
-  | { readonly state: 'failed'; readonly isWordOnly: boolean }
+  /**
+   * It may have been charged, and was not delivered. Only one of `ownTransactions` can have charged it on behalf of this
+   * settlement; any transaction, where they are absent.
+   */
+  | {
+      readonly state: 'unresolved'
+      readonly transaction?: string | undefined
+      readonly ownTransactions?: readonly string[] | undefined
+    }
+  /** Not charged, as far as is known; `wasSent` when a facilitator had the request. */
+  | { readonly state: 'failed'; readonly wasSent: boolean }
   /** Success was reported to the seller, once. */
   | { readonly state: 'settled'; readonly transaction: string }
   /** A deterministic rejection was reported. */

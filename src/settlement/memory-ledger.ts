@@ -33,7 +33,7 @@ const keptShare = 0.9
 function isUncharged(settlement: SettlementState): boolean {
   return settlement.state === 'rejected'
     ? settlement.reason !== closedBySeller
-    : settlement.state === 'failed' && !settlement.isWordOnly
+    : settlement.state === 'failed' && !settlement.wasSent
 }
 
 type Kept = Omit<LedgerEntry, 'settlement'> & {

@@ -11,7 +11,7 @@ import { fromBase64, messageOfSvm } from './svm-transaction.ts'
 /** What a chain must be asked to know whether a payment has been made. */
 export interface SettlementQuery {
   /** How the authorization is spent. */
-  readonly method: 'eip3009' | 'permit2' | 'svm'
+  readonly method: 'eip3009' | 'permit2' | 'svm' | 'payload'
   /** CAIP-2, whatever the protocol version. */
   readonly network: string
   /** The token, as the requirements name it. */

@@ -4,6 +4,7 @@ import type { AggregatorEvents, SettlementSummary } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
 import { redact, safeMessageOf } from '../redact.ts'
 import { ChainView } from './chain-view.ts'
+import { mayHaveMade } from './evidence.ts'
 import {
   type Claim,
   closedBySeller,
@@ -15,7 +16,8 @@ import {
   type SettlementState,
 } from './ledger.ts'
 import { MemoryLedger } from './memory-ledger.ts'
-import { type KeyedPayment, summaryOf } from './payment-key.ts'
+import { OwnRecords } from './own-records.ts'
+import { type KeyedPayment, summaryOf, withLesserAmount } from './payment-key.ts'
 import type { SettlementProbe } from './probe.ts'
 import { Watch } from './watch.ts'
 
@@ -37,15 +39,17 @@ const leaseMarginMs = 30_000
 /** How many kinds of silence are told of. */
 const maxSilences = 100
 
-/** How many final states are kept that a failing ledger did not store. */
-const maxUnstored = 10_000
+type PaidResult = Extract<
+  AggregatorEvents['settlement:resolved']['result'],
+  'paid' | 'undatable' | 'unattributed'
+>
 
 /** A settlement that may have been charged and was not delivered. */
 export interface UnresolvedSettlement extends SettlementSummary {
   /** Identifies the payment. */
   readonly key: string
   /** What the chain has told this process: as the event `settlement:resolved` says it. */
-  readonly result?: 'paid' | 'undatable' | undefined
+  readonly result?: PaidResult | undefined
 }
 
 /** What is added to an unresolved settlement when the chain has told of it. */
@@ -58,28 +62,44 @@ export class Settlements {
   readonly #watch: Watch<Fate>
   /** What was said of chains that cannot tell. */
   readonly #silences = new Set<string>()
-  /** Final states that the ledger failed to store: a success must not be reported again for want of a record. */
-  readonly #unstored = new Map<string, { entry: LedgerEntry; claim: string }>()
+  readonly #own = new OwnRecords()
+  /** The ledger may be shared, and may forget. */
+  readonly #isForeign: boolean
 
   constructor(
     readonly settings: SettlementSettings,
     private readonly observer: Observer,
   ) {
+    this.#isForeign = !(settings.ledger instanceof MemoryLedger)
     this.#watch = new Watch({
       intervalMs: settings.watchIntervalMs,
       isLazy: settings.isLazy,
-      // A ledger of one's own may hold what another process left behind.
-      isShared: settings.probes.length > 0 && !(settings.ledger instanceof MemoryLedger),
+      // It may hold what another process left behind.
+      isShared: settings.probes.length > 0 && this.#isForeign,
       look: entry => this.#lookAt(entry),
       entries: () => this.#entriesToWatch(),
       onFault: error => this.#ledgerFailed(error),
     })
   }
 
-  /** The chain's view of a payment whose settlement began at `since`, where a probe can look at it. */
-  viewOf({ query, since }: Pick<LedgerEntry, 'query' | 'since'>): ChainView | undefined {
-    const probe = this.settings.probes.find(one => one.supports(query.network, query.method))
-    return probe && new ChainView(probe, query, since, reason => this.#noteSilence(query.network, reason))
+  /**
+   * The chain's view of a payment, where a probe can look at it.
+   *
+   * @param isOurs this process has made the entry just now
+   */
+  viewOf({ query, since }: Pick<LedgerEntry, 'query' | 'since'>, isOurs = false): ChainView | undefined {
+    const { network, method } = query
+    const probe =
+      method === 'payload' ? undefined : this.settings.probes.find(one => one.supports(network, method))
+    if (probe !== undefined) {
+      const isOurClock = isOurs || !this.#isForeign
+      return new ChainView(probe, query, { at: since, isOurClock }, reason =>
+        this.#noteSilence(network, reason),
+      )
+    }
+    if (this.settings.audit !== 'off')
+      this.#noteSilence(network, `no probe covers ${method}: it is not audited`)
+    return undefined
   }
 
   /** A node that does not answer is a fault of the configuration, or a long one: said once, not per question. */
@@ -99,9 +119,10 @@ export class Settlements {
    * @param claim names this attempt to settle
    * @throws {LedgerError} when it could not be recorded
    */
-  async claim({ key, fingerprint, query }: KeyedPayment, claim: string, deadlineMs: number): Promise<Claim> {
-    const unstored = this.#unstored.get(key)
-    if (unstored !== undefined) return { kind: 'refused', entry: unstored.entry }
+  async claim(payment: KeyedPayment, claim: string, deadlineMs: number): Promise<Claim> {
+    const { key, fingerprint, query } = payment
+    const own = this.#own.get(key)
+    if (own !== undefined && !isResumedBy(own, fingerprint)) return { kind: 'refused', entry: own }
     const since = Date.now()
     const leaseUntil = since + deadlineMs + leaseMarginMs
     let claimed: Claim
@@ -113,14 +134,17 @@ export class Settlements {
       this.#ledgerFailed(error)
       throw ledgerError(error, '; nothing was sent to a facilitator, nothing was charged')
     }
-    if (claimed.kind === 'refused' || !this.#rejectsRetry(claimed.before)) return claimed
-    const entry = {
-      key,
-      fingerprint,
-      query: claimed.query,
-      since: claimed.since,
-      settlement: claimed.before,
-    }
+    if (claimed.kind === 'refused') return claimed
+    // What the ledger has lost.
+    if (claimed.before === undefined && own !== undefined)
+      claimed = {
+        ...claimed,
+        before: own.settlement,
+        since: own.since,
+        query: withLesserAmount(own.query, query),
+      }
+    if (!this.#rejectsRetry(claimed.before)) return claimed
+    const entry = { ...payment, query: claimed.query, since: claimed.since, settlement: claimed.before }
     await this.#giveBack(entry, claim)
     return { kind: 'refused', entry }
   }
@@ -144,31 +168,37 @@ export class Settlements {
    * @returns false when the claim had lapsed and another one holds the entry: its holder may deliver, so this one must
    * not
    */
-  async record(payment: KeyedPayment, claim: string, settlement: SettlementState): Promise<boolean> {
-    const { key } = payment
+  async record(entry: LedgerEntry, claim: string): Promise<boolean> {
+    const { key, settlement } = entry
     const { state } = settlement
     const reportFault = (why: unknown) => {
       const what = `the ledger did not record that a settlement is ${state}`
       this.observer.fault('ledger:error', what, why, { key, state })
     }
     let isHeld = true
+    let mayBeForgotten = state === 'unresolved' && this.#isForeign
     try {
-      const update = () => this.settings.ledger.update(key, claim, settlement)
-      // Once more at once: a success that is not stored when its claim lapses may be delivered again by a replica.
-      isHeld = await update().catch(update)
+      isHeld = await this.#store(entry, claim)
       if (!isHeld) reportFault('another claim holds the entry')
     } catch (error) {
       reportFault(error)
-      if (state === 'settled') this.#keepUnstored({ ...payment, since: Date.now(), settlement }, claim)
+      // A success must not be reported again for want of a record.
+      mayBeForgotten ||= state === 'settled'
     }
-    if (state === 'unresolved') this.#watch.add(key)
+    if (mayBeForgotten) this.#own.keep(entry, claim)
+    else this.#own.forget(key)
+    if (mayBeForgotten || state === 'unresolved') this.#watch.add(key)
     return isHeld
   }
 
-  #keepUnstored(entry: LedgerEntry, claim: string): void {
-    if (this.#unstored.size >= maxUnstored) this.#unstored.delete(this.#unstored.keys().next().value ?? '')
-    this.#unstored.set(entry.key, { entry, claim })
-    this.#watch.add(entry.key)
+  async #store(entry: LedgerEntry, claim: string): Promise<boolean> {
+    const { ledger } = this.settings
+    const { key, settlement } = entry
+    if (await ledger.update(key, claim, settlement)) return true
+    if ((await ledger.get(key)) !== undefined) return false
+    // The ledger has lost the entry, so that nobody else holds it.
+    const claimed = await ledger.claim({ ...entry, claim, leaseUntil: Date.now() + leaseMarginMs })
+    return claimed.kind === 'claimed' && ledger.update(key, claim, settlement)
   }
 
   /**
@@ -177,7 +207,8 @@ export class Settlements {
    * was not delivered; its settle will resume it), or `duplicate`.
    */
   async standing({ key, fingerprint }: KeyedPayment): Promise<'new' | 'suspect' | 'resumable' | 'duplicate'> {
-    if (this.#unstored.has(key)) return 'duplicate'
+    const own = this.#own.get(key)
+    if (own?.settlement.state === 'settled') return 'duplicate'
     let entry: LedgerEntry | undefined
     try {
       entry = await this.settings.ledger.get(key)
@@ -185,10 +216,11 @@ export class Settlements {
       // The facilitators know a used authorization too, and settle will not go on without its ledger.
       this.#ledgerFailed(error)
     }
+    entry ??= own
     if (entry === undefined) return 'new'
     const settlement = effectiveState(entry.settlement)
     if (entry.fingerprint !== fingerprint || !isOpen(settlement)) return 'duplicate'
-    if (settlement.state === 'failed') return settlement.isWordOnly ? 'suspect' : 'new'
+    if (settlement.state === 'failed') return settlement.wasSent ? 'suspect' : 'new'
     if (!this.#rejectsRetry(settlement)) return 'resumable'
     this.#tellRetryRejected(entry)
     return 'duplicate'
@@ -213,10 +245,18 @@ export class Settlements {
     }
   }
 
-  /** Without those that were delivered, which the ledger could not be told. */
+  /** With those that the ledger has lost, and without those that were delivered, which it could not be told. */
   async #unresolvedEntries(): Promise<LedgerEntry[]> {
-    const entries = await this.settings.ledger.unresolved()
-    return entries.filter(({ key }) => !this.#unstored.has(key))
+    const { ledger } = this.settings
+    const entries = await ledger.unresolved()
+    const isListed = new Set(entries.map(({ key }) => key))
+    for (const { entry } of this.#own.all()) {
+      const { key, settlement } = entry
+      if (settlement.state !== 'unresolved' || isListed.has(key)) continue
+      if ((await ledger.get(key)) === undefined) entries.push(entry)
+      else this.#own.forget(key)
+    }
+    return entries.filter(({ key }) => this.#own.get(key)?.settlement.state !== 'settled')
   }
 
   /**
@@ -262,13 +302,14 @@ export class Settlements {
   /** The unresolved settlements, after another try to store what the ledger did not. */
   async #entriesToWatch(): Promise<LedgerEntry[]> {
     const { ledger } = this.settings
-    for (const [key, { entry, claim }] of this.#unstored) {
+    for (const { entry, claim } of this.#own.all()) {
+      if (entry.settlement.state !== 'settled') continue
       try {
         const isStored =
-          (await ledger.update(key, claim, entry.settlement)) ||
+          (await this.#store(entry, claim)) ||
           // What took long may have been stored after all.
-          (await ledger.get(key))?.settlement.state === 'settled'
-        if (isStored) this.#unstored.delete(key)
+          (await ledger.get(entry.key))?.settlement.state === 'settled'
+        if (isStored) this.#own.forget(entry.key)
       } catch (error) {
         this.#ledgerFailed(error)
       }
@@ -281,8 +322,11 @@ export class Settlements {
     if (view === undefined) return nothingMore
     const answer = await view.ask()
     switch (answer.state) {
-      case 'paid':
-        return this.#tellPaid(entry, 'paid', answer.transaction)
+      case 'paid': {
+        const before = effectiveState(entry.settlement)
+        const isOurs = mayHaveMade({ before, attempts: [] }, answer.transaction)
+        return this.#tellPaid(entry, isOurs ? 'paid' : 'unattributed', answer.transaction)
+      }
       case 'cannot-tell':
         return answer.undatable === undefined
           ? undefined
@@ -290,11 +334,11 @@ export class Settlements {
       case 'spent-otherwise':
         return this.#tellUncharged(entry, 'spent-otherwise')
       case 'unspent':
-        return view.hasExpired(answer) ? this.#tellUncharged(entry, 'expired') : undefined
+        return answer.asOf >= view.expiresAt ? this.#tellUncharged(entry, 'expired') : undefined
     }
   }
 
-  async #tellPaid(entry: LedgerEntry, result: 'paid' | 'undatable', transaction: string): Promise<Fate> {
+  async #tellPaid(entry: LedgerEntry, result: PaidResult, transaction: string): Promise<Fate> {
     // The buyer's retry may have delivered it meanwhile.
     if (isUnresolved(await this.settings.ledger.get(entry.key)))
       this.#tellResolved(entry, result, transaction)
@@ -345,9 +389,13 @@ function ledgerError(error: unknown, consequence = ''): LedgerError {
 
 function fate({ result, transaction }: AggregatorEvents['settlement:resolved']): string {
   if (result === 'paid') return `was paid by ${transaction}: deliver or refund`
-  return result === 'undatable'
+  return result === 'undatable' || result === 'unattributed'
     ? `or an earlier one of the same payment was paid by ${transaction}: look whether that was delivered`
     : `was never charged (${result})`
+}
+
+function isResumedBy({ fingerprint, settlement }: LedgerEntry, other: string): boolean {
+  return fingerprint === other && isOpen(settlement)
 }
 
 function summary(entry: LedgerEntry): UnresolvedSettlement {

@@ -33,7 +33,7 @@ export function settlementLedgerConformance(
   ]
   const open: SettlementState[] = [
     { state: 'unresolved', transaction: '0x01' },
-    { state: 'failed', isWordOnly: true },
+    { state: 'failed', wasSent: true },
   ]
   return [
     demand('grants the first claim', async (ledger, request) => {
@@ -118,7 +118,7 @@ export function settlementLedgerConformance(
       const settled: SettlementState = { state: 'settled', transaction: '0x01' }
       for (let i = 0; i < 2; i++)
         expect(await ledger.update(request.key, request.claim, settled), 'the update is stored')
-      const failed: SettlementState = { state: 'failed', isWordOnly: false }
+      const failed: SettlementState = { state: 'failed', wasSent: false }
       expect(!(await ledger.update(request.key, request.claim, failed)), 'another update is not')
     }),
     demand('takes a lapsed claim for unresolved, and its holder for nobody', async (ledger, request) => {

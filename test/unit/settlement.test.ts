@@ -324,7 +324,7 @@ describe('a payment delivers once', () => {
     a.settleAnswer = refusal('insufficient_funds')
     const aggregator = pool()
     const one = newPayload()
-    await aggregator.settle(one, requirements())
+    await done(aggregator.settle(one, requirements()))
     a.settleAnswer = settled
     expect(await aggregator.settle(one, requirements())).toMatchObject({
       errorReason: 'duplicate_settlement',

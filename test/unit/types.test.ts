@@ -58,7 +58,9 @@ describe('the events', () => {
       expectTypeOf(event.to).toEqualTypeOf<'closed' | 'open' | 'half-open'>(),
     )
     aggregator.on('settlement:resolved', ({ result }) =>
-      expectTypeOf(result).toEqualTypeOf<'paid' | 'undatable' | 'spent-otherwise' | 'expired'>(),
+      expectTypeOf(result).toEqualTypeOf<
+        'paid' | 'undatable' | 'unattributed' | 'spent-otherwise' | 'expired'
+      >(),
     )
     // @ts-expect-error no such event
     aggregator.on('attempts', () => {})

@@ -1,0 +1,81 @@
+/** Drives the machine of a settlement: does what it says, and reports what came of it. */
+import { now } from '../clock.ts'
+import type { Member } from '../pool/member.ts'
+import type { ChainView } from '../settlement/chain-view.ts'
+import type { SettlementState } from '../settlement/ledger.ts'
+import {
+  type Action,
+  type Conclusion,
+  type Event,
+  type Rules,
+  start,
+  step,
+  wakesAt,
+} from '../settlement/machine.ts'
+import { EventQueue } from './event-queue.ts'
+import type { Run } from './run.ts'
+
+export interface Drive {
+  readonly run: Run<'settle'>
+  readonly rules: Rules
+  readonly before: SettlementState | undefined
+  /** Absent where no probe can look at the payment. */
+  readonly chain: ChainView | undefined
+  /** Called with a facilitator whose claim of success is false. */
+  accuse(member: Member, transaction: string): void
+}
+
+export async function drive({ run, rules, before, chain, accuse }: Drive): Promise<Conclusion> {
+  const queue = new EventQueue<Event>()
+  const asked: Member[] = []
+  const memberOf = (attempt: number) => asked[attempt] as Member
+  const open = new Set<Member>()
+
+  const ask = (member: Member | undefined) => {
+    if (member === undefined) return queue.push({ kind: 'route-empty' })
+    const attempt = asked.push(member) - 1
+    open.add(member)
+    queue.push({ kind: 'asking' })
+    const end = (outcome: Awaited<ReturnType<typeof run.ask>>) => {
+      open.delete(member)
+      queue.push({ kind: 'ended', attempt, outcome })
+    }
+    // A fault of ours must neither crash the seller nor read as "not charged".
+    run.ask(member).then(end, () => end({ kind: 'unknown', reason: 'a fault in the aggregator' }))
+  }
+  const perform = (action: Exclude<Action, { kind: 'conclude' }>): unknown => {
+    switch (action.kind) {
+      case 'ask-next':
+        if (action.isAnew) run.startOver(open)
+        return ask(run.next())
+      case 'ask-again':
+        return ask(memberOf(action.attempt))
+      case 'ask-chain':
+        return chain?.ask(rules.deadline - now()).then(answer => {
+          const blockAt = 'asOf' in answer ? answer.asOf * 1000 - Date.now() + now() : 0
+          queue.push({ kind: 'chain', answer, blockAt })
+        })
+      case 'overtake':
+        return run.overtake(memberOf(action.attempt), rules.failoverAfterMs)
+      case 'accuse':
+        return accuse(memberOf(action.attempt), action.transaction)
+      case 'end-route':
+        return run.end()
+    }
+  }
+
+  let state = start(rules, before, now())
+  let event: Event = { kind: 'started' }
+  for (;;) {
+    const [next, actions] = step(state, event, now())
+    state = next
+    for (const action of actions) {
+      if (action.kind === 'conclude') return action.conclusion
+      perform(action)
+    }
+    const wakeAt = wakesAt(state)
+    event = (await queue.next(wake => run.waitUntil(wakeAt, wake))) ?? {
+      kind: run.isAborted ? 'stopped' : 'tick',
+    }
+  }
+}

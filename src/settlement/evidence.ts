@@ -1,0 +1,133 @@
+/** What the attempts to settle one payment show of its money. */
+import type { SettleResponse } from '@x402/core/types'
+import type { Outcome } from '../facilitator/outcome.ts'
+import { isExplainedByPayment } from '../facilitator/reasons.ts'
+import type { SettlementState } from './ledger.ts'
+
+/** What is known of one attempt. */
+export type Attempt =
+  /** It has not ended; `since` on the monotonic clock (ms). */
+  | { readonly kind: 'open'; readonly since: number }
+  /** Proven: no request reached the facilitator. */
+  | { readonly kind: 'unsent' }
+  /** Refused before processing, by the transport's word. */
+  | { readonly kind: 'refused' }
+  /** The facilitator says that it broadcast nothing. */
+  | { readonly kind: 'denied'; readonly reason: string }
+  /** It gave a verdict about the payment. */
+  | { readonly kind: 'rejected'; readonly response: SettleResponse }
+  /** It says that the authorization had been used before. */
+  | { readonly kind: 'spent'; readonly response: SettleResponse }
+  /** It may have charged. */
+  | { readonly kind: 'unknown'; readonly transaction: string | undefined }
+  /** It has broadcast this transaction. */
+  | { readonly kind: 'pending'; readonly transaction: string }
+  /** It claims a success that the chain has to confirm. */
+  | { readonly kind: 'claimed'; readonly response: SettleResponse }
+
+/** The attempts of a settlement, and what an earlier one of the same purchase left behind. */
+export interface Evidence {
+  readonly before: SettlementState | undefined
+  readonly attempts: readonly Attempt[]
+}
+
+export function attemptAfter(outcome: Outcome<'settle'>): Attempt {
+  switch (outcome.kind) {
+    case 'answered':
+      return { kind: outcome.response.success ? 'claimed' : 'rejected', response: outcome.response }
+    case 'spent':
+      return { kind: 'spent', response: outcome.response }
+    case 'declined':
+      if (outcome.isUnsent) return { kind: 'unsent' }
+      return outcome.response === undefined ? { kind: 'refused' } : { kind: 'denied', reason: outcome.reason }
+    case 'unreachable':
+      return { kind: outcome.isUnconfirmed ? 'refused' : 'unsent' }
+    case 'pending':
+      return { kind: 'pending', transaction: outcome.transaction }
+    case 'unknown':
+      return { kind: 'unknown', transaction: outcome.transaction }
+  }
+}
+
+/** The positions of the attempts that have not ended. */
+export function openAttempts({ attempts }: Evidence): number[] {
+  return attempts.flatMap((attempt, index) => (attempt.kind === 'open' ? [index] : []))
+}
+
+export function hasClaim({ attempts }: Evidence): boolean {
+  return attempts.some(({ kind }) => kind === 'claimed')
+}
+
+/** The verdict that a facilitator gave; "used before" is one too. */
+export function verdictOf({ attempts }: Evidence): SettleResponse | undefined {
+  for (const attempt of attempts)
+    if (attempt.kind === 'rejected' || attempt.kind === 'spent') return attempt.response
+  return undefined
+}
+
+/** Whether the money may have moved, by what a facilitator has shown, and may move still. */
+export function isInDoubt({ before, attempts }: Evidence): boolean {
+  return (
+    before?.state === 'unresolved' ||
+    attempts.some(({ kind }) => kind === 'unknown' || kind === 'pending' || kind === 'claimed')
+  )
+}
+
+/** Whether a facilitator had the request, now or in an earlier settlement. */
+export function wasReached({ before, attempts }: Evidence): boolean {
+  return leftDoubt(before) || attempts.some(({ kind }) => kind !== 'unsent')
+}
+
+/** Whether somebody had the request who gave no verdict: a verdict of the next may be what that one's payment looks like. */
+export function isVerdictDoubtful({ before, attempts }: Evidence): boolean {
+  const isVerdict = ({ kind }: Attempt) => kind === 'rejected' || kind === 'spent'
+  return attempts.some(isVerdict) && (leftDoubt(before) || attempts.some(({ kind }) => kind === 'refused'))
+}
+
+/**
+ * The transactions that this settlement may have made, when each attempt is accounted for: by its own transaction, or
+ * by saying why it made none. `undefined` when an attempt may have made any.
+ */
+export function ownTransactions({ before, attempts }: Evidence): string[] | undefined {
+  const earlier = before?.state === 'unresolved' ? before.ownTransactions : leftDoubt(before) ? undefined : []
+  if (earlier === undefined || !attempts.every(isAccountedFor)) return undefined
+  return [...earlier, ...attempts.flatMap(attempt => transactionOf(attempt) || [])]
+}
+
+/** Whether an attempt of this settlement can have made the transaction. */
+export function mayHaveMade(evidence: Evidence, transaction: string): boolean {
+  return ownTransactions(evidence)?.some(own => isSame(own, transaction)) !== false
+}
+
+export function transactionOf(attempt: Attempt): string | undefined {
+  if (attempt.kind === 'claimed') return attempt.response.transaction
+  return attempt.kind === 'unknown' || attempt.kind === 'pending' ? attempt.transaction : undefined
+}
+
+/** The same transaction; hexadecimal names have no case. */
+export function isSame(one: string, other: string): boolean {
+  return one === other || (one.startsWith('0x') && one.toLowerCase() === other.toLowerCase())
+}
+
+function leftDoubt(before: SettlementState | undefined): boolean {
+  return before?.state === 'unresolved' || (before?.state === 'failed' && before.wasSent)
+}
+
+/** A denial that is what the payment of another process looks like accounts for its attempt. */
+function isAccountedFor(attempt: Attempt): boolean {
+  switch (attempt.kind) {
+    case 'open':
+    case 'refused':
+    case 'claimed':
+      return false
+    case 'unknown':
+      return attempt.transaction !== undefined
+    case 'denied':
+      return isExplainedByPayment(attempt.reason)
+    case 'unsent':
+    case 'rejected':
+    case 'spent':
+    case 'pending':
+      return true
+  }
+}

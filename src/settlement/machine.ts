@@ -1,0 +1,454 @@
+/**
+ * The settlement of one payment as a pure machine: what has happened so far, and what is to be done next. It reads no
+ * clock, draws no random number and asks nobody; `flows/drive.ts` does what it says, and reports back.
+ *
+ * All times are milliseconds on the driver's monotonic clock, those of blocks included.
+ */
+import type { SettleResponse } from '@x402/core/types'
+import type { Outcome } from '../facilitator/outcome.ts'
+import {
+  type Attempt,
+  attemptAfter,
+  type Evidence,
+  hasClaim,
+  isInDoubt,
+  isSame,
+  isVerdictDoubtful,
+  mayHaveMade,
+  openAttempts,
+  ownTransactions,
+  transactionOf,
+  verdictOf,
+  wasReached,
+} from './evidence.ts'
+import type { SettlementState } from './ledger.ts'
+import type { ProbeAnswer } from './probe.ts'
+
+/** What does not change while a payment is settled. */
+export interface Rules {
+  readonly deadline: number
+  /** A probe can look at the payment. */
+  readonly hasChain: boolean
+  /** The chain is known to accept the payment once only: a second facilitator cannot charge it twice. */
+  readonly isProtected: boolean
+  /** A claim of success counts when the chain confirms it. */
+  readonly isAudited: boolean
+  /** Nothing has to move: a success need not name a transaction. */
+  readonly isFree: boolean
+  /** Unix seconds from which an unused authorization counts as run out. */
+  readonly expiresAt: number
+  readonly network: SettleResponse['network']
+  readonly probeAfterMs: number
+  readonly failoverAfterMs: number
+}
+
+export type Event =
+  | { readonly kind: 'started' }
+  /** A facilitator is being asked; attempts are numbered in this order. */
+  | { readonly kind: 'asking' }
+  /** There is no facilitator left on the route. */
+  | { readonly kind: 'route-empty' }
+  | { readonly kind: 'ended'; readonly attempt: number; readonly outcome: Outcome<'settle'> }
+  | ChainEvent
+  /** Time has passed. */
+  | { readonly kind: 'tick' }
+  | { readonly kind: 'stopped' }
+
+interface ChainEvent {
+  readonly kind: 'chain'
+  readonly answer: ProbeAnswer
+  /** When the newest block was made that the answer knows. */
+  readonly blockAt: number
+}
+
+export type Action =
+  /** `isAnew`: begins the route anew, without the facilitators whose attempts are open. */
+  | { readonly kind: 'ask-next'; readonly isAnew: boolean }
+  /** Asks the facilitator of this attempt once more: it has broadcast, and knows how that went. */
+  | { readonly kind: 'ask-again'; readonly attempt: number }
+  | { readonly kind: 'ask-chain' }
+  /** The attempt is given up waiting for, though it stays open. */
+  | { readonly kind: 'overtake'; readonly attempt: number }
+  /** The attempt's claim of success is false. */
+  | { readonly kind: 'accuse'; readonly attempt: number; readonly transaction: string }
+  /** Nobody is asked any more, not even as the retry of an attempt that is open. */
+  | { readonly kind: 'end-route' }
+  | { readonly kind: 'conclude'; readonly conclusion: Conclusion }
+
+/** How a settlement ended. */
+export type Conclusion =
+  /** A facilitator said so. */
+  | { readonly kind: 'settled'; readonly response: SettleResponse }
+  /** The chain said so. */
+  | { readonly kind: 'recovered'; readonly transaction: string; readonly payer?: string | undefined }
+  /** A deterministic rejection; nothing was charged, or not by this purchase. */
+  | { readonly kind: 'rejected'; readonly response: SettleResponse }
+  /** No facilitator settled. `wasSent`: one of them had the request. `isProven`: nothing was charged, and that is sure. */
+  | { readonly kind: 'failed'; readonly wasSent: boolean; readonly isProven: boolean }
+  | {
+      readonly kind: 'indeterminate'
+      readonly transaction: string | undefined
+      /** As in the ledger's `unresolved`. */
+      readonly ownTransactions: readonly string[] | undefined
+    }
+
+export interface State extends Evidence {
+  readonly rules: Rules
+  readonly route: 'ready' | 'asking' | 'exhausted'
+  /** When the latest attempt may be overtaken, or its claim be called false. */
+  readonly patienceEndsAt: number
+  /** When something last happened that an older block cannot show. */
+  readonly changedAt: number
+  /** What the chain has shown: the payment unspent, as of a block made at `blockAt`. */
+  readonly unspent: { readonly askedAt: number; readonly blockAt: number } | undefined
+  /** The chain has shown the payment, though not under enough blocks yet. */
+  readonly wasMined: boolean
+  /**
+   * The question to the chain, one at a time: `asked` at `at`, or the `next` one then, if it is wanted. `stale`: asked
+   * before the doubt arose.
+   */
+  readonly question: { readonly kind: 'asked' | 'stale' | 'next'; readonly at: number }
+  /** Milliseconds between two questions. */
+  readonly pauseMs: number
+  /** The facilitator of a pending attempt is to be asked again. */
+  readonly repeat: { readonly attempt: number; readonly at: number } | undefined
+  readonly repeatMs: number
+}
+
+/** Milliseconds between questions to the chain; grows by half with each, to the longest. */
+const firstPauseMs = 250
+const longestPauseMs = 2_000
+/** Milliseconds after which a facilitator that answered "pending" is asked again; doubles. */
+const firstRepeatMs = 1_000
+/** Milliseconds by which our clock may be behind the chain's before a block counts as made after an attempt. */
+const skewMs = 3_000
+
+const never = Number.POSITIVE_INFINITY
+
+export function start(rules: Rules, before: SettlementState | undefined, now: number): State {
+  return {
+    rules,
+    before,
+    attempts: [],
+    route: 'ready',
+    patienceEndsAt: now,
+    changedAt: now,
+    unspent: undefined,
+    wasMined: false,
+    question: { kind: 'next', at: now },
+    pauseMs: firstPauseMs,
+    repeat: undefined,
+    repeatMs: firstRepeatMs,
+  }
+}
+
+type Guard = (state: State, now: number, transaction: string) => boolean
+
+/** What has to hold before something is done that cannot be taken back. */
+export const guards = {
+  /** A verdict is not shopped (invariant 4). */
+  noVerdict: state => verdictOf(state) === undefined,
+  /** No attempt begins after the deadline (invariant 6). */
+  inTime: ({ rules }, now) => now < rules.deadline,
+  /** After a denial, another facilitator is asked only where two cannot charge twice. */
+  deniedIsSafe: ({ rules }) => rules.isProtected,
+  /** After doubt, another one is asked only where two cannot charge twice, and the chain shows the payment unspent. */
+  doubtIsSafe: ({ rules, unspent, patienceEndsAt }) =>
+    rules.isProtected && unspent !== undefined && unspent.askedAt >= patienceEndsAt,
+  /** Those asked before are asked again only after a block made since shows that nothing came of it. */
+  anewIsSafe: (state, now) =>
+    state.rules.isProtected && now >= state.changedAt + skewMs && isUnspentAfresh(state),
+  /** An attempt that has not ended may still charge. */
+  nobodyOpen: state => openAttempts(state).length === 0,
+  /** What may have been charged, and may land still, is no failure. */
+  noDoubt: state => !isInDoubt(state),
+  /** Where a chain can be asked, only a block made since is believed that nothing was charged (invariant 2). */
+  shownUncharged: state => !wasReached(state) || isUnspentAfresh(state),
+  /** Without a chain, a facilitator's word that it broadcast nothing is not believed. */
+  nobodyDenied: ({ attempts }) => attempts.every(({ kind }) => kind !== 'denied'),
+  /** Nor a verdict, after another one had the request and gave none. */
+  verdictStands: state => !isVerdictDoubtful(state),
+  /** What the chain shows is delivered only where an attempt of this settlement can have made it (invariant 3). */
+  isOurs: (state, _now, transaction) => mayHaveMade(state, transaction),
+  /** A claim of success waits for the chain, unless nothing had to move. */
+  claimSuffices: ({ rules }, _now, transaction) =>
+    !(rules.isAudited && rules.hasChain) || (rules.isFree && transaction === ''),
+  /** An old block disproves no claim of success. */
+  claimIsDisproved: (state, now) => now >= state.patienceEndsAt && isUnspentAfresh(state),
+  /** A payment that was seen on the chain, and taken back by a reorganization, was no false claim. */
+  claimWasFalse: ({ wasMined }) => !wasMined,
+} as const satisfies Record<string, Guard>
+
+export type Guards = Readonly<Record<keyof typeof guards, Guard>>
+
+/** What follows from an event, and what is to be done about it. */
+export function step(
+  before: State,
+  event: Event,
+  now: number,
+  may: Guards = guards,
+): readonly [State, readonly Action[]] {
+  const known = absorb(before, event, now)
+  const conclusion = conclude(known, event, now, may)
+  if (conclusion === undefined) return proceed(known, event, now, may)
+  const accusations = event.kind === 'chain' ? accuse(known, event.answer, now, may) : []
+  return [known, [...accusations, { kind: 'conclude', conclusion }]]
+}
+
+/** When the driver is to report a `tick`, if nothing happens before. */
+export function wakesAt(state: State): number {
+  const { rules, repeat } = state
+  // Without a chain the time-outs of the attempts end every wait.
+  if (!rules.hasChain && repeat === undefined) return never
+  return Math.min(questionDueAt(state), repeat?.at ?? never, rules.deadline)
+}
+
+function absorb(state: State, event: Event, now: number): State {
+  switch (event.kind) {
+    case 'asking':
+      return {
+        ...state,
+        attempts: [...state.attempts, { kind: 'open', since: now }],
+        route: 'ready',
+        patienceEndsAt: now + state.rules.failoverAfterMs,
+      }
+    case 'route-empty':
+      return { ...state, route: 'exhausted', changedAt: now }
+    case 'ended':
+      return absorbOutcome(state, event.attempt, attemptAfter(event.outcome), now)
+    case 'chain':
+      return absorbAnswer(state, event, now)
+    case 'started':
+    case 'tick':
+    case 'stopped':
+      return state
+  }
+}
+
+function absorbOutcome(state: State, index: number, ended: Attempt, now: number): State {
+  const attempts = state.attempts.map((attempt, at) => (at === index ? ended : attempt))
+  const isLatest = index === attempts.length - 1
+  // The chain need not be asked again about one that did nothing.
+  const clearedAt = isLatest ? (state.unspent?.askedAt ?? now) : state.patienceEndsAt
+  switch (ended.kind) {
+    case 'unsent':
+      return { ...state, attempts, patienceEndsAt: clearedAt }
+    case 'unknown':
+      return askSoon({ ...state, attempts, patienceEndsAt: isLatest ? now : state.patienceEndsAt }, now)
+    case 'claimed':
+      return askSoon({ ...state, attempts, patienceEndsAt: now + state.rules.failoverAfterMs }, now)
+    case 'pending': {
+      const pending = askSoon({ ...state, attempts }, now)
+      return state.rules.hasChain ? pending : repeatLater(pending, index, now)
+    }
+    case 'open':
+    case 'refused':
+    case 'denied':
+    case 'rejected':
+    case 'spent':
+      return { ...state, attempts, changedAt: now, patienceEndsAt: clearedAt }
+  }
+}
+
+function absorbAnswer(state: State, { answer, blockAt }: ChainEvent, now: number): State {
+  const { question, pauseMs, patienceEndsAt } = state
+  const at = patienceEndsAt > now ? Math.min(now + pauseMs, patienceEndsAt) : now + pauseMs
+  const next: State = {
+    ...state,
+    question: { kind: 'next', at },
+    pauseMs: Math.min(pauseMs * 1.5, longestPauseMs),
+  }
+  if (answer.state === 'unspent')
+    return question.kind === 'stale' ? next : { ...next, unspent: { askedAt: question.at, blockAt } }
+  if (answer.state !== 'cannot-tell') return next
+  const seen: State = { ...next, wasMined: state.wasMined || answer.isMined === true }
+  const pending = state.attempts.findLastIndex(({ kind }) => kind === 'pending')
+  return pending >= 0 && openAttempts(state).length === 0 ? repeatLater(seen, pending, now) : seen
+}
+
+/** Something has happened that the chain should show now, or soon, and has not shown before. */
+function askSoon(state: State, now: number): State {
+  const { question } = state
+  return {
+    ...state,
+    changedAt: now,
+    unspent: undefined,
+    pauseMs: firstPauseMs,
+    question: question.kind === 'next' ? { kind: 'next', at: now } : { ...question, kind: 'stale' },
+  }
+}
+
+/** The facilitator of a pending attempt is asked again, unless that is planned already or there is no time. */
+function repeatLater(state: State, attempt: number, now: number): State {
+  const at = now + state.repeatMs
+  if (state.repeat !== undefined || at >= state.rules.deadline) return state
+  return { ...state, repeat: { attempt, at }, repeatMs: state.repeatMs * 2 }
+}
+
+function conclude(state: State, event: Event, now: number, may: Guards): Conclusion | undefined {
+  if (event.kind === 'ended') {
+    const attempt = state.attempts[event.attempt]
+    if (attempt?.kind === 'claimed' && may.claimSuffices(state, now, attempt.response.transaction))
+      return { kind: 'settled', response: attempt.response }
+  }
+  const shown = event.kind === 'chain' ? concludeFrom(event.answer, state, now, may) : undefined
+  if (shown !== undefined) return shown
+  const isOver = event.kind === 'stopped' || now >= state.rules.deadline
+  if (!isOver && !isAtEnd(state, now, may)) return undefined
+  const isUncharged = may.nobodyOpen(state, now, '') && may.noDoubt(state, now, '')
+  return state.rules.hasChain
+    ? endWithChain(state, isUncharged, isOver, now, may)
+    : endWithoutChain(state, isUncharged, now, may)
+}
+
+function concludeFrom(answer: ProbeAnswer, state: State, now: number, may: Guards): Conclusion | undefined {
+  switch (answer.state) {
+    case 'paid': {
+      const { transaction, payer } = answer
+      if (!may.isOurs(state, now, transaction)) return indeterminate(state, transaction)
+      const claims = state.attempts.filter(attempt => attempt.kind === 'claimed')
+      const claim = claims.find(({ response }) => isSame(response.transaction, transaction)) ?? claims[0]
+      return claim === undefined
+        ? { kind: 'recovered', transaction, payer }
+        : { kind: 'settled', response: { ...claim.response, transaction } }
+    }
+    case 'spent-otherwise':
+      return { kind: 'rejected', response: rejection(state, 'nonce_already_used') }
+    case 'unspent':
+      return answer.asOf >= state.rules.expiresAt
+        ? { kind: 'rejected', response: rejection(state, 'payment_expired') }
+        : undefined
+    case 'cannot-tell':
+      return undefined
+  }
+}
+
+/** Whether nobody is being asked, and nobody is left to be asked before the chain has spoken. */
+function isAtEnd(state: State, now: number, may: Guards): boolean {
+  if (!may.nobodyOpen(state, now, '') || state.route === 'asking' || state.repeat !== undefined) return false
+  if (verdictOf(state) !== undefined || state.route === 'exhausted') return true
+  return !state.rules.hasChain && !mayAskNext(state, now, may)
+}
+
+function endWithChain(
+  state: State,
+  isUncharged: boolean,
+  isOver: boolean,
+  now: number,
+  may: Guards,
+): Conclusion | undefined {
+  const isShown = may.shownUncharged(state, now, '')
+  if (isShown && isUncharged) return failure(state, true)
+  // After a verdict nobody is asked again, and what is in doubt may land still: there is no more to learn.
+  return isOver || (isShown && verdictOf(state) !== undefined) ? indeterminate(state) : undefined
+}
+
+function endWithoutChain(state: State, isUncharged: boolean, now: number, may: Guards): Conclusion {
+  return isUncharged && may.nobodyDenied(state, now, '') && may.verdictStands(state, now, '')
+    ? failure(state, !wasReached(state))
+    : indeterminate(state)
+}
+
+function failure(state: State, isProven: boolean): Conclusion {
+  const verdict = verdictOf(state)
+  return verdict === undefined
+    ? { kind: 'failed', wasSent: wasReached(state), isProven }
+    : { kind: 'rejected', response: verdict }
+}
+
+function rejection(state: State, errorReason: string): SettleResponse {
+  const { network } = state.rules
+  return verdictOf(state) ?? { success: false, errorReason, transaction: '', network }
+}
+
+function indeterminate(state: State, paidBy?: string): Conclusion {
+  const { before, attempts } = state
+  const earlier = before?.state === 'unresolved' ? before.transaction : undefined
+  const transaction = paidBy ?? earlier ?? attempts.map(transactionOf).find(Boolean)
+  return { kind: 'indeterminate', transaction, ownTransactions: ownTransactions(state) }
+}
+
+function proceed(known: State, event: Event, now: number, may: Guards): readonly [State, readonly Action[]] {
+  const actions: Action[] = []
+  let state = known
+  if (event.kind === 'ended' && verdictOf(state) !== undefined) actions.push({ kind: 'end-route' })
+  if (hasClaim(state) && may.claimIsDisproved(state, now, '')) {
+    if (may.claimWasFalse(state, now, '')) actions.push(...accuseAllBut(state, undefined))
+    state = { ...state, attempts: state.attempts.map(withoutClaim) }
+  }
+  if (mayAskNext(state, now, may)) {
+    const latest = state.attempts.length - 1
+    if (state.attempts[latest]?.kind === 'open') actions.push({ kind: 'overtake', attempt: latest })
+    actions.push({ kind: 'ask-next', isAnew: state.route === 'exhausted' })
+    state = { ...state, route: 'asking' }
+  }
+  if (state.repeat !== undefined && now >= state.repeat.at && state.route !== 'asking') {
+    actions.push({ kind: 'ask-again', attempt: state.repeat.attempt })
+    state = { ...state, repeat: undefined, route: 'asking' }
+  }
+  if (now >= questionDueAt(state)) {
+    actions.push({ kind: 'ask-chain' })
+    state = { ...state, question: { kind: 'asked', at: now } }
+  }
+  return [state, actions]
+}
+
+function mayAskNext(state: State, now: number, may: Guards): boolean {
+  if (state.route === 'asking' || !may.noVerdict(state, now, '') || !may.inTime(state, now, '')) return false
+  if (state.route === 'exhausted') return isInDoubt(state) && may.anewIsSafe(state, now, '')
+  const latest = state.attempts.at(-1)
+  if (latest?.kind === 'open' || isInDoubt(state)) return !hasClaim(state) && may.doubtIsSafe(state, now, '')
+  return latest?.kind !== 'denied' || may.deniedIsSafe(state, now, '')
+}
+
+/** When the chain is to be asked next, if its answer matters. */
+function questionDueAt(state: State): number {
+  const { rules, question, changedAt, attempts } = state
+  if (!rules.hasChain || question.kind !== 'next') return never
+  if (isInDoubt(state)) return question.at
+  const open = attempts.find(attempt => attempt.kind === 'open')
+  if (open !== undefined) return Math.max(question.at, open.since + rules.probeAfterMs)
+  // Nobody acted, they say: a block that shows it takes its time.
+  return wasReached(state) && state.route !== 'asking' ? Math.max(question.at, changedAt + skewMs) : never
+}
+
+/** Whether a block that was made after everything that happened shows the payment unspent. */
+function isUnspentAfresh({ unspent, changedAt }: State): boolean {
+  return unspent !== undefined && unspent.askedAt >= changedAt && unspent.blockAt >= changedAt + skewMs
+}
+
+/** Those whose claims are false, by the answer that ended the settlement. */
+function accuse(state: State, answer: ProbeAnswer, now: number, may: Guards): Action[] {
+  switch (answer.state) {
+    case 'paid':
+      // Where no attempt names the transaction that paid, a claim may name it otherwise.
+      return state.attempts.some(attempt => isMadeBy(attempt, answer.transaction))
+        ? accuseAllBut(state, answer.transaction)
+        : []
+    case 'spent-otherwise':
+      return may.claimWasFalse(state, now, '') ? accuseAllBut(state, answer.transaction) : []
+    case 'unspent':
+      return may.claimWasFalse(state, now, '') ? accuseAllBut(state, undefined) : []
+    case 'cannot-tell':
+      return []
+  }
+}
+
+function accuseAllBut({ attempts }: State, transaction: string | undefined): Action[] {
+  return attempts.flatMap((claim, attempt) =>
+    claim.kind === 'claimed' && !isMadeBy(claim, transaction)
+      ? [{ kind: 'accuse' as const, attempt, transaction: claim.response.transaction }]
+      : [],
+  )
+}
+
+function isMadeBy(attempt: Attempt, transaction: string | undefined): boolean {
+  const own = transactionOf(attempt)
+  return own !== undefined && transaction !== undefined && isSame(own, transaction)
+}
+
+function withoutClaim(attempt: Attempt): Attempt {
+  return attempt.kind === 'claimed'
+    ? { kind: 'unknown', transaction: attempt.response.transaction || undefined }
+    : attempt
+}
