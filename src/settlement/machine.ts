@@ -383,8 +383,9 @@ function proceed(known: State, event: Event, now: number, may: Guards): readonly
     state = { ...state, route: 'asking' }
   }
   if (state.repeat !== undefined && now >= state.repeat.at && state.route !== 'asking') {
-    actions.push({ kind: 'ask-again', attempt: state.repeat.attempt })
-    state = { ...state, repeat: undefined, route: 'asking' }
+    const mayRepeat = may.noVerdict(state, now, '') && may.inTime(state, now, '')
+    if (mayRepeat) actions.push({ kind: 'ask-again', attempt: state.repeat.attempt })
+    state = { ...state, repeat: undefined, route: mayRepeat ? 'asking' : state.route }
   }
   if (now >= questionDueAt(state)) {
     actions.push({ kind: 'ask-chain' })
