@@ -78,7 +78,9 @@ export class Settlements {
 
   /** The chain's view of a payment whose settlement began at `since`, where a probe can look at it. */
   viewOf({ query, since }: Pick<LedgerEntry, 'query' | 'since'>): ChainView | undefined {
-    const probe = this.settings.probes.find(one => one.supports(query.network, query.method))
+    const probe = this.settings.probes.find(
+      one => query.method !== 'payload' && one.supports(query.network, query.method),
+    )
     return probe && new ChainView(probe, query, since, reason => this.#noteSilence(query.network, reason))
   }
 
