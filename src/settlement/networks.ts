@@ -30,7 +30,6 @@ const references: Readonly<Record<string, number | string>> = {
   'stable-testnet': 2201,
   story: 1514,
   xdc: 50,
-  'xrpl-evm': 1440000,
 }
 
 /** The CAIP-2 name of a network; what is not a version 1 name known here stays as it is. */

@@ -70,6 +70,7 @@ export function identify(payment: Payment): KeyedPayment | undefined | Promise<K
   const network = caip2(payment.network)
   const content = payload.payload
   const isSvm = network.startsWith('solana:')
+  const isEvm = network.startsWith('eip155:') && (scheme === 'exact' || scheme === 'upto')
   // `upto` on Solana is an escrow, whether or not the requirements say so.
   if (!onePhaseFlows.has(requirements.extra?.paymentFlow) || (isSvm && scheme === 'upto')) return undefined
 
@@ -81,7 +82,7 @@ export function identify(payment: Payment): KeyedPayment | undefined | Promise<K
   const spend =
     isSvm && scheme === 'exact'
       ? readSvm(content)
-      : (network.startsWith('eip155:') && readEvm(scheme, content)) || readPayload(network, scheme, content)
+      : (isEvm && readEvm(scheme, content)) || readPayload(network, scheme, content)
   return spend instanceof Promise
     ? spend.then(known => keyed(payment, network, known))
     : keyed(payment, network, spend)
@@ -90,7 +91,6 @@ export function identify(payment: Payment): KeyedPayment | undefined | Promise<K
 type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'validBefore'>
 
 function readEvm(scheme: string, content: Record<string, unknown>): Spend | undefined {
-  if (scheme !== 'exact' && scheme !== 'upto') return undefined
   rejectDuplicateFields(content, contentPath)
   const { authorization, permit2Authorization } = content
   if (authorization && permit2Authorization)
@@ -124,13 +124,12 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
 /** Payments of the schemes that are known here have a dozen at most. */
 const maxFields = 64
 
-/** The fields of such payments: they need no further look. */
+/** The fields of such payments, of which no other spelling may be there. */
 const knownFields = new Set(
   'x402Version,accepted,resource,payload,signature,transaction,authorization,permit2Authorization,from,to,value,validAfter,validBefore,nonce,deadline'.split(
     ',',
   ),
 )
-const foldedFields = new Set([...knownFields].map(foldName))
 
 /** As Go compares the names of fields: whatever their case, and with letters such as the long s for their plain ones. */
 function foldName(name: string): string {
@@ -138,18 +137,18 @@ function foldName(name: string): string {
 }
 
 /** A field that some facilitators read and others do not makes two payments of one. */
-function rejectDuplicateFields(record: object, field: string, isKnown = true): void {
+function rejectDuplicateFields(record: object, field: string, known = knownFields): void {
   const names = Object.keys(record)
-  if (isKnown && names.length > maxFields)
+  if (known.size > 0 && names.length > maxFields)
     throw new InvalidPaymentError(field, `has more than ${maxFields} fields`)
   let seen: Set<string> | undefined
   for (const name of names) {
-    if (isKnown && knownFields.has(name)) continue
-    seen ??= new Set(isKnown ? foldedFields : [])
+    if (known.has(name)) continue
+    seen ??= new Set([...known].map(foldName))
     if (seen.size === seen.add(foldName(name)).size)
       throw new InvalidPaymentError(
         field,
-        `duplicate fields: ${JSON.stringify(name)} differs only in case from one that may be read instead`,
+        `duplicate fields: ${JSON.stringify(name)} differs only in case from one that may be read`,
       )
   }
 }
@@ -193,7 +192,7 @@ async function readSvm(content: Record<string, unknown>): Promise<Spend> {
 async function readPayload(network: string, scheme: string, content: object): Promise<Spend> {
   const text = JSON.stringify([network, scheme, content], (_field, value) => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
-    rejectDuplicateFields(value, contentPath, false)
+    rejectDuplicateFields(value, contentPath, new Set())
     const fields = Object.entries(value).map(([name, inner]) => [foldName(name), inner] as const)
     return Object.fromEntries(fields.sort(([one], [other]) => (one < other ? -1 : 1)))
   })
@@ -215,12 +214,11 @@ function seconds(value: unknown, field: string): number | undefined {
 const digits = /^(?:\d{1,78}|0x[\da-f]{1,64})$/i
 
 /** Decimal, as clients write it, or whatever else all facilitators read as the same number. */
-function uint256(value: unknown, field: string): string | number {
-  const isInRange =
-    typeof value === 'string'
-      ? digits.test(value) && (value.length < 78 || BigInt(value) >> 256n === 0n)
-      : Number.isSafeInteger(value) && (value as number) >= 0
-  if (isInRange) return value as string | number
+function uint256(value: unknown, field: string): string {
+  if (typeof value === 'string' || Number.isSafeInteger(value)) {
+    const text = `${value}`
+    if (digits.test(text) && BigInt(text) >> 256n === 0n) return text
+  }
   throw new InvalidPaymentError(field, 'expected a whole number below 2^256')
 }
 

@@ -194,8 +194,8 @@ describe('a network of protocol version 1', () => {
     educhain: 41923,
     'skale-base-sepolia': 324705682,
   }
-  // x402-rs 0.10, and facilitators made of it
-  const evmNetworksOfOthers = { bsc: 56, xdc: 50, 'xrpl-evm': 1440000 }
+  // x402-rs 0.10 (xdc), facilitators made of it (bsc)
+  const evmNetworksOfOthers = { bsc: 56, xdc: 50 }
 
   it('is known if upstream knows it', () => {
     const evm = { ...EVM_NETWORK_CHAIN_ID_MAP, ...evmNetworksOfV1, ...evmNetworksOfOthers }
