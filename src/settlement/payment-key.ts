@@ -56,7 +56,7 @@ const contentPath = 'paymentPayload.payload'
 const onePhaseFlows = new Set<unknown>([undefined, null, 'authorization', 'upfront'])
 
 /** What a seller collects of, or returns from, a payment channel (batch-settlement): as often as need be. */
-const channelOperations = new Set<unknown>(['claim', 'settle', 'refund'])
+const channelOperation = /^(claim|settle|refund)$/
 
 /**
  * The identity of a payment; `undefined` where one payload is settled several times on purpose. A promise where it is
@@ -75,9 +75,9 @@ export function identify(payment: Payment): KeyedPayment | undefined | Promise<K
   if (!onePhaseFlows.has(requirements.extra?.paymentFlow) || (isSvm && scheme === 'upto')) return undefined
 
   rejectDuplicateFields(payload, 'paymentPayload')
-  if (scheme === 'batch-settlement' && channelOperations.has(content.type)) {
+  if (scheme === 'batch-settlement') {
     rejectDuplicateFields(content, contentPath)
-    return undefined
+    if (channelOperation.test(`${content.type}`)) return undefined
   }
   const spend =
     isSvm && scheme === 'exact'
@@ -158,18 +158,17 @@ function readAuthorization(name: 'authorization' | 'permit2Authorization', recor
   rejectDuplicateFields(record, path)
   const { from, nonce, validBefore, deadline } = record as Record<string, unknown>
   const payer = hex(from, 20, `${path}.from`)
-  const noncePath = `${path}.nonce`
   return name === 'authorization'
     ? {
         method: 'eip3009',
         payer,
-        nonce: hex(nonce, 32, noncePath).toLowerCase(),
+        nonce: hex(nonce, 32, `${path}.nonce`).toLowerCase(),
         validBefore: seconds(validBefore, `${path}.validBefore`),
       }
     : {
         method: 'permit2',
         payer,
-        nonce: `${BigInt(uint256(nonce, noncePath))}`,
+        nonce: `${BigInt(uint256(nonce, `${path}.nonce`))}`,
         validBefore: seconds(deadline, `${path}.deadline`),
       }
 }
