@@ -56,7 +56,7 @@ const contentPath = 'paymentPayload.payload'
 const onePhaseFlows = new Set<unknown>([undefined, null, 'authorization', 'upfront'])
 
 /** What a seller collects of, or returns from, a payment channel (batch-settlement): as often as need be. */
-const channelOperation = /^(claim|settle|refund)$/
+const channelOperations = new Set<unknown>(['claim', 'settle', 'refund'])
 
 /**
  * The identity of a payment; `undefined` where one payload is settled several times on purpose. A promise where it is
@@ -70,27 +70,27 @@ export function identify(payment: Payment): KeyedPayment | undefined | Promise<K
   const network = caip2(payment.network)
   const content = payload.payload
   const isSvm = network.startsWith('solana:')
-  const isEvm = network.startsWith('eip155:') && (scheme === 'exact' || scheme === 'upto')
   // `upto` on Solana is an escrow, whether or not the requirements say so.
   if (!onePhaseFlows.has(requirements.extra?.paymentFlow) || (isSvm && scheme === 'upto')) return undefined
 
   rejectDuplicateFields(payload, 'paymentPayload')
   if (scheme === 'batch-settlement') {
     rejectDuplicateFields(content, contentPath)
-    if (channelOperation.test(`${content.type}`)) return undefined
+    if (channelOperations.has(content.type)) return undefined
   }
   const spend =
     isSvm && scheme === 'exact'
       ? readSvm(content)
-      : (isEvm && readEvm(scheme, content)) || readPayload(network, scheme, content)
+      : (network.startsWith('eip155:') && readEvm(scheme, content)) || readPayload(network, scheme, content)
   return spend instanceof Promise
-    ? spend.then(known => keyed(payment, network, known))
+    ? spend.then(spend => keyed(payment, network, spend))
     : keyed(payment, network, spend)
 }
 
 type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'validBefore'>
 
 function readEvm(scheme: string, content: Record<string, unknown>): Spend | undefined {
+  if (scheme !== 'exact' && scheme !== 'upto') return undefined
   rejectDuplicateFields(content, contentPath)
   const { authorization, permit2Authorization } = content
   if (authorization && permit2Authorization)
@@ -104,17 +104,17 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
   const { signature, transaction } = payload.payload
   const amount = amountOf(requirements)
   const token = foldAddress(asset)
-  const { payer, nonce, validBefore } = spend
+  const { method: spentBy, payer, nonce, validBefore } = spend
   // A probe looks at the token, or at Permit2. An authorization for another contract, such as Circle's Gateway, is
   // unspent there for ever. The key does not depend on it, or one authorization would have two.
   const isVisible =
-    (extra?.assetTransferMethod ?? spend.method) === spend.method &&
+    (extra?.assetTransferMethod ?? spentBy) === spentBy &&
     foldAddress(`${extra?.verifyingContract ?? asset}`) === token
-  const method = isVisible ? spend.method : 'payload'
+  const method = isVisible ? spentBy : 'payload'
   // Some ledgers count in decimal fractions; what is compared with a chain, or with another amount, is whole.
   if (method !== 'payload' || scheme === 'upto') uint256(amount, 'paymentRequirements.amount')
   return {
-    key: `${spend.method}|${network}|${spend.method === 'eip3009' ? token : ''}|${foldAddress(payer ?? '')}|${nonce}`,
+    key: `${spentBy}|${network}|${spentBy === 'eip3009' ? token : ''}|${foldAddress(payer ?? '')}|${nonce}`,
     // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
     fingerprint: `${signature ?? transaction}|${token}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`,
     query: { method, payer, nonce, validBefore, network, asset, payTo, amount },
@@ -139,7 +139,7 @@ function foldName(name: string): string {
 /** A field that some facilitators read and others do not makes two payments of one. */
 function rejectDuplicateFields(record: object, field: string, known = knownFields): void {
   const names = Object.keys(record)
-  if (known.size > 0 && names.length > maxFields)
+  if (known.size && names.length > maxFields)
     throw new InvalidPaymentError(field, `has more than ${maxFields} fields`)
   let seen: Set<string> | undefined
   for (const name of names) {
@@ -148,7 +148,7 @@ function rejectDuplicateFields(record: object, field: string, known = knownField
     if (seen.size === seen.add(foldName(name)).size)
       throw new InvalidPaymentError(
         field,
-        `duplicate fields: ${JSON.stringify(name)} differs only in case from one that may be read`,
+        `duplicate fields: ${JSON.stringify(name)} differs only in case from another`,
       )
   }
 }
