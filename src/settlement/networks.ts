@@ -1,12 +1,14 @@
 /** Protocol version 1 names networks, version 2 uses CAIP-2: one payment must not have two names. */
 
-const evmChainIds: Record<string, number> = {
+/** By version 1 name: the chain id of an EVM chain, or the genesis hash of a Solana cluster. */
+const references: Readonly<Record<string, number | string>> = {
   abstract: 2741,
   'abstract-testnet': 11124,
   avalanche: 43114,
   'avalanche-fuji': 43113,
   base: 8453,
   'base-sepolia': 84532,
+  bsc: 56,
   celo: 42220,
   educhain: 41923,
   ethereum: 1,
@@ -21,21 +23,18 @@ const evmChainIds: Record<string, number> = {
   'sei-testnet': 1328,
   sepolia: 11155111,
   'skale-base-sepolia': 324705682,
+  solana: '5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp',
+  'solana-devnet': 'EtWTRABZaYq6iMfeYKouRu166VU2xqa1',
+  'solana-testnet': '4uhcVJyU9pJkvQyS88uRDiswHXSCkY3z',
   stable: 988,
   'stable-testnet': 2201,
   story: 1514,
+  xdc: 50,
 }
 
-const solanaClusters: Record<string, string> = {
-  solana: '5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp',
-  'solana-devnet': 'EtWTRABZaYq6iMfeYKouRu166VU2xqa1',
-}
-
-/** The CAIP-2 name of a network; `undefined` for a version 1 name that nobody here knows. */
-export function caip2(network: string): string | undefined {
-  if (network.includes(':')) return network
-  const chainId = evmChainIds[network]
-  if (chainId !== undefined) return `eip155:${chainId}`
-  const cluster = solanaClusters[network]
-  return cluster && `solana:${cluster}`
+/** The CAIP-2 name of a network; what is not a version 1 name known here stays as it is. */
+export function caip2(network: string): string {
+  if (!Object.hasOwn(references, network)) return network
+  const reference = references[network]
+  return `${typeof reference === 'number' ? 'eip155' : 'solana'}:${reference}`
 }

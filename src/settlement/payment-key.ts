@@ -10,15 +10,15 @@ import { fromBase64, messageOfSvm } from './svm-transaction.ts'
 
 /** What a chain must be asked to know whether a payment has been made. */
 export interface SettlementQuery {
-  /** How the authorization is spent. */
+  /** How the authorization is spent; with `payload` nothing that is known here shows it on chain: no probe is asked. */
   readonly method: 'eip3009' | 'permit2' | 'svm' | 'payload'
-  /** CAIP-2, whatever the protocol version. */
+  /** CAIP-2, whatever the protocol version; a version 1 name only where it is not known here. */
   readonly network: string
   /** The token, as the requirements name it. */
   readonly asset: string
-  /** Absent on SVM, where the transaction tells. */
+  /** Absent on SVM, where the transaction tells, and where no authorization is known. */
   readonly payer?: string | undefined
-  /** What the token or Permit2 accepts once; on SVM the hash of the transaction's message. */
+  /** What the token or Permit2 accepts once; on SVM the hash of the transaction's message, otherwise of the payload. */
   readonly nonce: string
   readonly payTo: string
   /** Atomic units that must have moved at least. */
@@ -45,120 +45,157 @@ export function summaryOf({
 
 /** With `upto` a payment may be settled again at another amount: either may be what was charged. */
 export function withLesserAmount(one: SettlementQuery, other: SettlementQuery): SettlementQuery {
-  return BigInt(other.amount) < BigInt(one.amount) ? { ...one, amount: other.amount } : one
+  return one.amount !== other.amount && BigInt(other.amount) < BigInt(one.amount)
+    ? { ...one, amount: other.amount }
+    : one
 }
+
+const contentPath = 'paymentPayload.payload'
 
 /** Payment flows that settle one payload once. In an escrow, two phases share a payload. */
 const onePhaseFlows = new Set<unknown>([undefined, null, 'authorization', 'upfront'])
 
+/** What a seller collects of, or returns from, a payment channel (batch-settlement): as often as need be. */
+const channelOperations = new Set<unknown>(['claim', 'settle', 'refund'])
+
 /**
- * The identity of a payment; `undefined` for schemes whose replay protection is not known here. A promise on SVM only,
- * where it is a hash.
+ * The identity of a payment; `undefined` where one payload is settled several times on purpose. A promise where it is
+ * a hash: on SVM, and of payloads that are not known here.
  *
  * @throws {InvalidPaymentError} for a payment whose identity is in doubt: what one facilitator reads as another payment
  * than the next could be delivered twice
  */
-export function identify(payment: Payment): KeyedPayment | undefined | Promise<KeyedPayment | undefined> {
-  const { scheme, requirements } = payment
+export function identify(payment: Payment): KeyedPayment | undefined | Promise<KeyedPayment> {
+  const { scheme, requirements, payload } = payment
   const network = caip2(payment.network)
-  const content = payment.payload.payload
-  if (network === undefined || !onePhaseFlows.has(requirements.extra?.paymentFlow)) return undefined
+  const content = payload.payload
+  const isSvm = network.startsWith('solana:')
+  // `upto` on Solana is an escrow, whether or not the requirements say so.
+  if (!onePhaseFlows.has(requirements.extra?.paymentFlow) || (isSvm && scheme === 'upto')) return undefined
 
-  rejectTwins(payment.payload, '')
-  rejectTwins(content, '.payload')
-  if (network.startsWith('solana:'))
-    return scheme === 'exact' ? readSvm(content).then(spend => keyed(payment, network, spend)) : undefined
-  const spend = scheme === 'exact' || scheme === 'upto' ? readEvm(scheme, content) : undefined
-  return spend && keyed(payment, network, spend)
-}
-
-function readEvm(scheme: string, content: Record<string, unknown>): Spend | undefined {
-  const authorization = content.authorization ?? undefined
-  const permit2Authorization = content.permit2Authorization ?? undefined
-  if (authorization !== undefined && permit2Authorization !== undefined)
-    throw wrong('', 'has both authorization and permit2Authorization, of which facilitators may take either')
-  if (permit2Authorization !== undefined) return readPermit2(permit2Authorization)
-  return scheme === 'exact' && authorization !== undefined ? readEip3009(authorization) : undefined
-}
-
-function keyed({ scheme, requirements, payload }: Payment, network: string, spend: Spend): KeyedPayment {
-  const { asset, payTo } = requirements
-  const { signature, transaction } = payload.payload
-  const amount = amountOf(requirements)
-  const { method, payer, nonce, validBefore } = spend
-  const scope = method === 'eip3009' ? foldAddress(asset) : ''
-  return {
-    key: `${method}|${network}|${scope}|${foldAddress(payer ?? '')}|${nonce}`,
-    // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
-    fingerprint: `${signature ?? transaction}|${foldAddress(asset)}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`,
-    query: { method, payer, nonce, validBefore, network, asset, payTo, amount },
+  rejectDuplicateFields(payload, 'paymentPayload')
+  if (scheme === 'batch-settlement') {
+    rejectDuplicateFields(content, contentPath)
+    if (channelOperations.has(content.type)) return undefined
   }
-}
-
-/** Payments of any scheme have a dozen at most; each is compared with each. */
-const maxFields = 64
-
-/** Go reads a field whatever the case of its name, and letters such as the long s for their plain ones. */
-function rejectTwins(record: object, field: string): void {
-  const names = Object.keys(record)
-  if (names.length > maxFields)
-    throw new InvalidPaymentError(`paymentPayload${field}`, `has more than ${maxFields} fields`)
-  for (let i = 1; i < names.length; i++)
-    for (let j = 0; j < i; j++)
-      if (areTwins(names[i] ?? '', names[j] ?? ''))
-        throw new InvalidPaymentError(
-          `paymentPayload${field}`,
-          `has "${names[i]}" twice, in different case, of which facilitators may take either`,
-        )
-}
-
-function areTwins(one: string, other: string): boolean {
-  if (one.length !== other.length) return false
-  const [a, b] = [one.charCodeAt(0), other.charCodeAt(0)]
-  // Plain letters that differ in more than their case: most names end here.
-  if (a < 128 && b < 128 && (a | 32) !== (b | 32)) return false
-  return one.toUpperCase().toLowerCase() === other.toUpperCase().toLowerCase()
+  const spend =
+    isSvm && scheme === 'exact'
+      ? readSvm(content)
+      : (network.startsWith('eip155:') && readEvm(scheme, content)) || readPayload(network, scheme, content)
+  return spend instanceof Promise
+    ? spend.then(spend => keyed(payment, network, spend))
+    : keyed(payment, network, spend)
 }
 
 type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'validBefore'>
 
-function readEip3009(authorization: object): Spend {
-  rejectTwins(authorization, '.payload.authorization')
-  const { from, nonce, validBefore } = authorization as Record<string, unknown>
+function readEvm(scheme: string, content: Record<string, unknown>): Spend | undefined {
+  if (scheme !== 'exact' && scheme !== 'upto') return undefined
+  rejectDuplicateFields(content, contentPath)
+  const { authorization, permit2Authorization } = content
+  if (authorization && permit2Authorization)
+    throw new InvalidPaymentError(contentPath, 'has both authorization and permit2Authorization')
+  if (permit2Authorization) return readAuthorization('permit2Authorization', permit2Authorization)
+  return authorization && scheme === 'exact' ? readAuthorization('authorization', authorization) : undefined
+}
+
+function keyed({ scheme, requirements, payload }: Payment, network: string, spend: Spend): KeyedPayment {
+  const { asset, payTo, extra } = requirements
+  const { signature, transaction } = payload.payload
+  const amount = amountOf(requirements)
+  const token = foldAddress(asset)
+  const { method: spentBy, payer, nonce, validBefore } = spend
+  // A probe looks at the token, or at Permit2. An authorization for another contract, such as Circle's Gateway, is
+  // unspent there for ever. The key does not depend on it, or one authorization would have two.
+  const isVisible =
+    (extra?.assetTransferMethod ?? spentBy) === spentBy &&
+    foldAddress(`${extra?.verifyingContract ?? asset}`) === token
+  const method = isVisible ? spentBy : 'payload'
+  // Some ledgers count in decimal fractions; what is compared with a chain, or with another amount, is whole.
+  if (method !== 'payload' || scheme === 'upto') uint256(amount, 'paymentRequirements.amount')
   return {
-    method: 'eip3009',
-    payer: hex(from, 20, '.authorization.from'),
-    nonce: hex(nonce, 32, '.authorization.nonce').toLowerCase(),
-    validBefore: seconds(validBefore),
+    key: `${spentBy}|${network}|${spentBy === 'eip3009' ? token : ''}|${foldAddress(payer ?? '')}|${nonce}`,
+    // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
+    fingerprint: `${signature ?? transaction}|${token}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`,
+    query: { method, payer, nonce, validBefore, network, asset, payTo, amount },
   }
 }
 
-function readPermit2(authorization: object): Spend {
-  rejectTwins(authorization, '.payload.permit2Authorization')
-  const { from, nonce, deadline } = authorization as Record<string, unknown>
-  let number: bigint
-  try {
-    number = BigInt(nonce as string)
-  } catch {
-    throw wrong('.permit2Authorization.nonce', 'expected a whole number')
+/** Payments of the schemes that are known here have a dozen at most. */
+const maxFields = 64
+
+/** The fields of such payments, of which no other spelling may be there. */
+const knownFields = new Set(
+  'x402Version,accepted,resource,payload,signature,transaction,authorization,permit2Authorization,from,to,value,validAfter,validBefore,nonce,deadline'.split(
+    ',',
+  ),
+)
+
+/** As Go compares the names of fields: whatever their case, and with letters such as the long s for their plain ones. */
+function foldName(name: string): string {
+  return name.toUpperCase().toLowerCase()
+}
+
+/** A field that some facilitators read and others do not makes two payments of one. */
+function rejectDuplicateFields(record: object, field: string, known = knownFields): void {
+  const names = Object.keys(record)
+  if (known.size && names.length > maxFields)
+    throw new InvalidPaymentError(field, `has more than ${maxFields} fields`)
+  let seen: Set<string> | undefined
+  for (const name of names) {
+    if (known.has(name)) continue
+    seen ??= new Set([...known].map(foldName))
+    if (seen.size === seen.add(foldName(name)).size)
+      throw new InvalidPaymentError(
+        field,
+        `duplicate fields: ${JSON.stringify(name)} differs only in case from another`,
+      )
   }
-  return {
-    method: 'permit2',
-    payer: hex(from, 20, '.permit2Authorization.from'),
-    nonce: number.toString(),
-    validBefore: seconds(deadline),
-  }
+}
+
+function readAuthorization(name: 'authorization' | 'permit2Authorization', record: object): Spend {
+  const path = `${contentPath}.${name}`
+  rejectDuplicateFields(record, path)
+  const { from, nonce, validBefore, deadline } = record as Record<string, unknown>
+  const payer = hex(from, 20, `${path}.from`)
+  return name === 'authorization'
+    ? {
+        method: 'eip3009',
+        payer,
+        nonce: hex(nonce, 32, `${path}.nonce`).toLowerCase(),
+        validBefore: seconds(validBefore, `${path}.validBefore`),
+      }
+    : {
+        method: 'permit2',
+        payer,
+        nonce: `${BigInt(uint256(nonce, `${path}.nonce`))}`,
+        validBefore: seconds(deadline, `${path}.deadline`),
+      }
 }
 
 /**
  * A Solana transaction is its message and the signatures over it; the message alone is what may land once. Its bytes
  * are read to the last: what one facilitator reads over and the next does not would give one payment two keys.
  */
-async function readSvm({ transaction }: Record<string, unknown>): Promise<Spend> {
+async function readSvm(content: Record<string, unknown>): Promise<Spend> {
+  rejectDuplicateFields(content, contentPath)
+  const { transaction } = content
   const bytes = typeof transaction === 'string' ? fromBase64(transaction) : undefined
   const message = bytes && messageOfSvm(bytes)
-  if (message === undefined) throw wrong('.transaction', 'expected a Solana transaction in base64')
+  if (message === undefined)
+    throw new InvalidPaymentError(`${contentPath}.transaction`, 'expected a Solana transaction in base64')
   return { method: 'svm', nonce: await sha256(message) }
+}
+
+/** What may be spent once is not known: one payload is delivered once, however its fields are ordered. */
+async function readPayload(network: string, scheme: string, content: object): Promise<Spend> {
+  const text = JSON.stringify([network, scheme, content], (_field, value) => {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
+    rejectDuplicateFields(value, contentPath, new Set())
+    const fields = Object.entries(value).map(([name, inner]) => [foldName(name), inner] as const)
+    return Object.fromEntries(fields.sort(([one], [other]) => (one < other ? -1 : 1)))
+  })
+  return { method: 'payload', nonce: await sha256(new TextEncoder().encode(text)) }
 }
 
 /** In atomic units. Version 1 has another name for it. */
@@ -168,22 +205,29 @@ export function amountOf(requirements: PaymentRequirements): string {
     : (requirements as { maxAmountRequired: string }).maxAmountRequired
 }
 
-function seconds(value: unknown): number | undefined {
-  const number = Number(value)
-  return value !== undefined && Number.isFinite(number) ? number : undefined
+/** Absent where the authorization does not say. */
+function seconds(value: unknown, field: string): number | undefined {
+  return value === undefined || value === null ? undefined : Number(uint256(value, field))
 }
+
+const digits = /^(?:\d{1,78}|0x[\da-f]{1,64})$/i
+
+/** Decimal, as clients write it, or whatever else all facilitators read as the same number. */
+function uint256(value: unknown, field: string): string {
+  if (typeof value === 'string' || Number.isSafeInteger(value)) {
+    const text = `${value}`
+    if (digits.test(text) && BigInt(text) >> 256n === 0n) return text
+  }
+  throw new InvalidPaymentError(field, 'expected a whole number below 2^256')
+}
+
+const hexadecimal = /^(?:0x)?[\da-fA-F]*$/
 
 /** The same bytes begin with `0x` here, whatever the payload's spelling. */
 function hex(value: unknown, bytes: number, field: string): string {
   if (typeof value === 'string' && hexadecimal.test(value)) {
-    const hasPrefix = value[1] === 'x'
-    if (value.length === bytes * 2 + (hasPrefix ? 2 : 0)) return hasPrefix ? value : `0x${value}`
+    const prefixed = value[1] === 'x' ? value : `0x${value}`
+    if (prefixed.length === bytes * 2 + 2) return prefixed
   }
-  throw wrong(field, `expected ${bytes} bytes in hexadecimal`)
+  throw new InvalidPaymentError(field, `expected ${bytes} bytes in hexadecimal`)
 }
-
-function wrong(field: string, problem: string): InvalidPaymentError {
-  return new InvalidPaymentError(`paymentPayload.payload${field}`, problem)
-}
-
-const hexadecimal = /^(?:0x)?[0-9a-fA-F]*$/

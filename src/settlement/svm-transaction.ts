@@ -23,16 +23,9 @@ export function messageOfSvm(transaction: Uint8Array<ArrayBuffer>): Uint8Array<A
   reader.skip(reader.count() * 32)
   // The recent blockhash.
   reader.skip(32)
-  for (let instructions = reader.count(); instructions > 0; instructions--) {
-    reader.skip(1)
-    reader.skip(reader.count())
-    reader.skip(reader.count())
-  }
-  for (let lookups = isVersioned ? reader.count() : 0; lookups > 0; lookups--) {
-    reader.skip(32)
-    reader.skip(reader.count())
-    reader.skip(reader.count())
-  }
+  // Instructions begin with their program, lookups of addresses with their table; two lists of bytes follow in each.
+  reader.skipEach(1)
+  if (isVersioned) reader.skipEach(32)
   return signatures > 0 && reader.at === transaction.length ? transaction.subarray(begin) : undefined
 }
 
@@ -47,6 +40,15 @@ class Reader {
 
   skip(bytes: number): void {
     this.at += bytes
+  }
+
+  /** Items of so many bytes and two lists of bytes. */
+  skipEach(bytes: number): void {
+    for (let items = this.count(); items > 0; items--) {
+      this.skip(bytes)
+      this.skip(this.count())
+      this.skip(this.count())
+    }
   }
 
   /** A compact-u16: seven bits to a byte, the lowest first. Not a number, which ends every loop, in a longer spelling. */

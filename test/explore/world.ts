@@ -114,7 +114,7 @@ export function begin(setup: Setup): World {
 export function moves(world: World, setup: Setup, guards: Guards): Move[] {
   if (world.violation !== undefined) return []
   const found: Move[] = []
-  const add = (text: string, to: World) => found.push({ text, to: judge(to, setup) })
+  const add = (text: string, to: World) => found.push({ text, to: judge(to) })
 
   world.calls.forEach((call, index) => {
     const who = setup.callers > 1 ? `caller ${index + 1}: ` : ''
@@ -495,13 +495,13 @@ function isSpent(world: World, setup: Setup): boolean {
 }
 
 /** The invariants of a whole world. */
-function judge(world: World, setup: Setup): World {
+function judge(world: World): World {
   if (world.violation !== undefined) return world
-  const violation = findViolation(world, setup)
+  const violation = findViolation(world)
   return violation === undefined ? world : { ...world, violation }
 }
 
-function findViolation(world: World, setup: Setup): string | undefined {
+function findViolation(world: World): string | undefined {
   const landed = world.transactions.filter(({ place }) => place === 'landed')
   const ours = landed.filter(({ call }) => call >= 0)
   const successes = world.calls.filter(

@@ -215,7 +215,7 @@ describe('the identity of a payment', () => {
     ],
   ])('is refused with %s that differ in case: facilitators read either', async (_, content, chain) => {
     const terms = requirements({ network: chain as typeof network })
-    await expect(keyOf(content, terms)).rejects.toThrow('in different case')
+    await expect(keyOf(content, terms)).rejects.toThrow('duplicate fields')
   })
 
   it('is refused with more fields than any payment has', async () => {
@@ -225,15 +225,7 @@ describe('the identity of a payment', () => {
     )
   })
 
-  it.each([
-    ['of a scheme that we do not know', payload(), requirements({ scheme: 'exotic' })],
-    [
-      'in an escrow, whose two phases share a payload',
-      payload(),
-      requirements({ extra: { paymentFlow: 'escrow' } }),
-    ],
-    ['on a version 1 network that nobody knows', payloadV1(), requirementsV1({ network: 'moon' as never })],
-  ])('is none %s', async (_, content, terms) => {
-    expect(await keyOf(content, terms)).toBeUndefined()
+  it('is none in an escrow, whose two phases share a payload', async () => {
+    expect(await keyOf(payload(), requirements({ extra: { paymentFlow: 'escrow' } }))).toBeUndefined()
   })
 })
