@@ -24,10 +24,36 @@ export type Fault =
   | { kind: 'act-then'; next: Fault }
   /** Broadcasts the settlement, and answers before it is mined; waits for it when asked again. */
   | { kind: 'pending' }
+  /** Broadcasts the settlement, and misbehaves before it is mined. */
+  | { kind: 'broadcast-then'; next: Fault }
+  /** Misbehaves with the first request for each payment, and behaves with those that follow. */
+  | { kind: 'first-time'; fault: Fault }
+  /** Gives a payment that it has seen the same answer again; reads field names in any case, as Go does. */
+  | { kind: 'idempotent' }
   /** Claims a settlement that it has not made. */
   | { kind: 'lie' }
   /** Draws what to do anew for each request. */
   | { kind: 'draw'; draw: () => Fault | undefined }
+
+/** Takes these faults in turn, one for each request. */
+export function inTurn(faults: readonly Fault[]): Fault {
+  let requests = 0
+  return { kind: 'draw', draw: () => faults[requests++ % faults.length] }
+}
+
+/** What is asked of a facilitator: a payment to verify or to settle. */
+interface PaymentRequest {
+  readonly paymentPayload: PaymentPayload
+  readonly paymentRequirements: PaymentRequirements
+}
+
+/** One request, with the means to do what it asks for. */
+interface Call {
+  readonly operation: FacilitatorOperation
+  readonly payment: PaymentRequest | undefined
+  readonly response: ServerResponse
+  act(payment?: PaymentRequest): Promise<unknown>
+}
 
 export type TestFacilitator = Awaited<ReturnType<typeof startFacilitator>>
 
@@ -59,14 +85,10 @@ export async function startFacilitator(options: {
   const sockets = new Set<Socket>()
   const resources = { x402Version: 2, items: [], pagination: { limit: 0, offset: 0, total: 0 } }
 
-  async function act(operation: FacilitatorOperation, request: IncomingMessage): Promise<unknown> {
+  async function act(operation: FacilitatorOperation, payment: PaymentRequest | undefined): Promise<unknown> {
     if (operation === 'supported') return facilitator.getSupported()
-    if (operation === 'list') return resources
-    const { paymentPayload, paymentRequirements } = JSON.parse(await bodyOf(request)) as {
-      paymentPayload: PaymentPayload
-      paymentRequirements: PaymentRequirements
-    }
-    return facilitator[operation](paymentPayload, paymentRequirements)
+    if (operation === 'list' || payment === undefined) return resources
+    return facilitator[operation](payment.paymentPayload, payment.paymentRequirements)
   }
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -76,17 +98,17 @@ export async function startFacilitator(options: {
     const expected = options.bearerToken && `Bearer ${options.bearerToken}`
     if (expected && request.headers.authorization !== expected)
       return answer(response, 401, { error: 'unauthorized' })
-    await misbehave(faults[operation], response, () => act(operation, request))
+    const payment =
+      request.method === 'POST' ? (JSON.parse(await bodyOf(request)) as PaymentRequest) : undefined
+    const call: Call = { operation, payment, response, act: (asRead = payment) => act(operation, asRead) }
+    await misbehave(faults[operation], call)
   }
 
-  async function misbehave(
-    fault: Fault | undefined,
-    response: ServerResponse,
-    act: () => Promise<unknown>,
-  ): Promise<void> {
+  async function misbehave(fault: Fault | undefined, call: Call): Promise<void> {
+    const { response } = call
     switch (fault?.kind) {
       case undefined:
-        return answer(response, 200, await act())
+        return answer(response, 200, await call.act())
       case 'hang':
         return
       case 'reset':
@@ -96,17 +118,19 @@ export async function startFacilitator(options: {
         return answer(response, fault.status, fault.body ?? { error: 'fault' }, fault.headers)
       case 'slow':
         await new Promise(resolve => setTimeout(resolve, fault.ms))
-        return answer(response, 200, await act())
+        return answer(response, 200, await call.act())
       case 'act-then':
-        await act()
-        return misbehave(fault.next, response, act)
+        await call.act()
+        return misbehave(fault.next, call)
       case 'pending':
-        impatient++
-        try {
-          return answer(response, 200, await act())
-        } finally {
-          impatient--
-        }
+        return answer(response, 200, await actImpatiently(call))
+      case 'broadcast-then':
+        await actImpatiently(call)
+        return misbehave(fault.next, call)
+      case 'first-time':
+        return misbehave(isFirst(call) ? fault.fault : undefined, call)
+      case 'idempotent':
+        return answer(response, 200, await actOnce(call))
       case 'lie':
         return answer(response, 200, {
           success: true,
@@ -115,8 +139,37 @@ export async function startFacilitator(options: {
           payer: account.address,
         })
       case 'draw':
-        return misbehave(fault.draw(), response, act)
+        return misbehave(fault.draw(), call)
     }
+  }
+
+  /** Answers before what it has broadcast is mined. */
+  async function actImpatiently(call: Call): Promise<unknown> {
+    impatient++
+    try {
+      return await call.act()
+    } finally {
+      impatient--
+    }
+  }
+
+  /** Signatures of the payments that were misbehaved to before. */
+  const seen = new Set<unknown>()
+  function isFirst({ operation, payment }: Call): boolean {
+    const key = `${operation} ${payment?.paymentPayload.payload.signature}`
+    return !seen.has(key) && seen.add(key) !== undefined
+  }
+
+  /** The answers given, by operation and content of the payload. */
+  const given = new Map<string, Promise<unknown>>()
+  function actOnce({ operation, payment, act }: Call): Promise<unknown> {
+    if (payment === undefined) return act()
+    const content = inKnownCase(payment.paymentPayload.payload)
+    const key = `${operation} ${JSON.stringify(content)}`
+    const paymentPayload = { ...payment.paymentPayload, payload: content }
+    const answered = given.get(key) ?? act({ ...payment, paymentPayload })
+    given.set(key, answered)
+    return answered
   }
 
   let server: Server
@@ -225,6 +278,17 @@ function operationOf(request: IncomingMessage): FacilitatorOperation | undefined
     default:
       return undefined
   }
+}
+
+const fieldNames = ['signature', 'authorization', 'from', 'to', 'value', 'validAfter', 'validBefore', 'nonce']
+
+/** The same content with its fields named as upstream names them, in one order. */
+function inKnownCase(content: Record<string, unknown>): Record<string, unknown> {
+  const entries = Object.entries(content).map(([name, value]): [string, unknown] => [
+    fieldNames.find(known => known.toLowerCase() === name.toLowerCase()) ?? name,
+    typeof value === 'object' && value !== null ? inKnownCase(value as Record<string, unknown>) : value,
+  ])
+  return Object.fromEntries(entries.sort(([one], [other]) => one.localeCompare(other)))
 }
 
 async function bodyOf(request: IncomingMessage): Promise<string> {
