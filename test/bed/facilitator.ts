@@ -64,12 +64,18 @@ export async function startFacilitator(options: {
   bearerToken?: string
   /** Networks to advertise. */
   networks?: `${string}:${string}`[]
+  /**
+   * Whether it notices what others have broadcast before that is mined; not so where its node is another one.
+   * @default true
+   */
+  seesMempool?: boolean
 }) {
   const { chain, id } = options
   const account = await chain.newAccount('100')
   const facilitator = new x402Facilitator()
   registerExactEvmScheme(facilitator, {
     signer: signerFor(chain, account, {
+      gas: options.seesMempool === false ? 300_000n : undefined,
       onBroadcast: () => broadcasts++,
       // The second wait for the same transaction is the repeat of a settlement that was answered as pending.
       isImpatient: hash => impatient > 0 && !awaited.has(hash) && awaited.add(hash) !== undefined,
@@ -230,7 +236,12 @@ export async function startFacilitator(options: {
 function signerFor(
   chain: Chain,
   account: Awaited<ReturnType<Chain['newAccount']>>,
-  hooks: { onBroadcast: () => void; isImpatient: (hash: Hex) => boolean },
+  hooks: {
+    /** Estimated unless it is given; the estimate counts what is in the mempool. */
+    gas: bigint | undefined
+    onBroadcast: () => void
+    isImpatient: (hash: Hex) => boolean
+  },
 ) {
   const wallet = chain.walletOf(account)
   const reader = createPublicClient({
@@ -256,7 +267,7 @@ function signerFor(
     },
     writeContract: args =>
       inTurn(async () => {
-        const hash = await wallet.writeContract(args as never)
+        const hash = await wallet.writeContract({ ...args, gas: args.gas ?? hooks.gas } as never)
         hooks.onBroadcast()
         return hash
       }),

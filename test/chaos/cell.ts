@@ -4,7 +4,7 @@ import { createBuyer } from '../bed/buyer.ts'
 import { startFacilitator, type TestFacilitator } from '../bed/facilitator.ts'
 import { price, startSeller } from '../bed/seller.ts'
 import { aggregatorOver, naiveOver, patientAggregatorOver } from './clients.ts'
-import { type Condition, conditionsOf, type FaultName } from './faults.ts'
+import { type Condition, conditionsOf, type FaultName, sequences } from './faults.ts'
 import { answerOf, type CellResult, tally } from './result.ts'
 import { type Bed, forEachPayment } from './scenario.ts'
 
@@ -22,7 +22,9 @@ export interface CellOptions extends Bed {
 export async function runCell(options: CellOptions): Promise<CellResult> {
   const { chain, client, fault, payments, poolSize = 3 } = options
   const ids = ['first', 'second', 'third'].slice(0, poolSize)
-  const pool = await Promise.all(ids.map(id => startFacilitator({ chain, id })))
+  // What one leaves to the next is not mined yet.
+  const seesMempool = !(fault in sequences)
+  const pool = await Promise.all(ids.map(id => startFacilitator({ chain, id, seesMempool })))
   const facilitator = makeClient(options, pool)
   const seller = await startSeller(chain, facilitator)
   const buyer = await createBuyer(chain, price * BigInt(payments))

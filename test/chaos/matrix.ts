@@ -5,7 +5,12 @@ import type { CellResult } from './result.ts'
 import type { Bed, ClientName } from './scenario.ts'
 import { gatewayWallet } from './scenarios/gateway-wallet.ts'
 import { capitals, nonceOutOfRange, unknownPayload, unknownV1Network } from './scenarios/identity.ts'
-import { losesClaims, losesClaimsOfLostAnswers, losesUnresolved, neverStores } from './scenarios/ledgers.ts'
+import {
+  hangsAfterClaim,
+  losesClaims,
+  losesClaimsOfLostAnswers,
+  losesUnresolved,
+} from './scenarios/ledgers.ts'
 import { cancelledBeside, nothingUsed } from './scenarios/permit2.ts'
 import { clockAhead, sentToBoth } from './scenarios/replicas.ts'
 
@@ -68,6 +73,9 @@ function edge(
   }))
 }
 
+/** A claim of success is looked up: only where a probe can. */
+const audited = ['with probe'] as const
+
 function scenario(
   group: GroupName,
   fault: string,
@@ -119,11 +127,14 @@ const groups = {
       settledWithProbe,
     ),
     ...scenario('ledgers', 'ledger loses the unresolved', losesUnresolved),
-    ...scenario('ledgers', 'ledger never stores', neverStores, { ...settledByBoth, withinMs: 8_000 }),
+    ...scenario('ledgers', 'ledger hangs after the claim', hangsAfterClaim, {
+      ...settledByBoth,
+      withinMs: 8_000,
+    }),
   ],
   permit2: [
     ...scenario('permit2', 'cancelled beside a settled one', cancelledBeside),
-    ...scenario('permit2', 'nothing used, audited', nothingUsed, settledByBoth),
+    ...scenario('permit2', 'nothing used, audited', nothingUsed, settledByBoth, audited),
   ],
   identity: [
     ...scenario('identity', 'names in capitals', capitals, settledByBoth),
@@ -138,9 +149,17 @@ const groups = {
       'Circle Gateway, audited',
       gatewayWallet('arrives', 'always'),
       settledByBoth,
+      audited,
     ),
+    ...scenario('gateway wallet', 'Circle Gateway, denied', gatewayWallet('denied', 'off')),
     ...scenario('gateway wallet', 'Circle Gateway, answer lost', gatewayWallet('lost', 'off')),
-    ...scenario('gateway wallet', 'Circle Gateway, answer lost, audited', gatewayWallet('lost', 'always')),
+    ...scenario(
+      'gateway wallet',
+      'Circle Gateway, answer lost, audited',
+      gatewayWallet('lost', 'always'),
+      {},
+      audited,
+    ),
   ],
 } satisfies Record<string, Row>
 

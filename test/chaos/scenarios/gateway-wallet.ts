@@ -15,11 +15,12 @@ const verifyingContract = '0x0077777d7EBA4688BDeF3E311b846F25870A19B9'
 const extra = { name: 'GatewayWalletBatched', version: '1', verifyingContract }
 
 /**
- * @param answer what reaches us after the charge; `lost` at every one of the operator's two gateways
+ * @param answer what reaches us after the charge; what is lost is lost once, what is denied at both of the operator's
+ * gateways, each time
  * @param audit whether a claim of success is looked up
  */
 export const gatewayWallet =
-  (answer: 'arrives' | 'lost', audit: 'off' | 'always'): Scenario =>
+  (answer: 'arrives' | 'lost' | 'denied', audit: 'off' | 'always'): Scenario =>
   async bed => {
     const { chain } = bed
     const book = new Book()
@@ -27,8 +28,10 @@ export const gatewayWallet =
     const kind = { x402Version: 2, scheme: 'exact', network: chain.network }
     const settle = async (payload: PaymentPayload, { network }: PaymentRequirements) => {
       const isNew = book.charge(nonceOf(payload))
-      if (answer === 'lost' && isNew) throw new Error('the connection was closed')
-      if (!isNew) return { success: false, errorReason: 'nonce_already_used', transaction: '', network }
+      const rejection = (errorReason: string) => ({ success: false, errorReason, transaction: '', network })
+      if (answer === 'denied') return rejection('internal_error')
+      if (!isNew) return rejection('nonce_already_used')
+      if (answer === 'lost') throw new Error('the connection was closed')
       return { success: true, transaction: crypto.randomUUID(), network }
     }
     const facilitators = ['first', 'second'].map(id => ({ id, client: standIn(kind, settle) }))

@@ -15,6 +15,7 @@ import { type Bed, forEachPayment, type Scenario } from '../scenario.ts'
 
 /** A ledger of one entry each, so that one can be lost. */
 abstract class FaultyLedger implements SettlementLedger {
+  isFaulty = true
   readonly #entries = new Map<string, MemoryLedger>()
 
   claim(request: ClaimRequest) {
@@ -45,7 +46,7 @@ class LosesClaims extends FaultyLedger {
   override async claim(request: ClaimRequest) {
     const claim = await super.claim(request)
     // Once, or a second claim would find nothing either.
-    if (!this.#lost.has(request.key)) this.lose(request.key)
+    if (this.isFaulty && !this.#lost.has(request.key)) this.lose(request.key)
     this.#lost.add(request.key)
     return claim
   }
@@ -54,14 +55,14 @@ class LosesClaims extends FaultyLedger {
 class LosesUnresolved extends FaultyLedger {
   override async update(key: string, claim: string, settlement: SettlementState) {
     const isStored = await super.update(key, claim, settlement)
-    if (settlement.state === 'unresolved') this.lose(key)
+    if (this.isFaulty && settlement.state === 'unresolved') this.lose(key)
     return isStored
   }
 }
 
-class NeverStores extends FaultyLedger {
-  override update() {
-    return new Promise<boolean>(() => {})
+class HangsAfterClaim extends FaultyLedger {
+  override update(...update: Parameters<SettlementLedger['update']>) {
+    return this.isFaulty ? new Promise<boolean>(() => {}) : super.update(...update)
   }
 }
 
@@ -84,7 +85,7 @@ class LateProbe implements SettlementProbe {
 export const losesClaims: Scenario = bed => sellWith(bed, new LosesClaims())
 export const losesClaimsOfLostAnswers: Scenario = bed =>
   sellWith(bed, new LosesClaims(), { kind: 'act-then', next: { kind: 'reset' } })
-export const neverStores: Scenario = bed => sellWith(bed, new NeverStores())
+export const hangsAfterClaim: Scenario = bed => sellWith(bed, new HangsAfterClaim())
 
 /** The first try ends in a 502, as no chain can be asked; then the chain can. */
 export const losesUnresolved: Scenario = bed => {
@@ -96,7 +97,7 @@ export const losesUnresolved: Scenario = bed => {
 /** Each payment is sent twice, one after the other. */
 async function sellWith(
   bed: Bed,
-  ledger: SettlementLedger,
+  ledger: FaultyLedger,
   fault?: Fault,
   lateProbes: readonly LateProbe[] = [],
 ) {
@@ -133,6 +134,7 @@ async function sellWith(
       }
     }),
   )
+  ledger.isFaulty = false
   await aggregator.stop({ inFlight: 'abort' })
   await seller.stop()
   await Promise.all(pool.map(one => one.stop()))

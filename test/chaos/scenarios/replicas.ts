@@ -22,7 +22,9 @@ export const sentToBoth =
   (facilitators: 1 | 2, apartMs: number): Scenario =>
   async bed => {
     const { chain } = bed
-    const pool = await Promise.all(['first', 'second'].map(id => startFacilitator({ chain, id })))
+    const pool = await Promise.all(
+      ['first', 'second'].map(id => startFacilitator({ chain, id, seesMempool: false })),
+    )
     const members = pool.map(({ id, url }) => ({ id, url }))
     const orders = [members, facilitators === 1 ? members : members.toReversed()]
     const replicas = await startReplicas(
