@@ -3,8 +3,8 @@ import { FacilitatorAggregator } from '../../src/index.ts'
 import { createBuyer } from '../bed/buyer.ts'
 import { startFacilitator, type TestFacilitator } from '../bed/facilitator.ts'
 import { price, startSeller } from '../bed/seller.ts'
-import { aggregatorOver, naiveOver, patientAggregatorOver } from './clients.ts'
-import { type Condition, conditionsOf, type FaultName, sequences } from './faults.ts'
+import { aggregatorOver, answersFirst, naiveOver, patientAggregatorOver } from './clients.ts'
+import { type Condition, conditionsOf, denials, type FaultName, sequences } from './faults.ts'
 import { answerOf, type CellResult, tally } from './result.ts'
 import { type Bed, forEachPayment } from './scenario.ts'
 
@@ -67,6 +67,8 @@ function makeClient(options: CellOptions, pool: readonly TestFacilitator[]) {
   const members = pool.map(({ id, url }) => ({ id, url }))
   // How long that takes is what the row shows.
   if (options.fault === 'hang; then a passing fault') return patientAggregatorOver(options, members)
+  if (options.fault in denials || options.fault in sequences)
+    return aggregatorOver(options, members, { settlement: answersFirst })
   const audit = options.fault === 'lie' ? 'always' : 'off'
   return aggregatorOver(options, members, { settlement: { audit } })
 }

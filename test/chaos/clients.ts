@@ -14,6 +14,8 @@ import type { Bed } from './scenario.ts'
 const settleTimeoutMs = 6_000
 /** A shorter patience than the defaults, so that cells end soon. */
 const impatient = { failoverAfterMs: 3_000, probeAfterMs: 1_500 }
+/** What a facilitator says counts before what the chain would have said unasked. */
+export const answersFirst = { failoverAfterMs: settleTimeoutMs, probeAfterMs: settleTimeoutMs }
 
 type ClientOptions = Pick<AggregatorOptions, 'settlement' | 'deadlineMs'>
 
