@@ -4,7 +4,7 @@
  */
 import { parseArgs } from 'node:util'
 import { startChain } from '../bed/chain.ts'
-import { type Cell, clients, groupNames, keepsPromise, matrix } from './matrix.ts'
+import { type Cell, clients, groupNames, keepsPromise, matrix, nameOf } from './matrix.ts'
 import { type Finished, tableOf } from './table.ts'
 
 const faultNames = [...new Set(matrix.map(({ fault }) => fault))]
@@ -91,9 +91,8 @@ async function runAll(cells: readonly Cell[]): Promise<Finished[]> {
       results[index] = { cell, result }
       const seconds = Math.round((performance.now() - startedAt) / 1000)
       const verdict = keepsPromise(cell, result) ? '' : ', PROMISE BROKEN'
-      const where = [cell.fault, cell.at, cell.client].filter(Boolean).join(', ')
       process.stderr.write(
-        `${++ended} of ${cells.length}: ${where}: ok ${result.ok} (${seconds} s)${verdict}\n`,
+        `${++ended} of ${cells.length}: ${nameOf(cell)}: ok ${result.ok} (${seconds} s)${verdict}\n`,
       )
     }
   }

@@ -176,6 +176,10 @@ export type GroupName =
 export const groupNames = Object.keys(groups) as GroupName[]
 export const matrix: readonly Cell[] = Object.values(groups).flat()
 
+export function nameOf({ fault, at, client }: Cell): string {
+  return [fault, at, client].filter(Boolean).join(', ')
+}
+
 /** Whether what came out is what is promised; of the naive fallback nothing is. */
 export function keepsPromise({ client, settles, withinMs = Infinity }: Cell, result: CellResult): boolean {
   if (client === 'naive') return true

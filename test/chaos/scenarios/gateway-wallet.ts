@@ -12,7 +12,7 @@ import { Book, standIn } from '../stand-ins.ts'
 
 /** Circle's wallet contract for testnets, as its facilitator advertises it. */
 const verifyingContract = '0x0077777d7EBA4688BDeF3E311b846F25870A19B9'
-const extra = { name: 'GatewayWalletBatched', version: '1', verifyingContract }
+export const gatewayWalletExtra = { name: 'GatewayWalletBatched', version: '1', verifyingContract }
 
 /**
  * @param answer what reaches us after the charge; what is lost is lost once, what is denied at both of the operator's
@@ -40,7 +40,7 @@ export const gatewayWallet =
       deadlineMs: { settle: 8_000 },
     })
     await aggregator.getSupported()
-    const seller = await startSeller(chain, aggregator, { extra })
+    const seller = await startSeller(chain, aggregator, { extra: gatewayWalletExtra })
     await fetch(seller.url)
     const buyer = await createBuyer(chain)
     const sales = await forEachPayment(bed, async () => {
