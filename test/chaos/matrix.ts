@@ -129,7 +129,7 @@ const groups = {
     ...scenario('ledgers', 'ledger loses the unresolved', losesUnresolved),
     ...scenario('ledgers', 'ledger hangs after the claim', hangsAfterClaim, {
       ...settledByBoth,
-      withinMs: 8_000,
+      withinMs: 9_000,
     }),
   ],
   permit2: [
