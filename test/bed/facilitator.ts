@@ -183,6 +183,8 @@ export async function startFacilitator(options: {
     server = createServer((request, response) => {
       handle(request, response).catch(error => answer(response, 500, { error: String(error) }))
     })
+    // A connection that is closed while idle, just as it is used again, would be a fault that nobody asked for.
+    server.keepAliveTimeout = 0
     server.on('connection', socket => {
       sockets.add(socket)
       socket.on('close', () => sockets.delete(socket))

@@ -51,6 +51,8 @@ export async function startSeller(chain: Chain, facilitator: FacilitatorClient, 
     response.json({ goods: 'delivered' })
   })
   const server = app.listen(0, '127.0.0.1')
+  // A connection that is closed while idle, just as it is used again, is none of the faults under test.
+  server.keepAliveTimeout = 0
   await new Promise(resolve => server.once('listening', resolve))
   seller.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/goods`
   seller.stop = async () => {

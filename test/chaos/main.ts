@@ -63,7 +63,8 @@ const cells = matrix.filter(
     (flags.client?.includes(client) ?? true),
 )
 const finished = await runAll(cells)
-const isKept = finished.every(({ cell, result }) => keepsPromise(cell, result))
+const isKept =
+  finished.length === cells.length && finished.every(({ cell, result }) => keepsPromise(cell, result))
 
 if (flags.json) {
   const results = finished.map(({ cell: { run, ...cell }, result }) => ({ ...cell, ...result }))
@@ -77,27 +78,27 @@ if (flags.json) {
 }
 process.exitCode = isKept ? 0 : 1
 
-/** The results in the order of the cells, `jobs` of which are run at a time. */
+/** The results in the order of the cells, `jobs` of which are run at a time; without those that could not be had. */
 async function runAll(cells: readonly Cell[]): Promise<Finished[]> {
-  const results: Finished[] = []
-  let begun = 0
+  const results = new Map<Cell, Finished>()
+  const waiting = [...cells]
   let ended = 0
   const runOneAfterTheOther = async () => {
-    for (let index = begun++; index < cells.length; index = begun++) {
-      const cell = cells[index]
-      if (cell === undefined) return
+    for (let cell = waiting.shift(); cell !== undefined; cell = waiting.shift()) {
       const startedAt = performance.now()
-      const result = await runOne(cell)
-      results[index] = { cell, result }
-      const seconds = Math.round((performance.now() - startedAt) / 1000)
-      const verdict = keepsPromise(cell, result) ? '' : ', PROMISE BROKEN'
-      process.stderr.write(
-        `${++ended} of ${cells.length}: ${nameOf(cell)}: ok ${result.ok} (${seconds} s)${verdict}\n`,
+      const ending = await runOne(cell).then(
+        result => {
+          results.set(cell, { cell, result })
+          return `ok ${result.ok}${keepsPromise(cell, result) ? '' : ', PROMISE BROKEN'}`
+        },
+        error => `the cell itself failed: ${error?.stack ?? error}`,
       )
+      const seconds = Math.round((performance.now() - startedAt) / 1000)
+      process.stderr.write(`${++ended} of ${cells.length}, ${seconds} s: ${nameOf(cell)}: ${ending}\n`)
     }
   }
   await Promise.all(Array.from({ length: jobs }, runOneAfterTheOther))
-  return results
+  return cells.flatMap(cell => results.get(cell) ?? [])
 }
 
 async function runOne(cell: Cell) {
