@@ -55,6 +55,8 @@ export async function createBuyer(chain: Chain, balance = 1_000_000_000n) {
       const { nonce } = payload.payload.authorization as { nonce: Hex }
       return { headers: http.encodePaymentSignatureHeader(payload), nonce, payload }
     },
+    /** The headers with which a payment is sent whose payload has been changed. */
+    encode: (payload: PaymentPayload) => new x402HTTPClient(client).encodePaymentSignatureHeader(payload),
     /** Sends a payment that was made before once more. */
     replay: (url: string, headers: Record<string, string>) => purchase(() => fetch(url, { headers })),
   }

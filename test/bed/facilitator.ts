@@ -24,10 +24,36 @@ export type Fault =
   | { kind: 'act-then'; next: Fault }
   /** Broadcasts the settlement, and answers before it is mined; waits for it when asked again. */
   | { kind: 'pending' }
+  /** Broadcasts the settlement, and misbehaves before it is mined. */
+  | { kind: 'broadcast-then'; next: Fault }
+  /** Misbehaves with the first request for each payment, and behaves with those that follow. */
+  | { kind: 'first-time'; fault: Fault }
+  /** Gives a payment that it has seen the same answer again; reads field names in any case, as Go does. */
+  | { kind: 'idempotent' }
   /** Claims a settlement that it has not made. */
   | { kind: 'lie' }
   /** Draws what to do anew for each request. */
   | { kind: 'draw'; draw: () => Fault | undefined }
+
+/** Takes these faults in turn, one for each request. */
+export function inTurn(faults: readonly Fault[]): Fault {
+  let requests = 0
+  return { kind: 'draw', draw: () => faults[requests++ % faults.length] }
+}
+
+/** What is asked of a facilitator: a payment to verify or to settle. */
+interface PaymentRequest {
+  readonly paymentPayload: PaymentPayload
+  readonly paymentRequirements: PaymentRequirements
+}
+
+/** One request, with the means to do what it asks for. */
+interface Call {
+  readonly operation: FacilitatorOperation
+  readonly payment: PaymentRequest | undefined
+  readonly response: ServerResponse
+  act(payment?: PaymentRequest): Promise<unknown>
+}
 
 export type TestFacilitator = Awaited<ReturnType<typeof startFacilitator>>
 
@@ -38,12 +64,18 @@ export async function startFacilitator(options: {
   bearerToken?: string
   /** Networks to advertise. */
   networks?: `${string}:${string}`[]
+  /**
+   * Whether it notices what others have broadcast before that is mined; not so where its node is another one.
+   * @default true
+   */
+  seesMempool?: boolean
 }) {
   const { chain, id } = options
   const account = await chain.newAccount('100')
   const facilitator = new x402Facilitator()
   registerExactEvmScheme(facilitator, {
     signer: signerFor(chain, account, {
+      gas: options.seesMempool === false ? 300_000n : undefined,
       onBroadcast: () => broadcasts++,
       // The second wait for the same transaction is the repeat of a settlement that was answered as pending.
       isImpatient: hash => impatient > 0 && !awaited.has(hash) && awaited.add(hash) !== undefined,
@@ -59,14 +91,10 @@ export async function startFacilitator(options: {
   const sockets = new Set<Socket>()
   const resources = { x402Version: 2, items: [], pagination: { limit: 0, offset: 0, total: 0 } }
 
-  async function act(operation: FacilitatorOperation, request: IncomingMessage): Promise<unknown> {
+  async function act(operation: FacilitatorOperation, payment: PaymentRequest | undefined): Promise<unknown> {
     if (operation === 'supported') return facilitator.getSupported()
-    if (operation === 'list') return resources
-    const { paymentPayload, paymentRequirements } = JSON.parse(await bodyOf(request)) as {
-      paymentPayload: PaymentPayload
-      paymentRequirements: PaymentRequirements
-    }
-    return facilitator[operation](paymentPayload, paymentRequirements)
+    if (operation === 'list' || payment === undefined) return resources
+    return facilitator[operation](payment.paymentPayload, payment.paymentRequirements)
   }
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -76,17 +104,17 @@ export async function startFacilitator(options: {
     const expected = options.bearerToken && `Bearer ${options.bearerToken}`
     if (expected && request.headers.authorization !== expected)
       return answer(response, 401, { error: 'unauthorized' })
-    await misbehave(faults[operation], response, () => act(operation, request))
+    const payment =
+      request.method === 'POST' ? (JSON.parse(await bodyOf(request)) as PaymentRequest) : undefined
+    const call: Call = { operation, payment, response, act: (asRead = payment) => act(operation, asRead) }
+    await misbehave(faults[operation], call)
   }
 
-  async function misbehave(
-    fault: Fault | undefined,
-    response: ServerResponse,
-    act: () => Promise<unknown>,
-  ): Promise<void> {
+  async function misbehave(fault: Fault | undefined, call: Call): Promise<void> {
+    const { response } = call
     switch (fault?.kind) {
       case undefined:
-        return answer(response, 200, await act())
+        return answer(response, 200, await call.act())
       case 'hang':
         return
       case 'reset':
@@ -96,17 +124,19 @@ export async function startFacilitator(options: {
         return answer(response, fault.status, fault.body ?? { error: 'fault' }, fault.headers)
       case 'slow':
         await new Promise(resolve => setTimeout(resolve, fault.ms))
-        return answer(response, 200, await act())
+        return answer(response, 200, await call.act())
       case 'act-then':
-        await act()
-        return misbehave(fault.next, response, act)
+        await call.act()
+        return misbehave(fault.next, call)
       case 'pending':
-        impatient++
-        try {
-          return answer(response, 200, await act())
-        } finally {
-          impatient--
-        }
+        return answer(response, 200, await actImpatiently(call))
+      case 'broadcast-then':
+        await actImpatiently(call)
+        return misbehave(fault.next, call)
+      case 'first-time':
+        return misbehave(isFirst(call) ? fault.fault : undefined, call)
+      case 'idempotent':
+        return answer(response, 200, await actOnce(call))
       case 'lie':
         return answer(response, 200, {
           success: true,
@@ -115,8 +145,37 @@ export async function startFacilitator(options: {
           payer: account.address,
         })
       case 'draw':
-        return misbehave(fault.draw(), response, act)
+        return misbehave(fault.draw(), call)
     }
+  }
+
+  /** Answers before what it has broadcast is mined. */
+  async function actImpatiently(call: Call): Promise<unknown> {
+    impatient++
+    try {
+      return await call.act()
+    } finally {
+      impatient--
+    }
+  }
+
+  /** Signatures of the payments that were misbehaved to before. */
+  const seen = new Set<unknown>()
+  function isFirst({ operation, payment }: Call): boolean {
+    const key = `${operation} ${payment?.paymentPayload.payload.signature}`
+    return !seen.has(key) && seen.add(key) !== undefined
+  }
+
+  /** The answers given, by operation and content of the payload. */
+  const given = new Map<string, Promise<unknown>>()
+  function actOnce({ operation, payment, act }: Call): Promise<unknown> {
+    if (payment === undefined) return act()
+    const content = inKnownCase(payment.paymentPayload.payload)
+    const key = `${operation} ${JSON.stringify(content)}`
+    const paymentPayload = { ...payment.paymentPayload, payload: content }
+    const answered = given.get(key) ?? act({ ...payment, paymentPayload })
+    given.set(key, answered)
+    return answered
   }
 
   let server: Server
@@ -124,6 +183,8 @@ export async function startFacilitator(options: {
     server = createServer((request, response) => {
       handle(request, response).catch(error => answer(response, 500, { error: String(error) }))
     })
+    // A connection that is closed while idle, just as it is used again, would be a fault that nobody asked for.
+    server.keepAliveTimeout = 0
     server.on('connection', socket => {
       sockets.add(socket)
       socket.on('close', () => sockets.delete(socket))
@@ -177,7 +238,12 @@ export async function startFacilitator(options: {
 function signerFor(
   chain: Chain,
   account: Awaited<ReturnType<Chain['newAccount']>>,
-  hooks: { onBroadcast: () => void; isImpatient: (hash: Hex) => boolean },
+  hooks: {
+    /** Estimated unless it is given; the estimate counts what is in the mempool. */
+    gas: bigint | undefined
+    onBroadcast: () => void
+    isImpatient: (hash: Hex) => boolean
+  },
 ) {
   const wallet = chain.walletOf(account)
   const reader = createPublicClient({
@@ -203,7 +269,7 @@ function signerFor(
     },
     writeContract: args =>
       inTurn(async () => {
-        const hash = await wallet.writeContract(args as never)
+        const hash = await wallet.writeContract({ ...args, gas: args.gas ?? hooks.gas } as never)
         hooks.onBroadcast()
         return hash
       }),
@@ -225,6 +291,17 @@ function operationOf(request: IncomingMessage): FacilitatorOperation | undefined
     default:
       return undefined
   }
+}
+
+const fieldNames = ['signature', 'authorization', 'from', 'to', 'value', 'validAfter', 'validBefore', 'nonce']
+
+/** The same content with its fields named as upstream names them, in one order. */
+function inKnownCase(content: Record<string, unknown>): Record<string, unknown> {
+  const entries = Object.entries(content).map(([name, value]): [string, unknown] => [
+    fieldNames.find(known => known.toLowerCase() === name.toLowerCase()) ?? name,
+    typeof value === 'object' && value !== null ? inKnownCase(value as Record<string, unknown>) : value,
+  ])
+  return Object.fromEntries(entries.sort(([one], [other]) => one.localeCompare(other)))
 }
 
 async function bodyOf(request: IncomingMessage): Promise<string> {

@@ -4,6 +4,7 @@ import { type FacilitatorClient, x402ResourceServer } from '@x402/core/server'
 import { ExactEvmScheme } from '@x402/evm/exact/server'
 import { paymentMiddleware } from '@x402/express'
 import express from 'express'
+import type { Address } from 'viem'
 import type { Chain } from './chain.ts'
 
 /** What one purchase costs, in atomic units of the token: a cent. */
@@ -11,10 +12,18 @@ export const price = 10_000n
 
 export type Seller = Awaited<ReturnType<typeof startSeller>>
 
-export async function startSeller(chain: Chain, facilitator: FacilitatorClient) {
-  const account = await chain.newAccount()
+export interface SellerOptions {
+  /** Where the money goes; replicas of one seller share it. A new account unless it is given. */
+  payTo?: Address
+  /** What the requirements say of the token, instead of its name and version. */
+  extra?: Record<string, unknown>
+}
+
+export async function startSeller(chain: Chain, facilitator: FacilitatorClient, options: SellerOptions = {}) {
+  const payTo = options.payTo ?? (await chain.newAccount()).address
   const resourceServer = new x402ResourceServer(facilitator).register(chain.network, new ExactEvmScheme())
   const { address: asset, name, version } = chain.token
+  const extra = options.extra ?? { name, version }
   const app = express()
   app.use(
     paymentMiddleware(
@@ -23,8 +32,8 @@ export async function startSeller(chain: Chain, facilitator: FacilitatorClient) 
           accepts: {
             scheme: 'exact',
             network: chain.network,
-            payTo: account.address,
-            price: { asset, amount: `${price}`, extra: { name, version } },
+            payTo,
+            price: { asset, amount: `${price}`, extra },
           },
           description: 'goods',
         },
@@ -34,7 +43,7 @@ export async function startSeller(chain: Chain, facilitator: FacilitatorClient) 
   )
   const seller = {
     url: '',
-    address: account.address,
+    address: payTo,
     resourceServer,
     stop: async () => {},
   }
@@ -42,6 +51,8 @@ export async function startSeller(chain: Chain, facilitator: FacilitatorClient) 
     response.json({ goods: 'delivered' })
   })
   const server = app.listen(0, '127.0.0.1')
+  // A connection that is closed while idle, just as it is used again, is none of the faults under test.
+  server.keepAliveTimeout = 0
   await new Promise(resolve => server.once('listening', resolve))
   seller.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/goods`
   seller.stop = async () => {

@@ -14,7 +14,8 @@ import { type Buyer, createBuyer } from '../bed/buyer.ts'
 import { type Chain, startChain } from '../bed/chain.ts'
 import { startFacilitator, type TestFacilitator } from '../bed/facilitator.ts'
 import { price, type Seller, startSeller } from '../bed/seller.ts'
-import { type FaultName, faults, runCell } from '../chaos/cell.ts'
+import { runCell } from '../chaos/cell.ts'
+import { type FaultName, faults } from '../chaos/faults.ts'
 
 let chain: Chain
 
