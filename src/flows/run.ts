@@ -41,8 +41,6 @@ export class Run<O extends Operation> {
   readonly deadline: number
   /** Of now: a `start()` that follows a `stop()` at once makes a new one. */
   readonly #signal: AbortSignal
-  /** A client that is not ours says that it did not get through: its word, where the money may have moved. */
-  isWordOnly = false
   #isEnded = false
   #last: { readonly member: Member; readonly outcome: Outcome } | undefined
 
@@ -103,22 +101,35 @@ export class Run<O extends Operation> {
     this.#last = { member, outcome: { kind: 'unknown', reason: `no answer within ${afterMs} ms` } }
   }
 
-  /** Asks `member`, again if it is worth it; the outcome of the last attempt counts. */
+  /**
+   * Asks `member`, again if it is worth it. The outcome of the last attempt counts; it is `isUnconfirmed` where only the
+   * facilitator's word says that an earlier attempt did nothing.
+   */
   async ask(member: Member): Promise<Outcome<O>> {
     const first = await this.#attempt(member)
-    const worthIt = (outcome: Outcome<O>) => this.#isWorthARetry(outcome, member)
-    const outcome =
-      member.options.retries === 0 || !worthIt(first)
-        ? first
-        : await retry(first, async () => (this.#mayBegin ? this.#attempt(member) : undefined), {
-            retries: member.options.retries,
-            backoffMs: this.context.backoffMs,
-            remainingMs: Math.max(0, this.#remainingMs),
-            signal: this.#signal,
-            worthIt,
-          })
+    const isEnough = member.options.retries === 0 || !this.#isWorthARetry(first, member)
+    const outcome = isEnough ? first : await this.#askAgain(member, first)
     this.#last = { member, outcome }
     return outcome
+  }
+
+  async #askAgain(member: Member, first: Outcome<O>): Promise<Outcome<O>> {
+    let last = first
+    let isUnconfirmed = false
+    const again = async () => {
+      if (!this.#mayBegin) return undefined
+      isUnconfirmed ||= isUnconfirmedDenial(last)
+      last = await this.#attempt(member)
+      return last
+    }
+    const outcome = await retry(first, again, {
+      retries: member.options.retries,
+      backoffMs: this.context.backoffMs,
+      remainingMs: Math.max(0, this.#remainingMs),
+      signal: this.#signal,
+      worthIt: one => this.#isWorthARetry(one, member),
+    })
+    return isUnconfirmed ? { ...outcome, isUnconfirmed } : outcome
   }
 
   /**
@@ -154,7 +165,6 @@ export class Run<O extends Operation> {
       durationMs: endedAt - startedAt,
     }
     this.reports.push(report)
-    if (outcome.kind === 'unreachable' && outcome.isWordOnly) this.isWordOnly = true
     if (outcome.kind === 'declined' && outcome.cause === 'ability' && outcome.response !== undefined)
       this.#lacking.push(outcome.response)
     const sign = this.isAborted ? 'nothing' : signOf(outcome)
@@ -273,7 +283,14 @@ function signOf(outcome: Outcome): LaneSign {
     case 'declined':
       return signOfCause[outcome.cause]
     case 'unreachable':
-    case 'unknown':
       return 'failure'
+    case 'unknown':
+      // A buyer can make a transaction fail.
+      return outcome.isReverted && outcome.transaction !== undefined ? 'nothing' : 'failure'
   }
+}
+
+/** Whether only the facilitator's word says that it did nothing. */
+function isUnconfirmedDenial(outcome: Outcome): boolean {
+  return outcome.kind === 'declined' ? outcome.isUnsent !== true : outcome.isUnconfirmed === true
 }

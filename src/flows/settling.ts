@@ -169,7 +169,7 @@ export class Settling {
 
   #takeOutcome(member: Member, outcome: Outcome<'settle'>): Conclusion | undefined {
     this.#lastEndedAt = Date.now()
-    this.#isWordOnly ||= this.run.isWordOnly
+    this.#isWordOnly ||= outcome.isUnconfirmed === true
     this.#isWordConfirmed = false
     switch (outcome.kind) {
       case 'answered':

@@ -10,6 +10,7 @@ import { Circuit, type Trial } from '../../src/pool/circuit.ts'
 import {
   FakeFacilitator,
   hanging,
+  hash,
   httpError,
   kind,
   newPayload,
@@ -111,6 +112,23 @@ describe("a lane's circuit", () => {
     pool()
     await times(3, verify)
     expect(lane('verify')).toMatchObject({ circuit: 'open' })
+  })
+
+  it("stays closed whatever the number of a buyer's transactions that the chain reverted", async () => {
+    a.settleAnswer = refusal('invalid_exact_evm_transaction_failed', hash)
+    pool()
+    await times(5, settle)
+    expect(lane('settle')).toMatchObject({ circuit: 'closed', consecutiveFailures: 0 })
+  })
+
+  it.each([
+    ['names no transaction', refusal('invalid_exact_evm_transaction_failed')],
+    ['waited in vain for it', refusal('settle_exact_svm_transaction_confirmation_timed_out', hash)],
+  ])('opens on a failed transaction when the facilitator %s', async (_, answer) => {
+    a.settleAnswer = answer
+    pool()
+    await times(3, settle)
+    expect(lane('settle')).toMatchObject({ circuit: 'open' })
   })
 
   it('is one for each operation: a broken settle leaves verify alone', async () => {
