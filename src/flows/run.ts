@@ -32,12 +32,23 @@ const longestPauseMs = 3_600_000
  */
 const reservedShare = 0.1
 
+/** An attempt that has not ended. */
+interface OpenAttempt {
+  readonly member: Member
+  readonly trial: Trial | undefined
+  readonly startedAt: number
+  /** The route went on without it: its lane has taken the failure. */
+  isOvertaken: boolean
+}
+
 export class Run<O extends Operation> {
   readonly reports: AttemptReport[] = []
+  /** Those that have let an attempt go without an answer, or for too long. */
+  readonly unanswered: Member[] = []
   /** Answers of facilitators that lack an ability. */
   readonly #lacking: Responses[O][] = []
   #route: Route
-  readonly #network: string | undefined
+  readonly #open: OpenAttempt[] = []
   readonly deadline: number
   /** Of now: a `start()` that follows a `stop()` at once makes a new one. */
   readonly #signal: AbortSignal
@@ -51,7 +62,6 @@ export class Run<O extends Operation> {
     route: Route = context.pool.route(operation, request.payment),
   ) {
     this.#route = route
-    this.#network = request.payment?.network
     this.#signal = context.alarms.signal
     this.deadline = now() + context.deadlineMs[operation]
   }
@@ -96,9 +106,22 @@ export class Run<O extends Operation> {
     return () => alarms.clearTimeout(alarm)
   }
 
-  /** Notes that the route goes on although `member` has not answered yet. */
-  overtake(member: Member, afterMs: number): void {
+  /**
+   * Notes that the route goes on although `member` has not answered yet. That is not counted against its lane: a hedge
+   * does not wait long enough to tell a slow facilitator from a broken one.
+   */
+  hedge(member: Member, afterMs: number): void {
     this.#last = { member, outcome: { kind: 'unknown', reason: `no answer within ${afterMs} ms` } }
+    this.unanswered.push(member)
+  }
+
+  /** The same after the longest wait that is acceptable: its lane takes a failure, now and not again when it ends. */
+  overtake(member: Member, afterMs: number): void {
+    this.hedge(member, afterMs)
+    const open = this.#open.find(one => one.member === member && !one.isOvertaken)
+    if (open === undefined) return
+    open.isOvertaken = true
+    this.#lane(member).leave(open.trial, 'failure', now())
   }
 
   /**
@@ -143,6 +166,8 @@ export class Run<O extends Operation> {
   async #attempt(member: Member): Promise<Outcome<O>> {
     const startedAt = now()
     const trial = this.#lane(member).enter(startedAt)
+    const open: OpenAttempt = { member, trial, startedAt, isOvertaken: false }
+    this.#open.push(open)
     const outcome = await attempt(
       member.options.client,
       this.operation,
@@ -150,16 +175,17 @@ export class Run<O extends Operation> {
       this.#timeoutFor(member),
       this.context.alarms,
     )
-    this.#record(member, outcome, trial, startedAt)
+    this.#open.splice(this.#open.indexOf(open), 1)
+    this.#record(open, outcome)
     return outcome
   }
 
-  #record(member: Member, outcome: Outcome<O>, trial: Trial | undefined, startedAt: number): void {
+  #record({ member, trial, startedAt, isOvertaken }: OpenAttempt, outcome: Outcome<O>): void {
     const endedAt = now()
     const report: AttemptReport = {
       facilitator: member.id,
       operation: this.operation,
-      network: this.#network,
+      network: this.request.payment?.network,
       outcome: outcome.kind,
       reason: outcome.reason,
       durationMs: endedAt - startedAt,
@@ -167,9 +193,12 @@ export class Run<O extends Operation> {
     this.reports.push(report)
     if (outcome.kind === 'declined' && outcome.cause === 'ability' && outcome.response !== undefined)
       this.#lacking.push(outcome.response)
+    if (outcome.kind === 'unreachable' || outcome.kind === 'unknown') this.unanswered.push(member)
     const sign = this.isAborted ? 'nothing' : signOf(outcome)
     const lane = this.#lane(member)
-    lane.leave(trial, sign, endedAt)
+    // Its failure has been counted, and the authorization may have been used by the one that overtook it.
+    const isCounted = isOvertaken && (sign === 'failure' || outcome.kind === 'spent')
+    lane.leave(trial, isCounted ? 'nothing' : sign, endedAt)
     if (outcome.kind === 'declined' && outcome.cause === 'rate-limit')
       lane.pause(Math.min(outcome.retryAfterMs ?? defaultPauseMs, longestPauseMs), endedAt)
     if (sign === 'success' && this.request.payment !== undefined) member.lastPaymentAt = endedAt
@@ -197,7 +226,7 @@ export class Run<O extends Operation> {
   #reportFailover({ member, outcome }: { member: Member; outcome: Outcome }, to: Member): void {
     this.context.observer.failover({
       operation: this.operation,
-      network: this.#network,
+      network: this.request.payment?.network,
       from: member.id,
       to: to.id,
       outcome: outcome.kind,
@@ -250,7 +279,7 @@ export class Run<O extends Operation> {
   }
 
   #lane(member: Member) {
-    return member.lane(this.operation, this.#network)
+    return member.lane(this.operation, this.request.payment)
   }
 }
 

@@ -11,7 +11,8 @@ export type CircuitName = 'closed' | 'open' | 'half-open'
 export interface CircuitChange {
   readonly facilitator: string
   readonly operation: Operation
-  /** Absent for `supported` and `list`. */
+  /** Absent for `supported` and `list`, as is `network`. */
+  readonly scheme?: string | undefined
   readonly network?: string | undefined
   readonly from: CircuitName
   readonly to: CircuitName
@@ -45,7 +46,7 @@ export interface AggregatorEvents {
     readonly outcome: OutcomeKind
     readonly reason?: string | undefined
   }
-  /** A facilitator has become healthy (no lane's circuit open) or unhealthy. */
+  /** A facilitator has become healthy (not quarantined, no lane's circuit open) or unhealthy. */
   'health:change': { readonly facilitator: string; readonly isHealthy: boolean }
   'circuit:change': CircuitChange
   /** What the pool advertises has changed: new 402 answers should name living facilitators. */

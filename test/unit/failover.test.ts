@@ -310,6 +310,44 @@ describe('the route', () => {
     expect(settleCalls()).toEqual([0, 1, 0])
   })
 
+  it.each([
+    ['let the verify time out', hanging],
+    ['could not be reached', refused()],
+    ['broke', httpError(502)],
+  ])('asks a facilitator that %s last for the settle of that payment', async (_, answer) => {
+    a.verifyAnswer = answer
+    b.settleAnswer = refusal('unsupported_scheme')
+    const aggregator = pool()
+    const payment = newPayload()
+    expect(await done(aggregator.verify(payment, requirements()))).toEqual(valid)
+    expect(await done(aggregator.settle(payment, requirements()))).toEqual(settled)
+    expect(settleCalls()).toEqual([0, 1, 1])
+    expect(await done(settle(aggregator))).toEqual(settled)
+    expect(settleCalls()).toEqual([1, 1, 1])
+  })
+
+  it('asks a facilitator that a hedge has passed over last for the settle of that payment', async () => {
+    a.verifyAnswer = hanging
+    const aggregator = pool({ hedge: { afterMs: 100 } })
+    const payment = newPayload()
+    expect(await done(aggregator.verify(payment, requirements()))).toEqual(valid)
+    expect(await done(aggregator.settle(payment, requirements()))).toEqual(settled)
+    expect(settleCalls()).toEqual([0, 1, 0])
+  })
+
+  it('settles first at a facilitator that verified when it was asked again', async () => {
+    let calls = 0
+    a.verifyAnswer = () => {
+      if (calls++ === 0) throw refused()
+      return valid
+    }
+    const aggregator = pool()
+    const payment = newPayload()
+    expect(await done(aggregator.verify(payment, requirements()))).toEqual(valid)
+    expect(await done(aggregator.settle(payment, requirements()))).toEqual(settled)
+    expect(settleCalls()).toEqual([1, 0, 0])
+  })
+
   it('asks the fastest first with strategy latency', async () => {
     a.verifyAnswer = () => new Promise(resolve => setTimeout(() => resolve(valid), 300))
     b.verifyAnswer = () => new Promise(resolve => setTimeout(() => resolve(valid), 200))

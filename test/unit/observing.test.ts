@@ -74,6 +74,7 @@ describe('events', () => {
         {
           facilitator: 'a',
           operation: 'verify',
+          scheme: 'exact',
           network,
           from: 'closed',
           to: 'open',
