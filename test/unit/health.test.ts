@@ -330,6 +330,23 @@ describe('a settle that is overtaken', () => {
     overtaking()
   })
 
+  it('is so after failoverAfterMs, whatever probeAfterMs says: the chain is asked by then', async () => {
+    const settlement = { probes: [probeOf(() => unspent)], failoverAfterMs: 1_000, probeAfterMs: 20_000 }
+    pool(false, { settlement })
+    await aggregator.getSupported()
+    const askedAt = new Map<FakeFacilitator, number>()
+    for (const [one, answer] of [
+      [a, hanging],
+      [b, async () => settled],
+    ] as const)
+      one.settleAnswer = () => {
+        askedAt.set(one, performance.now())
+        return answer()
+      }
+    await overtake(1)
+    expect((askedAt.get(b) ?? 0) - (askedAt.get(a) ?? 0)).toBeLessThan(1_500)
+  })
+
   it('is a failure of its lane at once: the fourth payment does not wait for a silent facilitator', async () => {
     await overtake(3)
     expect(lane('settle')).toMatchObject({ circuit: 'open', consecutiveFailures: 3 })
