@@ -92,7 +92,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
     this.#settings = readOptions(options)
     const { deadlineMs, backoffMs, hedgeAfterMs, healthCheck } = this.#settings
     this.#observer = new Observer(this.#settings)
-    this.#pool = new Pool(this.#settings, this.#observer)
+    this.#pool = new Pool(this.#settings, this.#observer, () => this.#supported.noticeChange())
     this.#settlements = new Settlements(this.#settings.settlement, this.#observer)
     this.#context = {
       pool: this.#pool,
@@ -109,7 +109,6 @@ export class FacilitatorAggregator implements FacilitatorClient {
       member => this.#contain(() => this.#supported.refresh(member)),
       healthCheck,
     )
-    this.#observer.emitter.on('circuit:change', () => this.#supported.noticeChange())
   }
 
   /**
@@ -247,15 +246,13 @@ export class FacilitatorAggregator implements FacilitatorClient {
    */
   setFacilitatorEnabled(id: string, enabled: boolean): void {
     const member = this.#member(id)
-    member.enabled = enabled
-    if (enabled) member.isQuarantined = false
     this.#observer.log(
       'info',
       'enabled',
       { facilitator: id, enabled },
       fields => `${fields.facilitator} was ${fields.enabled ? 'enabled' : 'disabled'}`,
     )
-    this.#supported.noticeChange()
+    this.#pool.setEnabled(member, enabled)
   }
 
   /**

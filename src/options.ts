@@ -130,7 +130,8 @@ export interface SettlementOptions {
    */
   onRetry?: 'deliver' | 'reject'
   /**
-   * Milliseconds after which the chain is asked beside a settle that has not answered. Needs a probe.
+   * Milliseconds after which the chain is asked beside a settle that has not answered; `failoverAfterMs` at the latest, as
+   * nobody is overtaken before the chain was asked. Needs a probe.
    * @default 2000
    */
   probeAfterMs?: number
@@ -321,7 +322,7 @@ function readSettlement(options: SettlementOptions | undefined, isLazy: boolean)
     ledger: ledger.constructor === MemoryLedger ? ledger : new BoundedLedger(ledger),
     audit,
     onRetry,
-    probeAfterMs,
+    probeAfterMs: Math.min(probeAfterMs, failoverAfterMs),
     failoverAfterMs,
     watchIntervalMs,
     isLazy,

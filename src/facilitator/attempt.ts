@@ -73,7 +73,11 @@ function invoke(
       return client.getSupported(options)
     case 'list':
       if (client.list === undefined)
-        throw new FacilitatorRequestError('its client has no list()', { kind: 'declined', cause: 'ability' })
+        throw new FacilitatorRequestError('its client has no list()', {
+          kind: 'declined',
+          cause: 'ability',
+          isUnsent: true,
+        })
       return client.list(query, options)
   }
 }

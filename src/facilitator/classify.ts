@@ -10,19 +10,33 @@ import { parseResponse } from './response-schema.ts'
  * a proxy's 502 after the facilitator broadcast is the classic lost payment. Coinbase's API reference: a 5xx is no
  * guarantee of failure.
  */
-const declinedStatuses: readonly (readonly [DeclineCause, readonly number[]])[] = [
-  ['request', [400, 413, 415, 422]],
-  ['credentials', [401, 403]],
-  ['quota', [402]],
-  ['address', [404, 405, 410]],
-  ['rate-limit', [429]],
-]
+const declinedStatuses: Readonly<Record<number, DeclineCause>> = {
+  401: 'credentials',
+  403: 'credentials',
+  404: 'address',
+  405: 'address',
+  410: 'address',
+  413: 'request',
+  415: 'request',
+  429: 'rate-limit',
+}
+
+/**
+ * The same, but for a settle. Some facilitators answer 400 when the wait for the receipt fails, after the broadcast; a
+ * hostile one may charge and say 402.
+ */
+const declinedUnlessSettle: Readonly<Record<number, DeclineCause>> = {
+  400: 'request',
+  402: 'quota',
+  // Worth a second try where that is harmless.
+  408: 'trouble',
+  409: 'request',
+  422: 'request',
+  425: 'trouble',
+}
 
 /** Characters that are kept of what a facilitator calls a transaction; Solana's take 88. */
 const longestHash = 128
-
-/** Worth a second try where that is harmless; a settle may have been read. */
-const transientStatuses = [408, 425]
 
 /**
  * Codes of errors that can only happen before a connection stands, so that nothing was sent. TLS codes are those
@@ -65,7 +79,7 @@ export function classifyResponse<O extends Operation>(
   const hash = operation === 'settle' && transaction ? transaction.slice(0, longestHash) : undefined
   // With a reason that nobody has listed a telling status says more; 400 and 422 merely repeat the refusal.
   if (meaning === undefined && hash === undefined && !isOk(httpStatus) && ![400, 422].includes(httpStatus))
-    return classifyStatus(operation, httpStatus, retryAfterMs)
+    return classifyStatus(operation, httpStatus, retryAfterMs, response)
   return classifyRefusal(operation, response, redact(reason), meaning, hash)
 }
 
@@ -122,15 +136,22 @@ function classifyRefusal<O extends Operation>(
   transaction: string | undefined,
 ): Outcome<O> {
   if (meaning === 'spent') return { kind: 'spent', reason, response }
-  const cause = meaning === 'ability' || meaning === 'simulation' ? meaning : 'trouble'
-  const isVerdict = operation === 'verify' ? meaning !== cause : meaning === 'verdict'
-  if (isVerdict) return { kind: 'answered', reason, response }
-  if (meaning === 'pending' && transaction !== undefined)
-    return { kind: 'pending', reason, response, transaction }
-  // "Not broadcast" with the hash of a broadcast contradicts itself: the chain has to say.
-  if (meaning === 'pending' || meaning === 'maybe-broadcast' || transaction !== undefined)
-    return { kind: 'unknown', reason, transaction }
-  return { kind: 'declined', cause, reason, response }
+  if (meaning === 'verdict' || (meaning === undefined && operation === 'verify'))
+    return { kind: 'answered', reason, response }
+  if (operation === 'settle') {
+    if (meaning === 'pending' && transaction !== undefined)
+      return { kind: 'pending', reason, response, transaction }
+    // "Not broadcast" with the hash of a broadcast contradicts itself: the chain has to say.
+    const isReverted = meaning === 'reverted'
+    if (meaning === 'pending' || meaning === 'maybe-broadcast' || isReverted || transaction !== undefined)
+      return { kind: 'unknown', reason, transaction, isReverted }
+  }
+  return { kind: 'declined', cause: causeOf(meaning), reason, response }
+}
+
+function causeOf(meaning: ReasonMeaning | undefined): DeclineCause {
+  if (meaning === 'ability' || meaning === 'simulation') return meaning
+  return meaning === 'reverted' ? 'simulation' : 'trouble'
 }
 
 function classifyRequestError<O extends Operation>(operation: O, error: FacilitatorRequestError): Outcome<O> {
@@ -142,18 +163,18 @@ function classifyRequestError<O extends Operation>(operation: O, error: Facilita
     : classifyResponse(operation, response, status, retryAfterMs)
 }
 
+/** @param response the answer, where it is the protocol's, but its status says more */
 function classifyStatus<O extends Operation>(
   operation: O,
   status: number,
   retryAfterMs?: number,
+  response?: Responses[O],
 ): Outcome<O> {
   const reason = `HTTP ${status}`
-  if (operation !== 'settle' && transientStatuses.includes(status))
-    return { kind: 'declined', cause: 'trouble', reason, retryAfterMs, transient: true }
-  const cause = declinedStatuses.find(([, statuses]) => statuses.includes(status))?.[0]
-  return cause === undefined
-    ? { kind: 'unknown', reason, retryAfterMs }
-    : { kind: 'declined', cause, reason, retryAfterMs }
+  const isSettle = operation === 'settle'
+  const cause = declinedStatuses[status] ?? (isSettle ? undefined : declinedUnlessSettle[status])
+  if (cause === undefined) return { kind: 'unknown', reason, retryAfterMs }
+  return { kind: 'declined', cause, reason, response, retryAfterMs, transient: cause === 'trouble' }
 }
 
 function isOk(status: number): boolean {

@@ -96,7 +96,11 @@ async function authHeadersFor(
 }
 
 function credentialsError(message: string, cause?: unknown): FacilitatorRequestError {
-  return new FacilitatorRequestError(message, { kind: 'declined', cause: 'credentials' }, cause)
+  return new FacilitatorRequestError(
+    message,
+    { kind: 'declined', cause: 'credentials', isUnsent: true },
+    cause,
+  )
 }
 
 /** Follows redirects within the origin only: credentials and payments do not travel to another one. */
@@ -113,7 +117,8 @@ async function send(fetch_: typeof fetch, url: string, init: RequestInit): Promi
       const where = next === undefined ? 'elsewhere' : `to ${next.origin}${next.pathname}`
       throw new FacilitatorRequestError(
         `redirected ${where}: set the facilitator's url to its final address`,
-        { kind: 'declined', cause: 'address' },
+        // A 303 is the answer to a request that was processed (RFC 9110, section 15.4.4).
+        response.status === 303 ? { kind: 'unknown' } : { kind: 'declined', cause: 'address' },
       )
     }
     target = next
@@ -197,7 +202,7 @@ function stringify(body: unknown): string {
   } catch (cause) {
     // A payload nested some thousand deep can be read, but not written. A buyer must not open circuits with it.
     const message = 'a payment that cannot be written as JSON'
-    throw new FacilitatorRequestError(message, { kind: 'declined', cause: 'request' }, cause)
+    throw new FacilitatorRequestError(message, { kind: 'declined', cause: 'request', isUnsent: true }, cause)
   }
 }
 

@@ -15,11 +15,11 @@ export interface Responses {
 export type DeclineCause =
   /** It does not support this kind of payment; another one may. */
   | 'ability'
-  /** It refused to read the request (400, 413, 415, 422). */
+  /** It refused to read the request (413, 415; for a verify 400, 409 and 422 too). */
   | 'request'
   /** Credentials are missing, wrong or could not be made (401, 403). */
   | 'credentials'
-  /** Its own quota is used up (402). */
+  /** Its own quota is used up (402, for a verify). */
   | 'quota'
   /** Wrong URL, no such operation, or a redirect to another origin. */
   | 'address'
@@ -40,31 +40,34 @@ export type DeclineCause =
  * - `pending`: it has broadcast the payment and awaits the chain.
  * - `spent`: it says that the authorization has been used already.
  */
-export type Outcome<O extends Operation = Operation> =
+export type Outcome<O extends Operation = Operation> = {
+  /**
+   * It is only said that the request did not arrive. With `unreachable`: by a client that is not ours, where the
+   * connection that failed may be one of its own, to its chain. With any kind: by an earlier attempt of the same `ask`.
+   */
+  readonly isUnconfirmed?: boolean
+} & (
   | { readonly kind: 'answered'; readonly response: Responses[O]; readonly reason?: string | undefined }
   | {
       readonly kind: 'declined'
       readonly cause: DeclineCause
       readonly reason: string
-      /** The facilitator's own words, when it answered in the protocol's shape. */
-      readonly response?: Responses[O]
+      /** The facilitator's own words; absent where it refused the request before it processed it, by an HTTP status. */
+      readonly response?: Responses[O] | undefined
+      /** Nothing was sent: no credentials or no request could be made. Any other decline is the facilitator's word. */
+      readonly isUnsent?: boolean | undefined
       readonly retryAfterMs?: number | undefined
-      /** No request was sent. */
-      readonly isUnsent?: true
       /** Worth a second try at the same facilitator (408, 425). */
       readonly transient?: boolean
     }
-  | {
-      readonly kind: 'unreachable'
-      readonly reason: string
-      /** So says a client that is not ours: the connection that failed may be one of its own, to its chain. */
-      readonly isUnconfirmed?: boolean
-    }
+  | { readonly kind: 'unreachable'; readonly reason: string }
   | {
       readonly kind: 'unknown'
       readonly reason: string
       readonly timedOut?: boolean
       readonly transaction?: string | undefined
+      /** It says that its transaction was reverted. */
+      readonly isReverted?: boolean
       readonly retryAfterMs?: number | undefined
     }
   | {
@@ -74,6 +77,7 @@ export type Outcome<O extends Operation = Operation> =
       readonly transaction: string
     }
   | { readonly kind: 'spent'; readonly reason: string; readonly response: Responses[O] }
+)
 
 export type OutcomeKind = Outcome['kind']
 

@@ -2,8 +2,8 @@ import type { DeclineCause } from './outcome.ts'
 
 /** What is known of a request that did not end in a protocol answer with status 2xx. */
 export type RequestFailure =
-  /** The facilitator did not act, and why is known without a status: no credentials could be made, a redirect away. */
-  | { readonly kind: 'declined'; readonly cause: DeclineCause }
+  /** The facilitator did not act, and why is known without a status: nothing could be sent, or a redirect away. */
+  | { readonly kind: 'declined'; readonly cause: DeclineCause; readonly isUnsent?: boolean }
   /** Nothing was sent. */
   | { readonly kind: 'unreachable' }
   /** The facilitator may have read the request; what it answered, if anything, says nothing. */

@@ -25,7 +25,7 @@ export async function* hedged(run: Run<'verify'>, afterMs: number | undefined): 
       if (member !== undefined) open.set(member, begin(run, member))
       const ended = await first(run, open, member === undefined ? undefined : afterMs)
       if (ended === undefined) {
-        if (member !== undefined) run.overtake(member, afterMs)
+        if (member !== undefined) run.hedge(member, afterMs)
         continue
       }
       open.delete(ended.member)

@@ -32,12 +32,23 @@ const longestPauseMs = 3_600_000
  */
 const reservedShare = 0.1
 
+/** An attempt that has not ended. */
+interface OpenAttempt {
+  readonly member: Member
+  readonly trial: Trial | undefined
+  readonly startedAt: number
+  /** The route went on without it: its lane has taken the failure. */
+  isOvertaken: boolean
+}
+
 export class Run<O extends Operation> {
   readonly reports: AttemptReport[] = []
+  /** Those that have let an attempt go without an answer, or for too long. */
+  readonly unanswered: Member[] = []
   /** Answers of facilitators that lack an ability. */
   readonly #lacking: Responses[O][] = []
   #route: Route
-  readonly #network: string | undefined
+  readonly #open: OpenAttempt[] = []
   readonly deadline: number
   /** Of now: a `start()` that follows a `stop()` at once makes a new one. */
   readonly #signal: AbortSignal
@@ -51,7 +62,6 @@ export class Run<O extends Operation> {
     route: Route = context.pool.route(operation, request.payment),
   ) {
     this.#route = route
-    this.#network = request.payment?.network
     this.#signal = context.alarms.signal
     this.deadline = now() + context.deadlineMs[operation]
   }
@@ -104,27 +114,53 @@ export class Run<O extends Operation> {
     return this.wait(callback, this.isAborted ? 0 : Math.max(0, Math.ceil(time - now())))
   }
 
-  /** Notes that the route goes on although `member` has not answered yet. */
-  overtake(member: Member, afterMs: number): void {
+  /**
+   * Notes that the route goes on although `member` has not answered yet. That is not counted against its lane: a hedge
+   * does not wait long enough to tell a slow facilitator from a broken one.
+   */
+  hedge(member: Member, afterMs: number): void {
     this.#last = { member, outcome: { kind: 'unknown', reason: `no answer within ${afterMs} ms` } }
+    this.unanswered.push(member)
   }
 
-  /** Asks `member`, again if it is worth it; the outcome of the last attempt counts. */
+  /** The same after the longest wait that is acceptable: its lane takes a failure, now and not again when it ends. */
+  overtake(member: Member, afterMs: number): void {
+    this.hedge(member, afterMs)
+    const open = this.#open.find(one => one.member === member && !one.isOvertaken)
+    if (open === undefined) return
+    open.isOvertaken = true
+    this.#lane(member).leave(open.trial, 'failure', now())
+  }
+
+  /**
+   * Asks `member`, again if it is worth it. The outcome of the last attempt counts; it is `isUnconfirmed` where only the
+   * facilitator's word says that an earlier attempt did nothing.
+   */
   async ask(member: Member): Promise<Outcome<O>> {
     const first = await this.#attempt(member)
-    const worthIt = (outcome: Outcome<O>) => this.#isWorthARetry(outcome, member)
-    const outcome =
-      member.options.retries === 0 || !worthIt(first)
-        ? first
-        : await retry(first, async () => (this.#mayBegin ? this.#attempt(member) : undefined), {
-            retries: member.options.retries,
-            backoffMs: this.context.backoffMs,
-            remainingMs: Math.max(0, this.#remainingMs),
-            signal: this.#signal,
-            worthIt,
-          })
+    const isEnough = member.options.retries === 0 || !this.#isWorthARetry(first, member)
+    const outcome = isEnough ? first : await this.#askAgain(member, first)
     this.#last = { member, outcome }
     return outcome
+  }
+
+  async #askAgain(member: Member, first: Outcome<O>): Promise<Outcome<O>> {
+    let last = first
+    let isUnconfirmed = false
+    const again = async () => {
+      if (!this.#mayBegin) return undefined
+      isUnconfirmed ||= isUnconfirmedDenial(last)
+      last = await this.#attempt(member)
+      return last
+    }
+    const outcome = await retry(first, again, {
+      retries: member.options.retries,
+      backoffMs: this.context.backoffMs,
+      remainingMs: Math.max(0, this.#remainingMs),
+      signal: this.#signal,
+      worthIt: one => this.#isWorthARetry(one, member),
+    })
+    return isUnconfirmed ? { ...outcome, isUnconfirmed } : outcome
   }
 
   /**
@@ -138,6 +174,8 @@ export class Run<O extends Operation> {
   async #attempt(member: Member): Promise<Outcome<O>> {
     const startedAt = now()
     const trial = this.#lane(member).enter(startedAt)
+    const open: OpenAttempt = { member, trial, startedAt, isOvertaken: false }
+    this.#open.push(open)
     const outcome = await attempt(
       member.options.client,
       this.operation,
@@ -145,16 +183,17 @@ export class Run<O extends Operation> {
       this.#timeoutFor(member),
       this.context.alarms,
     )
-    this.#record(member, outcome, trial, startedAt)
+    this.#open.splice(this.#open.indexOf(open), 1)
+    this.#record(open, outcome)
     return outcome
   }
 
-  #record(member: Member, outcome: Outcome<O>, trial: Trial | undefined, startedAt: number): void {
+  #record({ member, trial, startedAt, isOvertaken }: OpenAttempt, outcome: Outcome<O>): void {
     const endedAt = now()
     const report: AttemptReport = {
       facilitator: member.id,
       operation: this.operation,
-      network: this.#network,
+      network: this.request.payment?.network,
       outcome: outcome.kind,
       reason: outcome.reason,
       durationMs: endedAt - startedAt,
@@ -162,9 +201,12 @@ export class Run<O extends Operation> {
     this.reports.push(report)
     if (outcome.kind === 'declined' && outcome.cause === 'ability' && outcome.response !== undefined)
       this.#lacking.push(outcome.response)
+    if (outcome.kind === 'unreachable' || outcome.kind === 'unknown') this.unanswered.push(member)
     const sign = this.isAborted ? 'nothing' : signOf(outcome)
     const lane = this.#lane(member)
-    lane.leave(trial, sign, endedAt)
+    // Its failure has been counted, and the authorization may have been used by the one that overtook it.
+    const isCounted = isOvertaken && (sign === 'failure' || outcome.kind === 'spent')
+    lane.leave(trial, isCounted ? 'nothing' : sign, endedAt)
     if (outcome.kind === 'declined' && outcome.cause === 'rate-limit')
       lane.pause(Math.min(outcome.retryAfterMs ?? defaultPauseMs, longestPauseMs), endedAt)
     if (sign === 'success' && this.request.payment !== undefined) member.lastPaymentAt = endedAt
@@ -192,7 +234,7 @@ export class Run<O extends Operation> {
   #reportFailover({ member, outcome }: { member: Member; outcome: Outcome }, to: Member): void {
     this.context.observer.failover({
       operation: this.operation,
-      network: this.#network,
+      network: this.request.payment?.network,
       from: member.id,
       to: to.id,
       outcome: outcome.kind,
@@ -245,7 +287,7 @@ export class Run<O extends Operation> {
   }
 
   #lane(member: Member) {
-    return member.lane(this.operation, this.#network)
+    return member.lane(this.operation, this.request.payment)
   }
 }
 
@@ -278,7 +320,14 @@ function signOf(outcome: Outcome): LaneSign {
     case 'declined':
       return signOfCause[outcome.cause]
     case 'unreachable':
-    case 'unknown':
       return 'failure'
+    case 'unknown':
+      // A buyer can make a transaction fail.
+      return outcome.isReverted && outcome.transaction !== undefined ? 'nothing' : 'failure'
   }
+}
+
+/** Whether only the facilitator's word says that it did nothing. */
+function isUnconfirmedDenial(outcome: Outcome): boolean {
+  return outcome.kind === 'declined' ? outcome.isUnsent !== true : outcome.isUnconfirmed === true
 }

@@ -162,8 +162,8 @@ function summarize({ requirements }: Payment, keyed: KeyedPayment | undefined): 
   return { network, payTo, asset, amount: amountOf(requirements) }
 }
 
-function quarantine({ observer }: Context, member: Member, network: string, transaction: string): void {
-  member.isQuarantined = true
+function quarantine({ observer, pool }: Context, member: Member, network: string, transaction: string): void {
+  pool.quarantine(member)
   observer.tell(
     'facilitator:quarantined',
     { facilitator: member.id, network, transaction },

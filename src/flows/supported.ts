@@ -26,22 +26,20 @@ export class Supported {
    * @throws {AllFacilitatorsFailedError} when no facilitator has ever answered
    */
   async get(inBackground: (work: Promise<unknown>) => void): Promise<SupportedResponse> {
-    const enabled = this.context.pool.members.filter(member => member.enabled)
-    const isAnyKnown = enabled.some(member => member.capabilities !== undefined)
-    const awaited = enabled.filter(
+    const inService = this.context.pool.members.filter(member => member.isInService)
+    const isAnyKnown = inService.some(member => member.capabilities !== undefined)
+    const awaited = inService.filter(
       member => member.capabilities === undefined && (!isAnyKnown || member.lane('supported').failures === 0),
     )
     const oldest = now() - this.maxAgeMs
-    const stale = enabled.filter(member => member.askedAt < oldest && !awaited.includes(member))
+    const stale = inService.filter(member => member.askedAt < oldest && !awaited.includes(member))
     if (stale.length > 0) inBackground(Promise.all(stale.map(member => this.refresh(member))))
 
     const reports = (await Promise.all(awaited.map(member => this.refresh(member)))).flat()
-    this.#announce()
-    const supported = this.context.pool.supported(this.keepSilent)
-    const lastKnown = supported.kinds.length > 0 ? supported : this.context.pool.supported(true)
-    if (lastKnown.kinds.length === 0)
+    const supported = this.#announce()
+    if (supported.kinds.length === 0)
       return allFailed(this.context, { reports, isAborted: this.context.alarms.signal.aborted }, 'supported')
-    return structuredClone(lastKnown)
+    return structuredClone(supported)
   }
 
   /** Asks one facilitator what it supports, unless it is being asked already. */
@@ -61,19 +59,22 @@ export class Supported {
     if (this.#announced !== undefined) this.#announce()
   }
 
-  #announce(): void {
-    const supported = this.context.pool.supported(this.keepSilent)
-    if (supported.kinds.length === 0) return
+  /** What the pool advertises now; what it last did while every facilitator in service is silent. */
+  #announce(): SupportedResponse {
+    const { pool, observer } = this.context
+    const answering = pool.supported(this.keepSilent)
+    const supported = answering.kinds.length > 0 ? answering : pool.supported(true)
     const print = JSON.stringify(supported, sortKeys)
     const before = this.#announced
-    this.#announced = print
-    if (before === undefined || before === print) return
-    this.context.observer.tell(
+    if (before !== undefined || supported.kinds.length > 0) this.#announced = print
+    if (before === undefined || before === print) return supported
+    observer.tell(
       'supported:change',
       { supported: structuredClone(supported) },
       'info',
       event => `the pool now advertises ${event.supported.kinds.length} kinds of payment`,
     )
+    return supported
   }
 
   async #ask(member: Member): Promise<readonly AttemptReport[]> {

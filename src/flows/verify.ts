@@ -28,7 +28,7 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
   for await (const { member, outcome } of hedged(run, context.hedgeAfterMs)) {
     switch (outcome.kind) {
       case 'answered':
-        if (outcome.response.isValid) context.pool.rememberVerifier(payment, member)
+        if (outcome.response.isValid) context.pool.rememberVerifier(payment, member, run.unanswered)
         else if (standing === 'suspect' && isExplainedByPayment(outcome.reason)) return resumable(keyed)
         return outcome.response
       case 'spent':

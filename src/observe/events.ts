@@ -11,7 +11,8 @@ export type CircuitName = 'closed' | 'open' | 'half-open'
 export interface CircuitChange {
   readonly facilitator: string
   readonly operation: Operation
-  /** Absent for `supported` and `list`. */
+  /** Absent for `supported` and `list`, as is `network`. */
+  readonly scheme?: string | undefined
   readonly network?: string | undefined
   readonly from: CircuitName
   readonly to: CircuitName
@@ -45,7 +46,7 @@ export interface AggregatorEvents {
     readonly outcome: OutcomeKind
     readonly reason?: string | undefined
   }
-  /** A facilitator has become healthy (no lane's circuit open) or unhealthy. */
+  /** A facilitator has become healthy (not quarantined, no lane's circuit open) or unhealthy. */
   'health:change': { readonly facilitator: string; readonly isHealthy: boolean }
   'circuit:change': CircuitChange
   /** What the pool advertises has changed: new 402 answers should name living facilitators. */
@@ -84,15 +85,18 @@ export interface AggregatorEvents {
 export type EventName = keyof AggregatorEvents
 export type Listener<E extends EventName> = (event: AggregatorEvents[E]) => unknown
 
+type Guarded = (data: unknown, event: EventName) => Promise<void>
+
 /**
- * An event emitter that contains what its listeners throw, at once or as a rejected promise, and tells
- * `onListenerError`.
+ * An event emitter that contains what its listeners throw, at once or as a rejected promise, and hands it to
+ * `onListenerError`. A listener of `log` does not get the entries that it causes itself while it is called: that would
+ * never end. The others do.
  */
 export class SafeEmitter {
   readonly #emitter = new EventEmitter()
-  readonly #guarded = new WeakMap<object, Listener<never>>()
+  readonly #guarded = new WeakMap<object, Guarded>()
 
-  constructor(private readonly onListenerError: (error: unknown) => void) {}
+  constructor(private readonly onListenerError: (error: unknown, event: EventName) => void) {}
 
   on<E extends EventName>(event: E, listener: Listener<E>): void {
     this.#emitter.on(event, this.#guard(listener))
@@ -111,18 +115,32 @@ export class SafeEmitter {
   }
 
   emit<E extends EventName>(event: E, data: AggregatorEvents[E]): void {
-    this.#emitter.emit(event, data)
+    this.#emitter.emit(event, data, event)
   }
 
-  #guard<E extends EventName>(listener: Listener<E>): Listener<E> {
+  #guard<E extends EventName>(listener: Listener<E>): Guarded {
     if (typeof listener !== 'function') throw new TypeError('a listener is a function')
     const known = this.#guarded.get(listener)
-    if (known !== undefined) return known as Listener<E>
-    const guarded: Listener<E> = async event => {
+    if (known !== undefined) return known
+    let isHearingLog = false
+    const guarded = async (data: unknown, event: EventName) => {
+      const isLog = event === 'log'
+      if (isLog && isHearingLog) return
       try {
-        await listener(event)
+        isHearingLog ||= isLog
+        let heard: unknown
+        try {
+          heard = listener(data as AggregatorEvents[E])
+        } finally {
+          if (isLog) isHearingLog = false
+        }
+        await heard
       } catch (error) {
-        this.onListenerError(error)
+        try {
+          this.onListenerError(error, event)
+        } catch {
+          // No stack is left, as listeners call each other without end: nobody waits for this promise to hear of it.
+        }
       }
     }
     this.#guarded.set(listener, guarded)

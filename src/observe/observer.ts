@@ -14,9 +14,10 @@ export interface ObserverOptions {
 const rank: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 }
 
 export class Observer {
-  readonly emitter = new SafeEmitter(error => this.#listenerFailed(error))
+  readonly emitter = new SafeEmitter((error, event) => this.#listenerFailed(error, event))
   readonly #ring: LogRing
-  #inListenerError = false
+  /** An error of a listener of `log` is kept from all of them: two that fail would report each other without end. */
+  #isMuted = false
 
   constructor(private readonly options: ObserverOptions) {
     this.#ring = new LogRing(options.maxLogEntries)
@@ -32,8 +33,7 @@ export class Observer {
     if (rank[level] < rank[logLevel]) return
     const record: LogRecord = { time: Date.now(), level, event, fields, describe }
     this.#ring.keep(record)
-    // A listener of `log` that throws is not told about its own error: that would never end.
-    const isHeard = !this.#inListenerError && this.emitter.has('log')
+    const isHeard = !this.#isMuted && this.emitter.has('log')
     if (logger === undefined && !isHeard) return
     const entry = toEntry(record)
     if (isHeard) this.emitter.emit('log', entry)
@@ -72,12 +72,12 @@ export class Observer {
     )
   }
 
-  #listenerFailed(error: unknown): void {
-    this.#inListenerError = true
+  #listenerFailed(error: unknown, event: EventName): void {
+    this.#isMuted = event === 'log'
     try {
       this.fault('listener:error', 'an event listener threw', error)
     } finally {
-      this.#inListenerError = false
+      this.#isMuted = false
     }
   }
 }

@@ -3,10 +3,11 @@ import type { FacilitatorClientLike } from '../facilitator/client.ts'
 import type { Operation } from '../facilitator/outcome.ts'
 import type { CircuitChange } from '../observe/events.ts'
 import { MemberStatistics } from '../observe/statistics.ts'
+import type { Payment } from '../payment.ts'
 import type { Capabilities } from './capabilities.ts'
 import { Circuit, type CircuitOptions } from './circuit.ts'
 
-/** Lanes per operation that are remembered: networks may come from outside, so their number is bounded. */
+/** Lanes per operation that are remembered: schemes and networks may come from outside, so their number is bounded. */
 const maxLanes = 256
 
 export interface MemberOptions {
@@ -23,7 +24,8 @@ export interface MemberOptions {
 
 export interface Lane {
   readonly operation: Operation
-  /** Absent for `supported` and `list`. */
+  /** Absent for `supported` and `list`, as is `network`. */
+  readonly scheme: string | undefined
   readonly network: string | undefined
   readonly circuit: Circuit
 }
@@ -31,9 +33,8 @@ export interface Lane {
 export class Member {
   readonly id: string
   readonly statistics = new MemberStatistics()
-  enabled: boolean
-  /** It claimed a success that the chain does not know. */
-  isQuarantined = false
+  #enabled: boolean
+  #isQuarantined = false
   capabilities: Capabilities | undefined
   /** Whether it refused our credentials when it was last asked. */
   hasCredentialTrouble = false
@@ -59,19 +60,39 @@ export class Member {
     private readonly onLaneChange: (member: Member, change: CircuitChange) => void,
   ) {
     this.id = options.id
-    this.enabled = options.enabled
+    this.#enabled = options.enabled
   }
 
-  /** The circuit of (operation, network) at this facilitator. */
-  lane(operation: Operation, network?: string): Circuit {
+  get enabled(): boolean {
+    return this.#enabled
+  }
+
+  /** It claimed a success that the chain does not know. */
+  get isQuarantined(): boolean {
+    return this.#isQuarantined
+  }
+
+  quarantine(): void {
+    this.#isQuarantined = true
+  }
+
+  /** Enabling ends a quarantine too. */
+  setEnabled(enabled: boolean): void {
+    this.#enabled = enabled
+    if (enabled) this.#isQuarantined = false
+  }
+
+  /** The circuit of (operation, scheme, network) at this facilitator. */
+  lane(operation: Operation, kind?: Pick<Payment, 'scheme' | 'network' | 'kindKey'>): Circuit {
     const lanes = this.#lanes[operation]
-    const known = lanes.get(network)
+    const known = lanes.get(kind?.kindKey)
     if (known !== undefined) return known.circuit
     if (lanes.size >= maxLanes) lanes.delete(lanes.keys().next().value)
+    const lane = { operation, scheme: kind?.scheme, network: kind?.network }
     const circuit = new Circuit(this.circuit, (from, to, consecutiveFailures) =>
-      this.onLaneChange(this, { facilitator: this.id, operation, network, from, to, consecutiveFailures }),
+      this.onLaneChange(this, { facilitator: this.id, ...lane, from, to, consecutiveFailures }),
     )
-    lanes.set(network, { operation, network, circuit })
+    lanes.set(kind?.kindKey, { ...lane, circuit })
     return circuit
   }
 
@@ -82,11 +103,11 @@ export class Member {
 
   /** Whether it may be asked at all. */
   get isInService(): boolean {
-    return this.enabled && !this.isQuarantined
+    return this.#enabled && !this.#isQuarantined
   }
 
-  /** Healthy: no lane's circuit is open. */
+  /** Healthy: not quarantined, and no lane's circuit is open. */
   get isHealthy(): boolean {
-    return this.lanes().every(({ circuit }) => circuit.state !== 'open')
+    return !this.#isQuarantined && this.lanes().every(({ circuit }) => circuit.state !== 'open')
   }
 }

@@ -5,7 +5,7 @@ import type { SupportedAnswer } from '../facilitator/client.ts'
 import type { Operation } from '../facilitator/outcome.ts'
 import type { CircuitChange } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
-import type { Payment } from '../payment.ts'
+import { kindKey, type Payment } from '../payment.ts'
 import { Capabilities, uniteCapabilities } from './capabilities.ts'
 import type { CircuitOptions } from './circuit.ts'
 import { Member, type MemberOptions } from './member.ts'
@@ -19,19 +19,28 @@ export interface PoolOptions {
   readonly healthCheck: CircuitOptions
 }
 
+/** What the verify of a payment tells its settle. */
+interface Verification {
+  readonly verifier: Member
+  /** Those that were asked and gave no answer. */
+  readonly unanswered: readonly Member[]
+}
+
 export class Pool {
   readonly members: readonly Member[]
   readonly #order: Order
   readonly #whenAllUnhealthy: 'try' | 'refuse'
   #bindings: BindingIndex
-  /** Who verified a payment; keyed by its `accepted` part, which upstream keeps when it adds to a payload. */
-  readonly #verifiedBy = new WeakMap<object, Member>()
+  /** How a payment was verified; keyed by its `accepted` part, which upstream keeps when it adds to a payload. */
+  readonly #verifications = new WeakMap<object, Verification>()
   readonly #unhealthy = new Set<Member>()
   readonly #hasEquals: boolean
 
   constructor(
     options: PoolOptions,
     private readonly observer: Observer,
+    /** Called when what the pool advertises may have changed. */
+    private readonly onChange: () => void,
   ) {
     this.members = options.members.map(
       one => new Member(one, options.healthCheck, (member, change) => this.#laneChanged(member, change)),
@@ -49,9 +58,14 @@ export class Pool {
   /** The facilitators that may serve this request now, in order. */
   route(operation: Operation, payment?: Payment): Route {
     const isSettle = operation === 'settle' && payment !== undefined
-    const first = isSettle ? this.#verifiedBy.get(paymentIdentity(payment)) : undefined
+    const verified = isSettle ? this.#verifications.get(paymentIdentity(payment)) : undefined
     const request = { operation, payment, whenAllUnhealthy: this.#whenAllUnhealthy }
-    return findRoute(this.#order(operation, first), this.#bindings, request, now())
+    const route = findRoute(this.#order(operation, verified?.verifier), this.#bindings, request, now())
+    if (verified !== undefined && verified.unanswered.length > 0) {
+      const rank = (member: Member) => Number(verified.unanswered.includes(member))
+      route.preferred.sort((a, b) => rank(a) - rank(b))
+    }
+    return route
   }
 
   /** Whether any enabled facilitator could serve the payment, were it healthy. */
@@ -59,8 +73,26 @@ export class Pool {
     return this.members.some(member => isEligible(member, payment, this.#bindings))
   }
 
-  rememberVerifier(payment: Payment, member: Member): void {
-    if (this.#hasEquals) this.#verifiedBy.set(paymentIdentity(payment), member)
+  /**
+   * @param verifier goes first among equals when the payment is settled
+   * @param unanswered those that gave no answer to its verify go last then, the verifier excepted
+   */
+  rememberVerifier(payment: Payment, verifier: Member, unanswered: readonly Member[]): void {
+    if (!this.#hasEquals && unanswered.length === 0) return
+    const others = unanswered.filter(member => member !== verifier)
+    this.#verifications.set(paymentIdentity(payment), { verifier, unanswered: others })
+  }
+
+  /** Takes a facilitator out of service that claimed a success that the chain does not know. */
+  quarantine(member: Member): void {
+    member.quarantine()
+    this.#changed(member)
+  }
+
+  /** Takes a facilitator out of service, or back into it, out of quarantine too. */
+  setEnabled(member: Member, enabled: boolean): void {
+    member.setEnabled(enabled)
+    this.#changed(member)
   }
 
   /** Takes what a facilitator has just advertised. */
@@ -79,7 +111,7 @@ export class Pool {
    */
   supported(keepSilent: boolean): SupportedResponse {
     const isSilent = (member: Member) => member.lane('supported').state === 'open'
-    const known = this.members.filter(member => member.enabled && member.capabilities !== undefined)
+    const known = this.members.filter(member => member.isInService && member.capabilities !== undefined)
     const answering = known.filter(member => !isSilent(member))
     const silent = keepSilent ? known.filter(isSilent) : []
     return uniteCapabilities(
@@ -94,9 +126,10 @@ export class Pool {
 
   #healthiestFor(kind: SupportedKind, members: readonly Member[]): Member[] {
     const time = now()
+    const keyed = { ...kind, kindKey: kindKey(kind) }
     const troubles = (member: Member) =>
-      Number(!member.lane('verify', kind.network).isAvailable(time)) +
-      Number(!member.lane('settle', kind.network).isAvailable(time))
+      Number(!member.lane('verify', keyed).isAvailable(time)) +
+      Number(!member.lane('settle', keyed).isAvailable(time))
     return [...members].sort((a, b) => troubles(a) - troubles(b) || a.options.priority - b.options.priority)
   }
 
@@ -108,7 +141,12 @@ export class Pool {
       ({ facilitator, operation, network, from, to }) =>
         `${facilitator}: circuit of ${operation}${network === undefined ? '' : ` on ${network}`} ${from} → ${to}`,
     )
+    this.#changed(member)
+  }
+
+  #changed(member: Member): void {
     this.#checkHealthOf(member)
+    this.onChange()
   }
 
   #checkHealthOf(member: Member): void {

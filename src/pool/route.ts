@@ -71,7 +71,7 @@ export function findRoute(
   const troubled: Member[] = []
   for (const member of ordered) {
     if (!isEligible(member, payment, bindings)) continue
-    if (!member.lane(operation, payment?.network).isAvailable(now)) troubled.push(member)
+    if (!member.lane(operation, payment).isAvailable(now)) troubled.push(member)
     else if (member.capabilities === undefined) unknown.push(member)
     else known.push(member)
   }

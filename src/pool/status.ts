@@ -4,9 +4,11 @@ import type { CircuitName } from '../observe/events.ts'
 import { type FacilitatorStatistics, successRate } from '../observe/statistics.ts'
 import type { Member } from './member.ts'
 
-/** The state of one lane: an operation on a network at one facilitator. */
+/** The state of one lane: an operation on payments of one scheme and network at one facilitator. */
 export interface LaneHealth {
   operation: Operation
+  /** Absent for `supported` and `list`, as is `network`. */
+  scheme?: string | undefined
   network?: string | undefined
   circuit: CircuitName
   consecutiveFailures: number
@@ -14,7 +16,7 @@ export interface LaneHealth {
 
 export interface FacilitatorHealth {
   id: string
-  /** No lane's circuit is open. */
+  /** It is not quarantined, and no lane's circuit is open. */
   isHealthy: boolean
   isEnabled: boolean
   /** It claimed a settlement that the chain does not know. */
@@ -54,9 +56,8 @@ export function statistics(members: readonly Member[]): Statistics {
 
 function facilitatorHealth(member: Member): FacilitatorHealth {
   const { successes, failures } = member.statistics
-  const lanes: LaneHealth[] = member.lanes().map(({ operation, network, circuit }) => ({
-    operation,
-    network,
+  const lanes: LaneHealth[] = member.lanes().map(({ circuit, ...lane }) => ({
+    ...lane,
     circuit: circuit.state,
     consecutiveFailures: circuit.failures,
   }))

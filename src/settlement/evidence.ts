@@ -29,6 +29,8 @@ export type Attempt =
 export interface Evidence {
   readonly before: SettlementState | undefined
   readonly attempts: readonly Attempt[]
+  /** A facilitator had the request and refused it, before it was asked once more within the same attempt. */
+  readonly wasRefused: boolean
 }
 
 export function attemptAfter(outcome: Outcome<'settle'>): Attempt {
@@ -74,24 +76,26 @@ export function isInDoubt({ before, attempts }: Evidence): boolean {
 }
 
 /** Whether a facilitator had the request, now or in an earlier settlement. */
-export function wasReached({ before, attempts }: Evidence): boolean {
-  return leftDoubt(before) || attempts.some(({ kind }) => kind !== 'unsent')
+export function wasReached(evidence: Evidence): boolean {
+  return wasReachedBefore(evidence) || evidence.attempts.some(({ kind }) => kind !== 'unsent')
 }
 
 /** Whether somebody had the request who gave no verdict: a verdict of the next may be what that one's payment looks like. */
-export function isVerdictDoubtful({ before, attempts }: Evidence): boolean {
-  const isVerdict = ({ kind }: Attempt) => kind === 'rejected' || kind === 'spent'
-  return attempts.some(isVerdict) && (leftDoubt(before) || attempts.some(({ kind }) => kind === 'refused'))
+export function isVerdictDoubtful(evidence: Evidence): boolean {
+  const wasRefused = wasReachedBefore(evidence) || evidence.attempts.some(({ kind }) => kind === 'refused')
+  return wasRefused && verdictOf(evidence) !== undefined
 }
 
 /**
  * The transactions that this settlement may have made, when each attempt is accounted for: by its own transaction, or
  * by saying why it made none. `undefined` when an attempt may have made any.
  */
-export function ownTransactions({ before, attempts }: Evidence): string[] | undefined {
-  const earlier = before?.state === 'unresolved' ? before.ownTransactions : leftDoubt(before) ? undefined : []
-  if (earlier === undefined || !attempts.every(isAccountedFor)) return undefined
-  return [...earlier, ...attempts.flatMap(attempt => transactionOf(attempt) || [])]
+export function ownTransactions(evidence: Evidence): string[] | undefined {
+  const { before, attempts } = evidence
+  const earlier = before?.state === 'unresolved' ? before.ownTransactions : undefined
+  if (earlier === undefined ? wasReachedBefore(evidence) : evidence.wasRefused) return undefined
+  if (!attempts.every(isAccountedFor)) return undefined
+  return [...(earlier ?? []), ...attempts.flatMap(attempt => transactionOf(attempt) || [])]
 }
 
 /** Whether an attempt of this settlement can have made the transaction. */
@@ -109,8 +113,9 @@ export function isSame(one: string, other: string): boolean {
   return one === other || (one.startsWith('0x') && one.toLowerCase() === other.toLowerCase())
 }
 
-function leftDoubt(before: SettlementState | undefined): boolean {
-  return before?.state === 'unresolved' || (before?.state === 'failed' && before.wasSent)
+/** Whether there was an attempt, before those that are listed, that had the request. */
+function wasReachedBefore({ before, wasRefused }: Evidence): boolean {
+  return wasRefused || before?.state === 'unresolved' || (before?.state === 'failed' && before.wasSent)
 }
 
 /** A denial that is what the payment of another process looks like accounts for its attempt. */

@@ -130,6 +130,7 @@ export function start(rules: Rules, before: SettlementState | undefined, now: nu
     rules,
     before,
     attempts: [],
+    wasRefused: false,
     route: 'ready',
     patienceEndsAt: now,
     changedAt: now,
@@ -215,7 +216,12 @@ function absorb(state: State, event: Event, now: number): State {
     case 'route-empty':
       return { ...state, route: 'exhausted', changedAt: now }
     case 'ended':
-      return absorbOutcome(state, event.attempt, attemptAfter(event.outcome), now)
+      return absorbOutcome(
+        { ...state, wasRefused: state.wasRefused || event.outcome.isUnconfirmed === true },
+        event.attempt,
+        attemptAfter(event.outcome),
+        now,
+      )
     case 'chain':
       return absorbAnswer(state, event, now)
     case 'started':

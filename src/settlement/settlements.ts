@@ -324,7 +324,7 @@ export class Settlements {
     switch (answer.state) {
       case 'paid': {
         const before = effectiveState(entry.settlement)
-        const isOurs = mayHaveMade({ before, attempts: [] }, answer.transaction)
+        const isOurs = mayHaveMade({ before, attempts: [], wasRefused: false }, answer.transaction)
         return this.#tellPaid(entry, isOurs ? 'paid' : 'unattributed', answer.transaction)
       }
       case 'cannot-tell':

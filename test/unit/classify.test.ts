@@ -109,6 +109,9 @@ describe('a reason about abilities asks the next facilitator', () => {
     'invalid_upto_svm_authorizer_not_configured',
     'invalid_batch_settlement_evm_erc20_approval_unavailable',
     'invalid_exact_evm_payload_undeployed_smart_wallet',
+    'unsupported_chain',
+    'unsupported_network',
+    'permit2_proxy_not_deployed',
   ])('%s', reason => {
     expect(verify(reason)).toBe('declined (ability)')
     expect(settle(reason)).toBe('declined (ability)')
@@ -144,6 +147,32 @@ describe("a reason about the facilitator's troubles asks the next one", () => {
     expect(short(classifyResponse('settle', { ...answer, transaction: hash }))).toBe('unknown')
   })
 
+  it('a refusal for want of a gas estimate, whatever the reason beside it', () => {
+    const answer = {
+      ...refusal('invalid_payload'),
+      errorMessage: 'Transaction failed: Unable to estimate gas',
+    }
+    expect(short(classifyResponse('settle', answer, 400))).toBe('declined (trouble)')
+    expect(verify('unable to estimate gas')).toBe('declined (trouble)')
+  })
+
+  it.each(['unexpected_error', 'internal_error', 'rpc_error', 'rate_limited'])('%s', reason => {
+    expect(verify(reason)).toBe('declined (trouble)')
+    expect(settle(reason)).toBe('declined (trouble)')
+  })
+
+  it('what a settle would leave unknown is no verdict on verify', () => {
+    expect(verify('unexpected_settle_error')).toBe('declined (trouble)')
+    expect(verify('settlement_pending')).toBe('declined (trouble)')
+    expect(verify('invalid_exact_evm_transaction_failed')).toBe('declined (simulation)')
+    expect(verify('transaction_simulation')).toBe('declined (simulation)')
+  })
+
+  it("but a buyer's signature that is quoted in a reason is not taken for a transaction", () => {
+    expect(verify(`bad signature ${signature}`)).toBe('answered')
+    expect(verify(`bad signature ${hash}`)).toBe('declined (trouble)')
+  })
+
   it('but not when it names the transaction that it says it has not sent', () => {
     expect(settle('failed_to_execute_transfer', hash)).toBe('unknown')
   })
@@ -163,6 +192,18 @@ describe('what may have been broadcast is unknown', () => {
   ])('%s', reason => {
     expect(settle(reason)).toBe('unknown')
     expect(settle(reason, hash)).toBe('unknown')
+  })
+
+  it("a transaction of the facilitator's own that was reverted is told from the rest", () => {
+    expect(classifyResponse('settle', refusal('invalid_exact_evm_transaction_failed', hash))).toMatchObject({
+      kind: 'unknown',
+      isReverted: true,
+      transaction: hash,
+    })
+    expect(classifyResponse('settle', refusal('unexpected_settle_error', hash))).toMatchObject({
+      kind: 'unknown',
+      isReverted: false,
+    })
   })
 
   it('a reason that nobody has listed, with a hash', () => {
@@ -244,15 +285,18 @@ describe('what client objects throw', () => {
   })
 
   it.each([
-    [400, 'declined (request)', 'declined (request)'],
+    [303, 'unknown', 'unknown'],
+    [400, 'declined (request)', 'unknown'],
+    [409, 'declined (request)', 'unknown'],
     [413, 'declined (request)', 'declined (request)'],
     [415, 'declined (request)', 'declined (request)'],
-    [422, 'declined (request)', 'declined (request)'],
+    [422, 'declined (request)', 'unknown'],
     [401, 'declined (credentials)', 'declined (credentials)'],
     [403, 'declined (credentials)', 'declined (credentials)'],
-    [402, 'declined (quota)', 'declined (quota)'],
+    [402, 'declined (quota)', 'unknown'],
     [404, 'declined (address)', 'declined (address)'],
     [405, 'declined (address)', 'declined (address)'],
+    [410, 'declined (address)', 'declined (address)'],
     [408, 'declined (trouble)', 'unknown'],
     [425, 'declined (trouble)', 'unknown'],
     [429, 'declined (rate-limit)', 'declined (rate-limit)'],
@@ -264,6 +308,26 @@ describe('what client objects throw', () => {
   ])('status %i, which upstream names in its message only', (status, onVerify, onSettle) => {
     expect(error('verify', new Error(`Facilitator verify failed (${status}): no`))).toBe(onVerify)
     expect(error('settle', new Error(`Facilitator settle failed (${status}): no`))).toBe(onSettle)
+  })
+
+  it('a refusal by status alone carries no words of the facilitator; one with a protocol body does', () => {
+    expect(classifyError('settle', new Error('Facilitator settle failed (401): no'))).not.toHaveProperty(
+      'response.success',
+    )
+    for (const [reason, status] of [
+      ['gremlins', 401],
+      ['unsupported_scheme', 400],
+      ['failed_to_execute_transfer', 200],
+    ] as const)
+      expect(classifyResponse('settle', refusal(reason), status)).toMatchObject({
+        kind: 'declined',
+        response: refusal(reason),
+      })
+  })
+
+  it("a connection that a stranger's client could not make is its word only; of upstream's it is a fact", () => {
+    expect(classifyError('settle', refused())).toMatchObject({ kind: 'unreachable', isUnconfirmed: true })
+    expect(classifyError('settle', refused(), true)).toMatchObject({ isUnconfirmed: false })
   })
 
   it.each([

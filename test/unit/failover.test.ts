@@ -1,5 +1,6 @@
 import { SettleError } from '@x402/core/types'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { FacilitatorRequestError } from '../../src/facilitator/request-error.ts'
 import {
   type FacilitatorAggregator as Aggregator,
   type AggregatorOptions,
@@ -55,6 +56,14 @@ beforeEach(() => {
 })
 afterEach(() => {
   vi.useRealTimers()
+})
+
+/** What our HTTP client throws for a 429 with `Retry-After: 1`. */
+const limited = new FacilitatorRequestError('HTTP 429', {
+  kind: 'status',
+  status: 429,
+  response: undefined,
+  retryAfterMs: 1_000,
 })
 
 describe('verify', () => {
@@ -173,7 +182,6 @@ describe('settle', () => {
   })
 
   it.each([
-    ['out of quota', httpError(402)],
     ['without our credentials', httpError(403)],
     ['rate-limiting', httpError(429)],
     ['without gas, and says so', refusal('failed_to_execute_transfer')],
@@ -186,6 +194,8 @@ describe('settle', () => {
 
   it.each([
     ['a 502', httpError(502)],
+    ['a 402', httpError(402)],
+    ['a 400', httpError(400)],
     ['a reset', new TypeError('fetch failed', { cause: { code: 'ECONNRESET' } })],
     ['silence', hanging],
     ['garbage', { success: true } as never],
@@ -240,6 +250,22 @@ describe('settle', () => {
     await expect(settle(pool())).rejects.toBeInstanceOf(SettlementIndeterminateError)
   })
 
+  it.each([
+    ['could not be reached, it says', refused()],
+    ['limited the rate', limited],
+  ])('does not believe "nonce used" of the second try where the first %s', async (_, first) => {
+    let calls = 0
+    const settleAnswer = () => {
+      if (calls++ === 0) throw first
+      return refusal('invalid_exact_evm_nonce_already_used')
+    }
+    const only = { id: 'only', client: new FakeFacilitator({ settleAnswer }) }
+    await expect(done(settle(pool({ facilitators: [only] })))).rejects.toBeInstanceOf(
+      SettlementIndeterminateError,
+    )
+    expect(calls).toBe(2)
+  })
+
   it('fails when nobody was reached, and says that nothing was charged', async () => {
     for (const facilitator of [a, b, c]) facilitator.settleAnswer = refused()
     await expect(done(settle(pool()))).rejects.toThrow(/nothing was charged/)
@@ -282,6 +308,44 @@ describe('the route', () => {
     await aggregator.verify(payment, requirements())
     await aggregator.settle(payment, requirements())
     expect(settleCalls()).toEqual([0, 1, 0])
+  })
+
+  it.each([
+    ['let the verify time out', hanging],
+    ['could not be reached', refused()],
+    ['broke', httpError(502)],
+  ])('asks a facilitator that %s last for the settle of that payment', async (_, answer) => {
+    a.verifyAnswer = answer
+    b.settleAnswer = refusal('unsupported_scheme')
+    const aggregator = pool()
+    const payment = newPayload()
+    expect(await done(aggregator.verify(payment, requirements()))).toEqual(valid)
+    expect(await done(aggregator.settle(payment, requirements()))).toEqual(settled)
+    expect(settleCalls()).toEqual([0, 1, 1])
+    expect(await done(settle(aggregator))).toEqual(settled)
+    expect(settleCalls()).toEqual([1, 1, 1])
+  })
+
+  it('asks a facilitator that a hedge has passed over last for the settle of that payment', async () => {
+    a.verifyAnswer = hanging
+    const aggregator = pool({ hedge: { afterMs: 100 } })
+    const payment = newPayload()
+    expect(await done(aggregator.verify(payment, requirements()))).toEqual(valid)
+    expect(await done(aggregator.settle(payment, requirements()))).toEqual(settled)
+    expect(settleCalls()).toEqual([0, 1, 0])
+  })
+
+  it('settles first at a facilitator that verified when it was asked again', async () => {
+    let calls = 0
+    a.verifyAnswer = () => {
+      if (calls++ === 0) throw refused()
+      return valid
+    }
+    const aggregator = pool()
+    const payment = newPayload()
+    expect(await done(aggregator.verify(payment, requirements()))).toEqual(valid)
+    expect(await done(aggregator.settle(payment, requirements()))).toEqual(settled)
+    expect(settleCalls()).toEqual([1, 0, 0])
   })
 
   it('asks the fastest first with strategy latency', async () => {

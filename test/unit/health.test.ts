@@ -8,17 +8,24 @@ import {
 } from '../../src/index.ts'
 import { Circuit, type Trial } from '../../src/pool/circuit.ts'
 import {
+  done,
   FakeFacilitator,
   hanging,
+  hash,
   httpError,
   kind,
+  network,
   newPayload,
   newSvmPayload,
+  paid,
   payload,
+  probeOf,
   refusal,
   refused,
   requirements,
+  settled,
   supporting,
+  unspent,
   valid,
 } from './builders.ts'
 
@@ -113,6 +120,23 @@ describe("a lane's circuit", () => {
     expect(lane('verify')).toMatchObject({ circuit: 'open' })
   })
 
+  it("stays closed whatever the number of a buyer's transactions that the chain reverted", async () => {
+    a.settleAnswer = refusal('invalid_exact_evm_transaction_failed', hash)
+    pool()
+    await times(5, settle)
+    expect(lane('settle')).toMatchObject({ circuit: 'closed', consecutiveFailures: 0 })
+  })
+
+  it.each([
+    ['names no transaction', refusal('invalid_exact_evm_transaction_failed')],
+    ['waited in vain for it', refusal('settle_exact_svm_transaction_confirmation_timed_out', hash)],
+  ])('opens on a failed transaction when the facilitator %s', async (_, answer) => {
+    a.settleAnswer = answer
+    pool()
+    await times(3, settle)
+    expect(lane('settle')).toMatchObject({ circuit: 'open' })
+  })
+
   it('is one for each operation: a broken settle leaves verify alone', async () => {
     a.settleAnswer = refusal('batch_send_failed')
     pool()
@@ -129,6 +153,20 @@ describe("a lane's circuit", () => {
     a.verifyAnswer = valid
     await aggregator.verify(payload(), requirements({ network: 'eip155:1' }))
     expect(a.calls.verify).toBe(4)
+  })
+
+  it('is one for each scheme: a broken batch settlement leaves exact payments alone', async () => {
+    a.verifyAnswer = refused()
+    pool()
+    await times(3, () => aggregator.verify(payload(), requirements({ scheme: 'batch-settlement' })))
+    a.verifyAnswer = valid
+    expect(await verify()).toEqual(valid)
+    expect(a.calls.verify).toBe(4)
+    const lanes = aggregator.getHealthStatus().facilitators[0]?.lanes
+    expect(lanes?.map(({ scheme, network, circuit }) => [scheme, network, circuit])).toEqual([
+      ['batch-settlement', network, 'open'],
+      ['exact', network, 'closed'],
+    ])
   })
 
   it('lets one trial through after the cool-down, and closes when it succeeds', async () => {
@@ -278,6 +316,91 @@ describe("a lane's circuit", () => {
       await aggregator.verify(payload(), requirements({ network: `eip155:${chainId}` }))
     expect(aggregator.getHealthStatus().facilitators[0]?.lanes).toHaveLength(256)
   })
+})
+
+describe('a settle that is overtaken', () => {
+  const overtaking = (healthCheck: HealthCheckOptions = {}) =>
+    pool({ intervalMs: 10_000_000, ...healthCheck }, { settlement: { probes: [probeOf(() => unspent)] } })
+
+  /** Settles `count` payments at once, each at `b` in the end. */
+  const overtake = (count: number) => done(Promise.all(Array.from({ length: count }, settle)))
+
+  beforeEach(() => {
+    a.settleAnswer = hanging
+    overtaking()
+  })
+
+  it('is so after failoverAfterMs, whatever probeAfterMs says: the chain is asked by then', async () => {
+    const settlement = { probes: [probeOf(() => unspent)], failoverAfterMs: 1_000, probeAfterMs: 20_000 }
+    pool(false, { settlement })
+    await aggregator.getSupported()
+    const askedAt = new Map<FakeFacilitator, number>()
+    for (const [one, answer] of [
+      [a, hanging],
+      [b, async () => settled],
+    ] as const)
+      one.settleAnswer = () => {
+        askedAt.set(one, performance.now())
+        return answer()
+      }
+    await overtake(1)
+    expect((askedAt.get(b) ?? 0) - (askedAt.get(a) ?? 0)).toBeLessThan(1_500)
+  })
+
+  it('is a failure of its lane at once: the fourth payment does not wait for a silent facilitator', async () => {
+    await overtake(3)
+    expect(lane('settle')).toMatchObject({ circuit: 'open', consecutiveFailures: 3 })
+    await done(settle())
+    expect(a.calls.settle).toBe(3)
+  })
+
+  it('is no second failure when its timeout comes', async () => {
+    await overtake(2)
+    expect(lane('settle')).toMatchObject({ circuit: 'closed', consecutiveFailures: 2 })
+    await vi.advanceTimersByTimeAsync(30_000)
+    expect(lane('settle')).toMatchObject({ circuit: 'closed', consecutiveFailures: 2 })
+  })
+
+  it('is a success of its lane when it is answered late after all', async () => {
+    const answers: (() => void)[] = []
+    a.settleAnswer = () => new Promise(resolve => answers.push(() => resolve(settled)))
+    await overtake(3)
+    expect(lane('settle')).toMatchObject({ circuit: 'open' })
+    answers[0]?.()
+    await vi.advanceTimersByTimeAsync(0)
+    expect(lane('settle')).toMatchObject({ circuit: 'closed', consecutiveFailures: 0 })
+  })
+
+  it('is no success when it is answered late that the authorization was used: the next one has', async () => {
+    const answers: (() => void)[] = []
+    a.settleAnswer = () =>
+      new Promise(resolve => answers.push(() => resolve(refusal('invalid_exact_evm_nonce_already_used'))))
+    await overtake(3)
+    for (const answer of answers) answer()
+    await vi.advanceTimersByTimeAsync(0)
+    expect(lane('settle')).toMatchObject({ circuit: 'open', consecutiveFailures: 3 })
+  })
+
+  it('opens a half-open circuit again when it was the trial', async () => {
+    overtaking({ coolDownMs: 10_000 })
+    await overtake(3)
+    await vi.advanceTimersByTimeAsync(10_000)
+    await overtake(1)
+    expect(lane('settle')).toMatchObject({ circuit: 'open', consecutiveFailures: 4 })
+  })
+})
+
+it('a hedge does not count against the facilitator that it passes over: it may only be slow', async () => {
+  a.verifyAnswer = () => new Promise(resolve => setTimeout(resolve, 200, valid))
+  b.verifyAnswer = () => new Promise(resolve => setTimeout(resolve, 10, valid))
+  pool(false, { hedge: { afterMs: 100 } })
+  for (let i = 0; i < 5; i++) {
+    const verified = verify()
+    await vi.advanceTimersByTimeAsync(150)
+    expect(await verified).toEqual(valid)
+  }
+  expect(a.calls.verify).toBe(5)
+  expect(lane('verify')).toMatchObject({ circuit: 'closed', consecutiveFailures: 0 })
 })
 
 describe('the health checker', () => {
@@ -486,6 +609,61 @@ describe('what the pool advertises', () => {
     b.supportedAnswer = supporting(kind({ network: 'eip155:3' }))
     await aggregator.checkHealth()
     expect(server.initialize).toHaveBeenCalledTimes(1)
+  })
+
+  describe('when a facilitator is quarantined', () => {
+    const health: AggregatorEvents['health:change'][] = []
+
+    /** `a` claims a success that the chain does not know; what `b` claims is true. */
+    async function quarantineA() {
+      health.length = 0
+      pool(false, {
+        settlement: { probes: [probeOf(() => (b.calls.settle > 0 ? paid : unspent))], audit: 'always' },
+      })
+        .on('supported:change', change => changes.push(change))
+        .on('health:change', change => health.push(change))
+      await aggregator.getSupported()
+      await done(settle())
+    }
+    const isHealthy = () => aggregator.getHealthStatus().facilitators[0]?.isHealthy
+
+    it('names its fee payer no more, and says so; nor is it healthy until it is enabled again', async () => {
+      const payableAt = (feePayer: string) => {
+        const answer = bySolana(feePayer, feePayer)
+        return { ...answer, kinds: [...answer.kinds, kind()] }
+      }
+      a.supportedAnswer = payableAt('KeyOfA')
+      b.supportedAnswer = payableAt('KeyOfB')
+      await quarantineA()
+      expect(await aggregator.getSupported()).toEqual(payableAt('KeyOfB'))
+      expect(changes.map(({ supported }) => supported)).toEqual([payableAt('KeyOfB')])
+      expect(health).toEqual([{ facilitator: 'a', isHealthy: false }])
+      expect(isHealthy()).toBe(false)
+
+      aggregator.setFacilitatorEnabled('a', true)
+      expect(changes[1]?.supported.kinds[0]?.extra).toEqual({ feePayer: 'KeyOfA' })
+      expect(health[1]).toEqual({ facilitator: 'a', isHealthy: true })
+      expect(isHealthy()).toBe(true)
+    })
+
+    it('loses the kinds that only it offers, though a server is bound', async () => {
+      const server = { initialize: vi.fn(async () => {}) }
+      a.supportedAnswer = supporting(kind({ network: 'eip155:1' }), kind())
+      await quarantineA()
+      aggregator.bindResourceServer(server)
+      expect((await aggregator.getSupported()).kinds).toEqual([kind()])
+      aggregator.setFacilitatorEnabled('a', true)
+      expect(server.initialize).toHaveBeenCalledOnce()
+    })
+
+    it('offers nothing any more when nobody else is in service', async () => {
+      await quarantineA()
+      aggregator.setFacilitatorEnabled('b', false)
+      expect(changes.at(-1)?.supported.kinds).toEqual([])
+      await expect(aggregator.getSupported()).rejects.toMatchObject({ code: 'NO_HEALTHY_FACILITATOR' })
+      aggregator.setFacilitatorEnabled('a', true)
+      expect(changes.at(-1)?.supported.kinds).toEqual([kind()])
+    })
   })
 
   it('without a bound server loses the kinds of a facilitator that fell silent', async () => {

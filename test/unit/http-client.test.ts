@@ -135,9 +135,23 @@ describe('a request', () => {
     expect(outcome).toMatchObject({
       kind: 'declined',
       cause: 'credentials',
+      isUnsent: true,
       reason: expect.stringMatching(reason),
     })
     expect(requests).toBe(0)
+  })
+
+  it('that cannot be written as JSON is declined before it is sent', async () => {
+    const client = httpFacilitatorClient({ url: 'http://127.0.0.1:1' })
+    const circular: Record<string, unknown> = {}
+    circular.self = circular
+    const request = { payment: readPayment(payload({ payload: circular }), requirements()) }
+    for (const operation of ['verify', 'settle'] as const)
+      expect(await attempt(client, operation, request, 500, new Alarms())).toMatchObject({
+        kind: 'declined',
+        cause: 'request',
+        isUnsent: true,
+      })
   })
 
   it('whose credentials fail leaves the sale to the other facilitators', async () => {
@@ -151,6 +165,40 @@ describe('a request', () => {
     })
     expect(await aggregator.settle(payload(), requirements())).toEqual(settled)
     expect(aggregator.getRecentLogs().map(entry => entry.event)).toContain('credentials')
+  })
+})
+
+describe('an answer without a protocol body', () => {
+  const told = async (status: number, operation: Tried) => {
+    const outcome = await outcomeAt(await serveJson({ error: 'no' }, status), operation)
+    expect(outcome).not.toHaveProperty('isUnsent', true)
+    if (outcome.kind === 'declined') expect(outcome.response).toBeUndefined()
+    return outcome.kind === 'declined' ? outcome.cause : outcome.kind
+  }
+
+  it.each([
+    [400, 'request', 'unknown'],
+    [401, 'credentials', 'credentials'],
+    [402, 'quota', 'unknown'],
+    [403, 'credentials', 'credentials'],
+    [404, 'address', 'address'],
+    [405, 'address', 'address'],
+    [408, 'trouble', 'unknown'],
+    [409, 'request', 'unknown'],
+    [410, 'address', 'address'],
+    [413, 'request', 'request'],
+    [415, 'request', 'request'],
+    [422, 'request', 'unknown'],
+    [425, 'trouble', 'unknown'],
+    [429, 'rate-limit', 'rate-limit'],
+    [500, 'unknown', 'unknown'],
+    [502, 'unknown', 'unknown'],
+    [503, 'unknown', 'unknown'],
+    [504, 'unknown', 'unknown'],
+  ])('under status %i: verify %s, settle %s', async (status, onVerify, onSettle) => {
+    expect(await told(status, 'verify')).toBe(onVerify)
+    expect(await told(status, 'settle')).toBe(onSettle)
+    expect(await told(status, 'supported')).toBe(onVerify)
   })
 })
 
@@ -228,7 +276,7 @@ describe('an answer', () => {
 })
 
 describe('a redirect', () => {
-  it.each([301, 302, 303, 307, 308])(
+  it.each([301, 302, 307, 308])(
     '%i to another origin is not followed, with or without credentials',
     async status => {
       let arrived = 0
@@ -245,6 +293,17 @@ describe('a redirect', () => {
       expect(arrived).toBe(0)
     },
   )
+
+  it('303 is the answer to a settle that was processed: unknown, and not followed', async () => {
+    let arrived = 0
+    const url = await serve((request, response) => {
+      arrived++
+      if (request.url === '/settle') response.writeHead(303, { location: '/receipt' })
+      response.end(JSON.stringify(settled))
+    })
+    expect(await outcomeAt(url)).toMatchObject({ kind: 'unknown' })
+    expect(arrived).toBe(1)
+  })
 
   it('within the origin is followed where it keeps the method, credentials included', async () => {
     const seen: unknown[] = []

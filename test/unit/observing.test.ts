@@ -16,12 +16,14 @@ import {
   FakeFacilitator,
   hanging,
   httpError,
+  kind,
   network,
   newPayload,
   payload,
   refused,
   requirements,
   signature,
+  supporting,
   valid,
 } from './builders.ts'
 
@@ -74,6 +76,7 @@ describe('events', () => {
         {
           facilitator: 'a',
           operation: 'verify',
+          scheme: 'exact',
           network,
           from: 'closed',
           to: 'open',
@@ -112,6 +115,62 @@ describe('events', () => {
       expect.objectContaining({ level: 'error', event: 'listener:error', error: 'listener broke' }),
     )
     expect(aggregator.getRecentLogs().length).toBeLessThan(10)
+  })
+
+  it('a log listener that logs is not told of what it logs itself; the others are', async () => {
+    const aggregator = pool()
+    const heard: string[][] = [[], []]
+    for (const entries of heard)
+      aggregator.on('log', ({ event }) => {
+        entries.push(event)
+        if (entries === heard[0]) aggregator.setFacilitatorEnabled('b', true)
+      })
+    expect(await verify(aggregator)).toEqual(valid)
+    expect(heard).toEqual([['attempt'], ['enabled', 'attempt']])
+    expect(aggregator.getRecentLogs().map(({ event }) => event)).toEqual(['attempt', 'enabled'])
+  })
+
+  it('log listeners that all log come to an end', async () => {
+    const aggregator = pool()
+    let heard = 0
+    for (let i = 0; i < 3; i++)
+      aggregator.on('log', () => {
+        heard++
+        aggregator.setFacilitatorEnabled('b', true)
+      })
+    expect(await verify(aggregator)).toEqual(valid)
+    expect(heard).toBe(3 + 3 * 2 + 3 * 2 * 1)
+  })
+
+  it('a log listener hears the faults of other events, and each entry that follows its own fault', async () => {
+    const heard: string[] = []
+    const aggregator = pool()
+      .on('attempt', () => {
+        throw new Error('listener broke')
+      })
+      .on('log', ({ event }) => {
+        heard.push(event)
+        throw new Error('log listener broke')
+      })
+    await verify(aggregator)
+    expect(heard).toEqual(['attempt', 'listener:error'])
+    await verify(aggregator)
+    expect(heard).toHaveLength(4)
+  })
+
+  it('an event that its own listener brings about without end hurts nobody', async () => {
+    b.supportedAnswer = supporting(kind({ network: 'eip155:1' }))
+    const aggregator = pool({ maxLogEntries: 10 })
+    await aggregator.getSupported()
+    let turns = 0
+    const turnAgain = () => aggregator.setFacilitatorEnabled('a', ++turns % 2 === 0)
+    aggregator.on('supported:change', turnAgain)
+    turnAgain()
+    await new Promise(resolve => setImmediate(resolve))
+    expect(turns).toBeGreaterThan(100)
+    aggregator.off('supported:change', turnAgain)
+    aggregator.setFacilitatorEnabled('a', true)
+    expect(await verify(aggregator)).toEqual(valid)
   })
 
   it('a logger that throws changes nothing', async () => {
