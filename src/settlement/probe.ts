@@ -30,6 +30,14 @@ export type ProbeAnswer =
 export interface SettlementProbe {
   /** Whether it can look at payments on this network (CAIP-2), made this way. */
   supports(network: string, method: SettlementQuery['method']): boolean
-  /** Never throws: what cannot be known is `cannot-tell`. */
-  ask(query: SettlementQuery, options: { readonly signal: AbortSignal }): Promise<ProbeAnswer>
+  /**
+   * Never throws: what cannot be known is `cannot-tell`.
+   *
+   * @param options.since Unix time in seconds: a payment made before it is not this one. The caller has allowed for
+   * clocks that differ; absent where nobody knows.
+   */
+  ask(
+    query: SettlementQuery,
+    options: { readonly signal: AbortSignal; readonly since?: number | undefined },
+  ): Promise<ProbeAnswer>
 }

@@ -1,0 +1,196 @@
+/** Which authorizations a transaction used, as its calls show. */
+import { type Address, decodeFunctionData, type Hex, type PublicClient, parseAbi } from 'viem'
+import type { SettlementQuery } from '../settlement/payment-key.ts'
+
+/** Permit2's address, the same on every chain (Uniswap). */
+export const permit2: Address = '0x000000000022D473030F116dDEE9F6B43aC78BA3'
+/** The contracts of x402 that spend payments by Permit2, one per scheme. */
+const exactProxy = '0x402085c248EeA27D92E8b30b2C58ed07f9E20001'
+const uptoProxy = '0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002'
+const multicall3 = '0xcA11bde05977b3631167028862bE2a173976CA11'
+
+/** A transfer that an authorization made when it was used. Addresses are in lower case. */
+export interface AuthorizationUse {
+  readonly method: SettlementQuery['method']
+  readonly token: string
+  readonly owner: string
+  readonly to: string
+  readonly amount: bigint
+  readonly nonce: bigint
+}
+
+interface Call {
+  readonly to?: string | null | undefined
+  readonly input: string
+}
+
+/** Where a function has the fields of a use: the number of the word in its arguments, all of which are static. */
+type Layout = readonly [token: number, owner: number, to: number, amount: number, nonce: number]
+
+/** By contract, then by selector. A contract that is listed uses no authorization in any other way that pays. */
+const layouts: Readonly<Record<string, Readonly<Record<string, Layout>>>> = {
+  [permit2.toLowerCase()]: {
+    // permitTransferFrom
+    '0x30f28b7a': [0, 6, 4, 5, 2],
+    // permitWitnessTransferFrom
+    '0x137c29fe': [0, 6, 4, 5, 2],
+  },
+  [exactProxy.toLowerCase()]: {
+    // settle
+    '0x13cd3b53': [0, 4, 5, 1, 2],
+    // settleWithPermit
+    '0xfa340378': [5, 9, 10, 6, 7],
+  },
+  [uptoProxy.toLowerCase()]: {
+    // settle
+    '0xff11e7b4': [0, 5, 6, 4, 2],
+    // settleWithPermit
+    '0x016c1748': [5, 10, 11, 9, 7],
+  },
+}
+
+/** `transferWithAuthorization` and `receiveWithAuthorization`, with a signature in three parts or in one. */
+const eip3009Selectors = /^0x(?:e3ee160e|cf092995|ef55bec6|88b7ab63)/
+
+const multicallAbi = parseAbi([
+  'function aggregate((address to, bytes input)[] calls)',
+  'function tryAggregate(bool requireSuccess, (address to, bytes input)[] calls)',
+  'function aggregate3((address to, bool allowFailure, bytes input)[] calls)',
+])
+
+/**
+ * What a call that succeeded has used, read from its calldata; `undefined` where the calldata does not prove it, as the
+ * contract is not one whose code is known. Anyone can deploy a contract that takes the calldata of a payment and does
+ * something else.
+ */
+function readCall(call: Call, token: string): AuthorizationUse[] | undefined {
+  const contract = call.to?.toLowerCase() ?? ''
+  const selector = call.input.slice(0, 10)
+  const word = (index: number) => call.input.slice(10 + 64 * index, 74 + 64 * index)
+  const number = (index: number) => BigInt(`0x${word(index) || 0}`)
+  const address = (index: number) => `0x${word(index).slice(24)}`
+
+  if (contract === token) {
+    if (!eip3009Selectors.test(selector)) return []
+    return [
+      { method: 'eip3009', token, owner: address(0), to: address(1), amount: number(2), nonce: number(5) },
+    ]
+  }
+  const known = layouts[contract]
+  if (known === undefined) return undefined
+  const layout = known[selector]
+  if (layout === undefined) return []
+  const [at, owner, to, amount, nonce] = layout
+  return [
+    {
+      method: 'permit2',
+      token: address(at),
+      owner: address(owner),
+      to: address(to),
+      amount: number(amount),
+      nonce: number(nonce),
+    },
+  ]
+}
+
+/** The calls of a batch, each with whether the batch would have failed with it. */
+function callsOf(call: Call): readonly (Call & { readonly isRequired: boolean })[] {
+  if (call.to?.toLowerCase() !== multicall3.toLowerCase()) return [{ ...call, isRequired: true }]
+  try {
+    const { functionName, args } = decodeFunctionData({ abi: multicallAbi, data: call.input as Hex })
+    switch (functionName) {
+      case 'aggregate':
+        return args[0].map(inner => ({ ...inner, isRequired: true }))
+      case 'tryAggregate':
+        return args[1].map(inner => ({ ...inner, isRequired: args[0] }))
+      case 'aggregate3':
+        return args[0].map(inner => ({ ...inner, isRequired: !inner.allowFailure }))
+    }
+  } catch {
+    // Another function of it.
+    return [{ ...call, isRequired: false }]
+  }
+}
+
+export interface UsesShown {
+  readonly uses: readonly AuthorizationUse[]
+  /** Whether no other authorization can have been used. */
+  readonly areAll: boolean
+}
+
+/** What a transaction that succeeded has used, as far as its own calldata proves it. */
+export function usesByCalldata(transaction: Call, token: string): UsesShown {
+  const read = callsOf(transaction).map(call => (call.isRequired ? readCall(call, token) : undefined))
+  return { uses: read.flatMap(uses => uses ?? []), areAll: !read.includes(undefined) }
+}
+
+/**
+ * What a transaction has used, as the trace of its calls shows, however deep a contract has wrapped them; `undefined`
+ * where the node has no traces.
+ */
+export async function usesByTrace(
+  client: PublicClient,
+  hash: Hex,
+  token: string,
+): Promise<UsesShown | undefined> {
+  const calls = await traceOf(client, hash)
+  if (calls === undefined) return undefined
+  const uses = new Map<string, AuthorizationUse>()
+  // The call of a proxy and the call of Permit2 that it makes are one use.
+  for (const use of calls.flatMap(call => readCall(call, token) ?? []))
+    uses.set(`${use.method}${use.owner}${use.nonce}`, use)
+  return { uses: [...uses.values()], areAll: true }
+}
+
+interface Frame extends Call {
+  readonly type: string
+  readonly error?: string
+  readonly calls?: readonly Frame[]
+}
+
+interface FlatFrame {
+  readonly action: Call & { readonly callType?: string }
+  readonly error?: string
+  readonly traceAddress: readonly number[]
+}
+
+/** The calls that were not undone, by geth's tracer or else by that of Parity. */
+async function traceOf(client: PublicClient, hash: Hex): Promise<Call[] | undefined> {
+  try {
+    return frames(
+      await client.request<{ Method: string; Parameters: unknown[]; ReturnType: Frame }>({
+        method: 'debug_traceTransaction',
+        params: [hash, { tracer: 'callTracer' }],
+      }),
+    )
+  } catch {
+    try {
+      return flatFrames(
+        await client.request<{ Method: string; Parameters: unknown[]; ReturnType: FlatFrame[] }>({
+          method: 'trace_transaction',
+          params: [hash],
+        }),
+      )
+    } catch {
+      return undefined
+    }
+  }
+}
+
+/** Calls alone: what a contract borrows by `delegatecall` acts on its own storage, not on that of Permit2. */
+function frames(frame: Frame): Call[] {
+  if (frame.error !== undefined) return []
+  const inner = (frame.calls ?? []).flatMap(frames)
+  return frame.type === 'CALL' ? [frame, ...inner] : inner
+}
+
+function flatFrames(trace: FlatFrame[]): Call[] {
+  const failed = trace.filter(({ error }) => error !== undefined).map(({ traceAddress }) => traceAddress)
+  return trace
+    .filter(
+      ({ action, traceAddress }) =>
+        action.callType === 'call' &&
+        !failed.some(address => address.every((step, depth) => step === traceAddress[depth])),
+    )
+    .map(({ action }) => action)
+}
