@@ -27,7 +27,7 @@ interface Call {
 /** Where a function has the fields of a use: the number of the word in its arguments, all of which are static. */
 type Layout = readonly [token: number, owner: number, to: number, amount: number, nonce: number]
 
-/** By contract, then by selector. A contract that is listed uses no authorization in any other way that pays. */
+/** By contract, then by selector. */
 const layouts: Readonly<Record<string, Readonly<Record<string, Layout>>>> = {
   [permit2.toLowerCase()]: {
     // permitTransferFrom
@@ -51,6 +51,8 @@ const layouts: Readonly<Record<string, Readonly<Record<string, Layout>>>> = {
 
 /** `transferWithAuthorization` and `receiveWithAuthorization`, with a signature in three parts or in one. */
 const eip3009Selectors = /^0x(?:e3ee160e|cf092995|ef55bec6|88b7ab63)/
+/** What calls nobody else and spends nothing: `transfer`, `transferFrom`, and Permit2's `invalidateUnorderedNonces`. */
+const idleSelectors = /^0x(?:a9059cbb|23b872dd|3ff9dcb1)/
 
 const multicallAbi = parseAbi([
   'function aggregate((address to, bytes input)[] calls)',
@@ -59,27 +61,30 @@ const multicallAbi = parseAbi([
 ])
 
 /**
- * What a call that succeeded has used, read from its calldata; `undefined` where the calldata does not prove it, as the
- * contract is not one whose code is known. Anyone can deploy a contract that takes the calldata of a payment and does
- * something else.
+ * What a call that succeeded has used, read from its calldata; `undefined` where the calldata does not prove it.
+ *
+ * Anyone can deploy a contract that takes the calldata of a payment and does something else: only the token, Permit2 and
+ * x402's proxies are believed. Where nobody has deployed a proxy, a call of it succeeds and does nothing: one that has
+ * settled has emitted an event.
  */
-function readCall(call: Call, token: string): AuthorizationUse[] | undefined {
+function readCall(call: Call, token: string, emitters: ReadonlySet<string>): AuthorizationUse[] | undefined {
   const contract = call.to?.toLowerCase() ?? ''
-  const selector = call.input.slice(0, 10)
-  const word = (index: number) => call.input.slice(10 + 64 * index, 74 + 64 * index)
+  const input = call.input.toLowerCase()
+  const selector = input.slice(0, 10)
+  const word = (index: number) => input.slice(10 + 64 * index, 74 + 64 * index)
   const number = (index: number) => BigInt(`0x${word(index) || 0}`)
   const address = (index: number) => `0x${word(index).slice(24)}`
 
-  if (contract === token) {
-    if (!eip3009Selectors.test(selector)) return []
+  const isPermit2 = contract === permit2.toLowerCase()
+  if (contract !== token && !isPermit2 && !emitters.has(contract)) return undefined
+  if (contract === token && eip3009Selectors.test(selector)) {
     return [
       { method: 'eip3009', token, owner: address(0), to: address(1), amount: number(2), nonce: number(5) },
     ]
   }
-  const known = layouts[contract]
-  if (known === undefined) return undefined
-  const layout = known[selector]
-  if (layout === undefined) return []
+  const layout = layouts[contract]?.[selector]
+  if (layout === undefined)
+    return (contract === token || isPermit2) && idleSelectors.test(selector) ? [] : undefined
   const [at, owner, to, amount, nonce] = layout
   return [
     {
@@ -118,15 +123,26 @@ export interface UsesShown {
   readonly areAll: boolean
 }
 
-/** What a transaction that succeeded has used, as far as its own calldata proves it. */
-export function usesByCalldata(transaction: Call, token: string): UsesShown {
-  const read = callsOf(transaction).map(call => (call.isRequired ? readCall(call, token) : undefined))
-  return { uses: read.flatMap(uses => uses ?? []), areAll: !read.includes(undefined) }
+/**
+ * What a transaction that succeeded has used, as far as its own calldata proves it.
+ *
+ * @param token in lower case
+ * @param emitters the contracts that have emitted an event in it, in lower case
+ */
+export function usesByCalldata(transaction: Call, token: string, emitters: ReadonlySet<string>): UsesShown {
+  const read = callsOf(transaction).map(call =>
+    call.isRequired ? readCall(call, token, emitters) : undefined,
+  )
+  const uses = read.flatMap(found => found ?? [])
+  // Another token may call anyone while it is transferred.
+  return { uses, areAll: !read.includes(undefined) && uses.every(use => use.token === token) }
 }
 
 /**
  * What a transaction has used, as the trace of its calls shows, however deep a contract has wrapped them; `undefined`
  * where the node has no traces.
+ *
+ * @param token in lower case
  */
 export async function usesByTrace(
   client: PublicClient,
@@ -134,12 +150,8 @@ export async function usesByTrace(
   token: string,
 ): Promise<UsesShown | undefined> {
   const calls = await traceOf(client, hash)
-  if (calls === undefined) return undefined
-  const uses = new Map<string, AuthorizationUse>()
-  // The call of a proxy and the call of Permit2 that it makes are one use.
-  for (const use of calls.flatMap(call => readCall(call, token) ?? []))
-    uses.set(`${use.method}${use.owner}${use.nonce}`, use)
-  return { uses: [...uses.values()], areAll: true }
+  // Proxies are left out: what they use, Permit2 is called for.
+  return calls && { uses: calls.flatMap(call => readCall(call, token, new Set()) ?? []), areAll: true }
 }
 
 interface Frame extends Call {

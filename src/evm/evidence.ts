@@ -28,20 +28,21 @@ export async function judge(
   { logs, transactionHash: hash }: TransactionReceipt,
 ): Promise<Verdict> {
   const events = eventsOfPayer(query, logs)
-  const transfers = events.filter(({ is }) => is === 'payment').length
+  const isPaying = events.some(({ is }) => is === 'payment')
   if (query.method === 'eip3009') {
     // Without its use it was cancelled.
-    if (transfers === 0 || !events.some(({ is }) => is === 'our use')) return 'otherwise'
+    if (!isPaying || !events.some(({ is }) => is === 'our use')) return 'otherwise'
     const verdict = verdictByOrder(events)
     if (verdict !== 'unclear') return verdict
   }
   const token = query.asset.toLowerCase()
-  const shown = usesByCalldata(await client.getTransaction({ hash }), token)
-  const verdict = verdictOf(query, shown, transfers)
+  const emitters = new Set(logs.map(({ address }) => address.toLowerCase()))
+  const shown = usesByCalldata(await client.getTransaction({ hash }), token, emitters)
+  const verdict = verdictOf(query, shown, events)
   if (verdict !== 'unclear') return verdict
-  if (transfers === 0) return 'unrelated'
+  if (!isPaying) return 'unrelated'
   const traced = await usesByTrace(client, hash, token)
-  return traced === undefined ? 'unclear' : verdictOf(query, traced, transfers)
+  return traced === undefined ? 'unclear' : verdictOf(query, traced, events)
 }
 
 interface PayerEvent {
@@ -83,20 +84,25 @@ function verdictByOrder(events: readonly PayerEvent[]): Verdict {
     : 'unclear'
 }
 
-function verdictOf(query: SettlementQuery, { uses, areAll }: UsesShown, transfers: number): Verdict {
-  const owner = query.payer?.toLowerCase()
-  const ours = uses.find(
-    use => use.method === query.method && use.owner === owner && use.nonce === BigInt(query.nonce),
-  )
+/** By what the transaction is shown to have used, held against the transfers that it has made. */
+function verdictOf(
+  query: SettlementQuery,
+  { uses, areAll }: UsesShown,
+  events: readonly PayerEvent[],
+): Verdict {
+  const byPayer = uses.filter(({ owner }) => owner === query.payer?.toLowerCase())
+  const ours = byPayer.find(use => use.method === query.method && use.nonce === BigInt(query.nonce))
   if (ours === undefined) return areAll && query.method === 'permit2' ? 'unrelated' : 'unclear'
-  const payments = uses.filter(
+  const paying = byPayer.filter(
     use =>
-      use.owner === owner &&
       use.token === query.asset.toLowerCase() &&
       use.to === query.payTo.toLowerCase() &&
       use.amount >= BigInt(query.amount),
   )
-  if (transfers === 0 || !payments.includes(ours)) return 'otherwise'
-  // Fewer where the token has kept a fee.
-  return transfers >= payments.length ? 'paid' : 'unclear'
+  const payments = events.filter(({ is }) => is === 'payment').length
+  if (payments === 0 || !paying.includes(ours)) return 'otherwise'
+  const shown = byPayer.filter(({ method }) => method === 'eip3009').length
+  const notShown = events.filter(({ is }) => is.endsWith('use')).length - shown
+  // There are fewer where the token has kept a fee, or where one of them is not ours.
+  return payments >= paying.length + Math.max(0, notShown) ? 'paid' : 'unclear'
 }

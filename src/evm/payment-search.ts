@@ -175,8 +175,12 @@ async function candidatesIn(
     params: [{ address: getAddress(query.asset), topics, ...range }],
   })
   const blocks = new Map<Hex, bigint>()
-  for (const { transactionHash, blockNumber } of logs)
-    if (transactionHash !== null && blockNumber !== null) blocks.set(transactionHash, BigInt(blockNumber))
+  for (const { transactionHash, blockNumber, data } of logs) {
+    // Anyone can make a transfer of nothing, and many of them.
+    const isTransferOfNothing = query.method === 'permit2' && query.amount !== '0' && BigInt(data) === 0n
+    if (transactionHash !== null && blockNumber !== null && !isTransferOfNothing)
+      blocks.set(transactionHash, BigInt(blockNumber))
+  }
   return [...blocks].map(([hash, block]) => ({ hash, block })).reverse()
 }
 

@@ -12,6 +12,8 @@ contract TestPermit2Proxy {
         uint256 validAfter;
     }
 
+    event Settled();
+
     function settle(
         PermitTransferFrom calldata permit,
         address owner,
@@ -27,5 +29,6 @@ contract TestPermit2Proxy {
             "Witness witness)TokenPermissions(address token,uint256 amount)Witness(address to,uint256 validAfter)",
             signature
         );
+        emit Settled();
     }
 }

@@ -1,9 +1,10 @@
 /** What the probe finds out by nodes that lag, limit, lack or forget. */
-import { type Address, encodeFunctionData, type Hex, numberToHex, type PrivateKeyAccount } from 'viem'
+import { type Address, type Hex, numberToHex, type PrivateKeyAccount } from 'viem'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type EvmChainOptions, evmSettlementProbe, type SettlementQuery } from '../../src/evm/index.ts'
 import { type Chain, startChain } from '../bed/chain.ts'
 import { type Alteration, refusing, startAlteredNode, startNode } from './probe-node.ts'
+import { transferring } from './probe-payments.ts'
 
 const payTo: Address = '0x000000000000000000000000000000000000bEEF'
 
@@ -27,40 +28,11 @@ const signal = new AbortController().signal
 /** Pays with a new nonce, `depth` blocks ago. */
 async function pay(depth = 0): Promise<Hex> {
   const nonce = numberToHex(++nonces, { size: 32 })
-  const message = {
-    from: buyer.address,
-    to: payTo,
-    value: 1_000n,
-    validAfter: 0n,
-    validBefore: 10_000_000_000n,
-    nonce,
-  }
-  const { name, version, address: verifyingContract } = chain.token
-  const field = (name: string, type: string) => ({ name, type })
-  const signature = await buyer.signTypedData({
-    domain: { name, version, chainId: chain.chainId, verifyingContract },
-    types: {
-      TransferWithAuthorization: [
-        field('from', 'address'),
-        field('to', 'address'),
-        field('value', 'uint256'),
-        field('validAfter', 'uint256'),
-        field('validBefore', 'uint256'),
-        field('nonce', 'bytes32'),
-      ],
-    },
-    primaryType: 'TransferWithAuthorization',
-    message,
-  })
-  const data = encodeFunctionData({
-    abi: chain.token.abi,
-    functionName: 'transferWithAuthorization',
-    args: [...Object.values(message), signature],
-  })
-  await chain.walletOf(buyer).sendTransaction({ to: verifyingContract, data, gas: 500_000n })
+  const { target, callData } = await transferring(chain, buyer, { nonce, to: payTo, value: 1_000n })
+  await chain.walletOf(buyer).sendTransaction({ to: target, data: callData, gas: 500_000n })
   await chain.client.mine({ blocks: 1 })
   if (!(await chain.isSpent(buyer.address, nonce))) throw new Error('the payment was not made')
-  if (depth > 0) await chain.client.mine({ blocks: depth })
+  if (depth > 0) await chain.client.mine({ blocks: depth, interval: 1 })
   return nonce
 }
 
@@ -269,11 +241,13 @@ describe('a chain that was reorganized between two requests of a question', () =
 
 describe('an authorization that was used before the payment began', () => {
   it('is spent otherwise, without a search back to its use', async () => {
-    const nonce = await pay(600)
+    const nonce = await pay(100)
     const { timestamp } = await chain.client.getBlock()
-    await chain.client.mine({ blocks: 20 })
+    await chain.client.mine({ blocks: 20, interval: 1 })
     const node = await startAlteredNode(chain.rpcUrl)
-    expect(await ask(nonce, node.url, Number(timestamp))).toEqual({ state: 'spent-otherwise' })
+    const asked = probe(node.url, { blocksPerRequest: 30 })
+    const answer = await asked.ask(queryOf(nonce), { signal, since: Number(timestamp) })
+    expect(answer).toEqual({ state: 'spent-otherwise' })
     expect(node.methods.length).toBeLessThanOrEqual(10)
   })
 

@@ -15,6 +15,7 @@ import {
   encodeFunctionData,
   type Hex,
   http,
+  numberToHex,
   type PrivateKeyAccount,
   publicActions,
 } from 'viem'
@@ -22,6 +23,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { evmSettlementProbe, type ProbeAnswer, type SettlementQuery } from '../../src/evm/index.ts'
 import { type Chain, readArtifact, startChain } from '../bed/chain.ts'
 import { refusing, startAlteredNode } from './probe-node.ts'
+import { type Call, cancellingAuthorization, transferring } from './probe-payments.ts'
 
 const permit2: Address = '0x000000000022D473030F116dDEE9F6B43aC78BA3'
 const multicall3: Address = '0xcA11bde05977b3631167028862bE2a173976CA11'
@@ -33,11 +35,6 @@ const relayer: Address = '0x00000000000000000000000000000000000e1a4e'
 const wallet: Address = '0x0000000000000000000000000000000000a11e70'
 /** Seconds; in tests nothing runs out. */
 const deadline = 10_000_000_000n
-
-interface Call {
-  readonly target: Address
-  readonly callData: Hex
-}
 
 let chain: Chain
 let buyer: PrivateKeyAccount
@@ -137,19 +134,20 @@ function newNonces(count: number): bigint[] {
 }
 
 interface Asking {
+  readonly method?: 'eip3009'
   readonly rpcUrl?: string
   readonly payer?: Address
   readonly amount?: string
   readonly since?: number
 }
 
-async function ask(nonce: bigint, { rpcUrl = chain.rpcUrl, payer, amount, since }: Asking = {}) {
+async function ask(nonce: bigint, { rpcUrl = chain.rpcUrl, payer, amount, since, method }: Asking = {}) {
   const query: SettlementQuery = {
-    method: 'permit2',
+    method: method ?? 'permit2',
     network: chain.network,
     asset: chain.token.address,
     payer: payer ?? buyer.address,
-    nonce: `${nonce}`,
+    nonce: method === undefined ? `${nonce}` : numberToHex(nonce, { size: 32 }),
     payTo,
     amount: amount ?? '1000',
   }
@@ -292,6 +290,42 @@ describe('a payment by Permit2', () => {
     expect(blind).toEqual([cannotTell, cannotTell, cannotTell])
   })
 
+  it.each([
+    ['paid elsewhere', elsewhere, [otherwise, paid], [cannotTell, cannotTell]],
+    ['paid as well', payTo, [paid, paid], [paid, cannotTell]],
+    ['was cancelled', undefined, [otherwise, paid], [otherwise, cannotTell]],
+  ])('does not pay for an authorization of EIP-3009 that %s beside it', async (_, to, traced, blind) => {
+    const [authorization, nonce] = newNonces(2) as [bigint, bigint]
+    const authorizationNonce = numberToHex(authorization, { size: 32 })
+    const used = to
+      ? await transferring(chain, buyer, { nonce: authorizationNonce, to, value: 1_000n })
+      : await cancellingAuthorization(chain, buyer, authorizationNonce)
+    await inOneBlock([facilitator, inContract(relayer, [used, await settling(nonce)])])
+    const statesBy = async (rpcUrl: string) => [
+      (await ask(authorization, { rpcUrl, method: 'eip3009' })).state,
+      (await ask(nonce, { rpcUrl })).state,
+    ]
+    expect(await statesBy(chain.rpcUrl)).toEqual(traced)
+    expect(await statesBy(await withoutTraces())).toEqual(blind)
+  })
+
+  it('is told from a hidden use of EIP-3009 in its batch only where the transfers suffice for both', async () => {
+    const [lesser, nonce, other] = newNonces(3) as [bigint, bigint, bigint]
+    const batchOf = async (authorization: bigint, settled: bigint, to: Address): Promise<Call> => {
+      const transfer = await transferring(chain, buyer, {
+        nonce: numberToHex(authorization, { size: 32 }),
+        to,
+        value: 1_000n,
+      })
+      const calls = [await settling(settled), inContract(relayer, [transfer])]
+      return { target: multicall3, callData: encode(abis.multicall3, 'tryAggregate', [true, calls]) }
+    }
+    await inOneBlock([facilitator, await batchOf(lesser, nonce, elsewhere)])
+    await inOneBlock([facilitator, await batchOf(nonce, other, payTo)])
+    const states = await statesOf([nonce, other], { rpcUrl: await withoutTraces() })
+    expect(states).toEqual([cannotTell, paid])
+  })
+
   it('of the same nonce by another token pays for nothing', async () => {
     const [nonce] = newNonces(1) as [bigint]
     await inOneBlock([facilitator, await settling(nonce)])
@@ -357,12 +391,28 @@ describe('a cancelled nonce of Permit2', () => {
     expect(node.methods.length).toBeLessThanOrEqual(22)
   })
 
+  it('costs no more requests among transfers of nothing, which anyone can make', async () => {
+    const [nonce] = newNonces(1) as [bigint]
+    const nothing = {
+      target: chain.token.address,
+      callData: encode(chain.token.abi, 'transferFrom', [buyer.address, payTo, 0n]),
+    }
+    await inOneBlock(
+      [buyer, cancelling(nonce)],
+      ...Array.from({ length: 10 }, (): [PrivateKeyAccount, Call] => [facilitator, nothing]),
+    )
+    await chain.client.mine({ blocks: 3 })
+    const node = await startAlteredNode(chain.rpcUrl)
+    expect(await ask(nonce, { rpcUrl: node.url })).toEqual({ state: otherwise })
+    expect(node.methods.length).toBeLessThanOrEqual(20)
+  })
+
   it('that was cancelled before the payment began is spent otherwise, without a search back to it', async () => {
     const [nonce] = newNonces(1) as [bigint]
     await inOneBlock([buyer, cancelling(nonce)])
-    await chain.client.mine({ blocks: 100 })
+    await chain.client.mine({ blocks: 100, interval: 1 })
     const { timestamp } = await chain.client.getBlock()
-    await chain.client.mine({ blocks: 5 })
+    await chain.client.mine({ blocks: 5, interval: 1 })
     const node = await startAlteredNode(chain.rpcUrl)
     const since = Number(timestamp) + 1
     expect(await ask(nonce, { rpcUrl: node.url, since })).toEqual({ state: otherwise })

@@ -14,6 +14,7 @@ import { type EvmChainOptions, evmSettlementProbe, type SettlementQuery } from '
 import { startAnvil } from '../bed/anvil.ts'
 import { type Chain, readArtifact, startChain } from '../bed/chain.ts'
 import { startNode } from './probe-node.ts'
+import { type Call, cancellingAuthorization, transferring } from './probe-payments.ts'
 
 const payTo: Address = '0x000000000000000000000000000000000000bEEF'
 
@@ -42,53 +43,16 @@ function query(method: 'eip3009', nonce: string): SettlementQuery {
   return { method, network, asset: token.address, payer: owner.address, nonce, payTo, amount: '1000' }
 }
 
-async function write(
-  address: Address,
-  abi: readonly unknown[],
-  functionName: string,
-  args: readonly unknown[],
-) {
-  const hash = await chain.walletOf(owner).writeContract({ address, abi, functionName, args } as never)
+async function send({ target, callData }: Call) {
+  const hash = await chain.walletOf(owner).sendTransaction({ to: target, data: callData })
   await chain.client.waitForTransactionReceipt({ hash })
   return hash
 }
 
 describe('an EIP-3009 authorization', () => {
-  const domain = () => ({
-    name: chain.token.name,
-    version: chain.token.version,
-    chainId: chain.chainId,
-    verifyingContract: chain.token.address,
-  })
   const newNonce = () => `0x${(++nonces).toString(16).padStart(64, '0')}` as Hex
-
-  async function authorize(nonce: Hex, to: Address, value: bigint) {
-    const message = { from: owner.address, to, value, validAfter: 0n, validBefore: 10_000_000_000n, nonce }
-    const signature = await owner.signTypedData({
-      domain: domain(),
-      types: {
-        TransferWithAuthorization: [
-          { name: 'from', type: 'address' },
-          { name: 'to', type: 'address' },
-          { name: 'value', type: 'uint256' },
-          { name: 'validAfter', type: 'uint256' },
-          { name: 'validBefore', type: 'uint256' },
-          { name: 'nonce', type: 'bytes32' },
-        ],
-      },
-      primaryType: 'TransferWithAuthorization',
-      message,
-    })
-    return [...Object.values(message), signature]
-  }
-
-  const transfer = async (...authorization: Parameters<typeof authorize>) =>
-    write(
-      chain.token.address,
-      chain.token.abi,
-      'transferWithAuthorization',
-      await authorize(...authorization),
-    )
+  const transfer = async (nonce: Hex, to: Address, value: bigint) =>
+    send(await transferring(chain, owner, { nonce, to, value }))
 
   it.each([
     ['first', [payTo, elsewhere], 'paid', 'spent-otherwise'],
@@ -99,16 +63,16 @@ describe('an EIP-3009 authorization', () => {
     async (_, payees, ...states) => {
       const twoNonces = [newNonce(), newNonce()] as const
       const calls = await Promise.all(
-        twoNonces.map(async (nonce, index) => ({
-          target: chain.token.address,
-          callData: encodeFunctionData({
-            abi: chain.token.abi,
-            functionName: 'transferWithAuthorization',
-            args: await authorize(nonce, payees[index] ?? payTo, 1_000n),
-          }),
-        })),
+        twoNonces.map((nonce, index) =>
+          transferring(chain, owner, { nonce, to: payees[index] ?? payTo, value: 1_000n }),
+        ),
       )
-      await write(multicall3, multicallAbi, 'tryAggregate', [true, calls])
+      const callData = encodeFunctionData({
+        abi: multicallAbi,
+        functionName: 'tryAggregate',
+        args: [true, calls],
+      })
+      await send({ target: multicall3, callData })
       const answers = await Promise.all(
         twoNonces.map(nonce => probe().ask(query('eip3009', nonce), { signal })),
       )
@@ -147,23 +111,7 @@ describe('an EIP-3009 authorization', () => {
 
   it('that was cancelled was spent otherwise', async () => {
     const nonce = newNonce()
-    const signature = await owner.signTypedData({
-      domain: domain(),
-      types: {
-        CancelAuthorization: [
-          { name: 'authorizer', type: 'address' },
-          { name: 'nonce', type: 'bytes32' },
-        ],
-      },
-      primaryType: 'CancelAuthorization',
-      message: { authorizer: owner.address, nonce },
-    })
-    const [r, s, v] = [
-      `0x${signature.slice(2, 66)}`,
-      `0x${signature.slice(66, 130)}`,
-      Number(`0x${signature.slice(130)}`),
-    ]
-    await write(chain.token.address, chain.token.abi, 'cancelAuthorization', [owner.address, nonce, v, r, s])
+    await send(await cancellingAuthorization(chain, owner, nonce))
     expect(await probe().ask(query('eip3009', nonce), { signal })).toMatchObject({ state: 'spent-otherwise' })
   })
 

@@ -177,6 +177,8 @@ describe('the calldata of a payment by Permit2', () => {
   const details = { to: payTo, requestedAmount: 10_000n }
   const encode = (abi: readonly unknown[], functionName: string, args: readonly unknown[]) =>
     encodeFunctionData({ abi, functionName, args })
+  const read = (call: { to: string | null; input: string }, ...emitters: string[]) =>
+    usesByCalldata(call, asset.toLowerCase(), new Set(emitters.map(emitter => emitter.toLowerCase())))
   const use = (amount: bigint) => ({
     method: 'permit2',
     token: asset.toLowerCase(),
@@ -213,28 +215,37 @@ describe('the calldata of a payment by Permit2', () => {
     [permit2, permit2Abi, 'permitWitnessTransferFrom', [permit, details, payer, hash, '', '0x'], 10_000n],
   ] as const)('names its nonce where upstream puts it: %s, %#', (to, abi, functionName, args, amount) => {
     const input = encode(abi, functionName, args)
-    expect(usesByCalldata({ to, input }, asset.toLowerCase())).toEqual({ uses: [use(amount)], areAll: true })
+    expect(read({ to, input }, to)).toEqual({ uses: [use(amount)], areAll: true })
+    expect(read({ to, input: input.toUpperCase().replace('X', 'x') }, to).uses).toEqual([use(amount)])
     // Anyone can deploy a contract that takes the same calldata, and does something else.
-    expect(usesByCalldata({ to: himself, input }, asset.toLowerCase())).toEqual({ uses: [], areAll: false })
+    expect(read({ to: himself, input }, to, himself)).toEqual({ uses: [], areAll: false })
+  })
+
+  it('at an address where no proxy is deployed proves nothing', () => {
+    const input = encode(x402ExactPermit2ProxyABI, 'settle', [permit, payer, exact, '0x'])
+    const to = x402ExactPermit2ProxyAddress
+    expect(read({ to, input }, permit2, asset)).toEqual({ uses: [], areAll: false })
   })
 
   it('of a cancellation, or of a transfer by the token, uses no nonce', () => {
     const input = encode(permit2Abi, 'invalidateUnorderedNonces', [0n, 2n ** 256n - 1n])
-    expect(usesByCalldata({ to: permit2, input }, asset.toLowerCase())).toEqual({ uses: [], areAll: true })
-    expect(usesByCalldata({ to: asset, input: '0xa9059cbb' }, asset.toLowerCase())).toEqual({
-      uses: [],
-      areAll: true,
-    })
+    expect(read({ to: permit2, input })).toEqual({ uses: [], areAll: true })
+    expect(read({ to: asset, input: '0xa9059cbb' })).toEqual({ uses: [], areAll: true })
   })
 
-  it('cut off, or of a transaction that makes a contract, proves nothing', () => {
-    const proxy = x402ExactPermit2ProxyAddress
-    expect(usesByCalldata({ to: null, input: '0x6080' }, asset.toLowerCase())).toEqual({
-      uses: [],
-      areAll: false,
-    })
-    expect(usesByCalldata({ to: proxy, input: '0x13cd3b53' }, asset.toLowerCase()).uses).not.toContainEqual(
-      use(20_000n),
-    )
+  const ofOtherToken = encode(permit2Abi, 'permitTransferFrom', [
+    { ...permit, permitted: { token: himself, amount: 1n } },
+    details,
+    payer,
+    '0x',
+  ])
+
+  it.each([
+    ['of a token that may call anyone while it is transferred', permit2, ofOtherToken],
+    ['of a function that is not known', permit2, '0xedd9444b'],
+    ['of the token that hands the control to the payee', asset, '0x4000aea0'],
+    ['of a transaction that makes a contract', null, '0x6080'],
+  ])('%s does not exclude what else was used', (_, to, input) => {
+    expect(read({ to, input }).areAll).toBe(false)
   })
 })
