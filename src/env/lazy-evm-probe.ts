@@ -10,10 +10,10 @@ export class LazyEvmProbe implements SettlementProbe {
   constructor(readonly chains: Readonly<Record<string, EvmChainOptions>>) {}
 
   supports(network: string, method: SettlementQuery['method']): boolean {
-    return method !== 'svm' && network in this.chains
+    return (method === 'eip3009' || method === 'permit2') && network in this.chains
   }
 
-  async ask(query: SettlementQuery, options: { readonly signal: AbortSignal }): Promise<ProbeAnswer> {
+  async ask(query: SettlementQuery, options: Parameters<SettlementProbe['ask']>[1]): Promise<ProbeAnswer> {
     try {
       return await (await this.load()).ask(query, options)
     } catch (error) {

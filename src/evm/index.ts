@@ -1,39 +1,12 @@
 /** Asks EVM chains what became of payments by EIP-3009 and Permit2. Needs viem. */
-import {
-  type Address,
-  createPublicClient,
-  getAddress,
-  type Hex,
-  isAddressEqual,
-  type Log,
-  type PublicClient,
-  parseAbi,
-  parseAbiItem,
-  parseEventLogs,
-} from 'viem'
+import { createPublicClient, type PublicClient } from 'viem'
 import { untilAborted } from '../clock.ts'
-import type { SettlementQuery } from '../settlement/payment-key.ts'
-import type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
+import type { SettlementProbe } from '../settlement/probe.ts'
 import { nodes } from './nodes.ts'
+import { type ChainAccess, lookUp } from './payment-search.ts'
 
 export type { SettlementQuery } from '../settlement/payment-key.ts'
 export type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
-
-/** Permit2's address, the same on every chain (Uniswap). */
-const permit2: Address = '0x000000000022D473030F116dDEE9F6B43aC78BA3'
-
-const eip3009 = parseAbi([
-  'function authorizationState(address authorizer, bytes32 nonce) view returns (bool)',
-])
-const authorizationUsed = parseAbiItem(
-  'event AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce)',
-)
-const authorizationCanceled = parseAbiItem(
-  'event AuthorizationCanceled(address indexed authorizer, bytes32 indexed nonce)',
-)
-const transferred = parseAbiItem('event Transfer(address indexed from, address indexed to, uint256 value)')
-const tokenEvents = [authorizationUsed, transferred]
-const permit2Abi = parseAbi(['function nonceBitmap(address owner, uint256 word) view returns (uint256)'])
 
 /** How to reach one chain. */
 export interface EvmChainOptions {
@@ -47,13 +20,12 @@ export interface EvmChainOptions {
    */
   confirmations?: number
   /**
-   * Blocks, counted back from the newest, in which the transaction of a payment is looked for. Nodes limit how
-   * many they search at once.
+   * Blocks, counted back from the newest, in which the transaction of a payment is looked for.
    * @default 2000
    */
   searchBlocks?: number
   /**
-   * Blocks that are searched in one request.
+   * Blocks that are searched in one request. Where a node takes fewer, it is asked for fewer.
    * @default 500
    */
   blocksPerRequest?: number
@@ -62,13 +34,6 @@ export interface EvmChainOptions {
    * @default 4000
    */
   timeoutMs?: number
-}
-
-interface ChainAccess {
-  readonly client: PublicClient
-  readonly confirmations: number
-  readonly searchBlocks: bigint
-  readonly blocksPerRequest: bigint
 }
 
 /**
@@ -90,12 +55,12 @@ export function evmSettlementProbe(chains: Readonly<Record<string, EvmChainOptio
     )
   const access = new Map(given.map(([network, options]) => [network, reach(network, options)]))
   return {
-    supports: (network, method) => method !== 'svm' && access.has(network),
-    async ask(query, { signal }) {
+    supports: (network, method) => (method === 'eip3009' || method === 'permit2') && access.has(network),
+    async ask(query, options) {
       const chain = access.get(query.network)
       if (chain === undefined) return { state: 'cannot-tell', reason: `no node for ${query.network}` }
       try {
-        return await untilAborted(look(chain, query), signal)
+        return await untilAborted(lookUp(chain, query, options), options.signal)
       } catch (error) {
         return { state: 'cannot-tell', reason: shortMessage(error) }
       }
@@ -138,161 +103,6 @@ function reach(network: string, options: EvmChainOptions): ChainAccess {
     searchBlocks: BigInt(searchBlocks),
     blocksPerRequest: BigInt(blocksPerRequest),
   }
-}
-
-/** What a search found; a payment without the head's time. */
-type Found = Exclude<ProbeAnswer, { state: 'paid' }> | Omit<Extract<ProbeAnswer, { state: 'paid' }>, 'asOf'>
-
-async function look(chain: ChainAccess, query: SettlementQuery): Promise<ProbeAnswer> {
-  const newest = await chain.client.getBlock()
-  const asOf = Number(newest.timestamp)
-  // Read at that very block: behind one URL, the node that answers next may lag.
-  if (!(await isSpent(chain.client, query, newest.number))) return { state: 'unspent', asOf }
-  const found = await findPayment(chain, query, newest.number)
-  return found.state === 'paid' ? { ...found, asOf } : found
-}
-
-async function isSpent(
-  client: PublicClient,
-  { method, asset, payer, nonce }: SettlementQuery,
-  blockNumber: bigint,
-): Promise<boolean> {
-  const owner = getAddress(payer ?? '')
-  if (method === 'eip3009') {
-    return client.readContract({
-      address: getAddress(asset),
-      abi: eip3009,
-      functionName: 'authorizationState',
-      args: [owner, nonce as Hex],
-      blockNumber,
-    })
-  }
-  const number = BigInt(nonce)
-  const word = await client.readContract({
-    address: permit2,
-    abi: permit2Abi,
-    functionName: 'nonceBitmap',
-    args: [owner, number >> 8n],
-    blockNumber,
-  })
-  return ((word >> (number & 255n)) & 1n) === 1n
-}
-
-/** Searches the newest blocks first, as a payment that is asked about has just been made. */
-async function findPayment(chain: ChainAccess, query: SettlementQuery, newest: bigint): Promise<Found> {
-  const oldest = newest > chain.searchBlocks ? newest - chain.searchBlocks : 0n
-  let toBlock = newest
-  while (toBlock >= oldest) {
-    const fromBlock =
-      toBlock - chain.blocksPerRequest + 1n > oldest ? toBlock - chain.blocksPerRequest + 1n : oldest
-    const answer = await searchBlocks(chain, query, fromBlock, toBlock)
-    if (answer !== undefined) return answer
-    if (fromBlock === 0n) break
-    toBlock = fromBlock - 1n
-  }
-  return { state: 'cannot-tell', reason: 'the authorization is used, by a transaction that was not found' }
-}
-
-async function searchBlocks(
-  chain: ChainAccess,
-  query: SettlementQuery,
-  fromBlock: bigint,
-  toBlock: bigint,
-): Promise<Found | undefined> {
-  const { client } = chain
-  const payer = getAddress(query.payer ?? '')
-  const range = { address: getAddress(query.asset), fromBlock, toBlock }
-  for (const hash of await transactionsAbout(client, query, payer, range)) {
-    const receipt = await client.getTransactionReceipt({ hash })
-    if (receipt.status !== 'success') continue
-    if (query.method === 'permit2' && !(await spentIn(client, query, receipt.blockNumber))) continue
-    const isPaid = paysFor(query, receipt.logs)
-    if (isPaid === undefined) return { state: 'cannot-tell', reason: 'paid among other payments' }
-    const head = await client.getBlockNumber({ cacheTime: 0 })
-    const depth = head - receipt.blockNumber + 1n
-    if (depth < BigInt(chain.confirmations))
-      return {
-        state: 'cannot-tell',
-        reason: `${depth} of ${chain.confirmations} confirmations`,
-        isMined: isPaid,
-      }
-    if (!isPaid) return { state: 'spent-otherwise', transaction: hash }
-    const { timestamp } = await client.getBlock({ blockHash: receipt.blockHash })
-    return { state: 'paid', transaction: hash, payer, minedAt: Number(timestamp) }
-  }
-  return undefined
-}
-
-/**
- * Whether the transaction with these logs pays what is asked for; `undefined` when its logs do not say.
- *
- * Where a transaction uses several authorizations, each transfer pays for one of them alone: the token tells of the use
- * and of the transfer in one order, whichever that is.
- */
-function paysFor(query: SettlementQuery, logs: Log[]): boolean | undefined {
-  const ofToken = parseEventLogs({ abi: tokenEvents, logs }).filter(({ address }) =>
-    isAddressEqual(address, getAddress(query.asset)),
-  )
-  const payer = getAddress(query.payer ?? '')
-  const pays = (event: (typeof ofToken)[number] | undefined) =>
-    event?.eventName === 'Transfer' &&
-    isAddressEqual(event.args.from, payer) &&
-    isAddressEqual(event.args.to, getAddress(query.payTo)) &&
-    event.args.value >= BigInt(query.amount)
-  if (query.method !== 'eip3009') return ofToken.some(pays)
-
-  const uses = ofToken.filter(({ eventName }) => eventName === 'AuthorizationUsed')
-  const use = uses.find(
-    ({ args }) => 'nonce' in args && args.nonce === query.nonce && isAddressEqual(args.authorizer, payer),
-  )
-  // It was cancelled.
-  if (use === undefined) return false
-  if (uses.length === 1) return ofToken.some(pays)
-  const at = ofToken.indexOf(use)
-  if (ofToken[0] === uses[0]) return pays(ofToken[at + 1])
-  if (pays(ofToken[at - 1])) return true
-  // The first transfer may have been made without an authorization.
-  return pays(ofToken[at + 1]) ? undefined : false
-}
-
-/** The transactions that used or cancelled the authorization; with Permit2 those that paid the payee, as it has no event. */
-async function transactionsAbout(
-  client: PublicClient,
-  query: SettlementQuery,
-  payer: Address,
-  range: { address: Address; fromBlock: bigint; toBlock: bigint },
-): Promise<Hex[]> {
-  const args = { authorizer: payer, nonce: query.nonce as Hex }
-  const logs =
-    query.method === 'eip3009'
-      ? (
-          await Promise.all([
-            client.getLogs({ ...range, event: authorizationUsed, args }),
-            client.getLogs({ ...range, event: authorizationCanceled, args }),
-          ])
-        ).flat()
-      : await client.getLogs({
-          ...range,
-          event: transferred,
-          args: { from: payer, to: getAddress(query.payTo) },
-        })
-  return [...new Set(logs.map(log => log.transactionHash).reverse())]
-}
-
-/** Whether the nonce was used in this very block: a transfer of the same amount may be another purchase. */
-async function spentIn(client: PublicClient, query: SettlementQuery, block: bigint): Promise<boolean> {
-  const number = BigInt(query.nonce)
-  const bitAt = async (blockNumber: bigint) => {
-    const word = await client.readContract({
-      address: permit2,
-      abi: permit2Abi,
-      functionName: 'nonceBitmap',
-      args: [getAddress(query.payer ?? ''), number >> 8n],
-      blockNumber,
-    })
-    return (word >> (number & 255n)) & 1n
-  }
-  return (await bitAt(block)) === 1n && (await bitAt(block - 1n)) === 0n
 }
 
 function shortMessage(error: unknown): string {

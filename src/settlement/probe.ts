@@ -33,7 +33,8 @@ export interface SettlementProbe {
   /**
    * Never throws: what cannot be known is `cannot-tell`.
    *
-   * @param options `since`: Unix seconds; a payment made before is not this one. Absent where nobody knows.
+   * @param options.since Unix time in seconds: a payment made before it is not this one. The caller has allowed for
+   * clocks that differ; absent where nobody knows.
    */
   ask(
     query: SettlementQuery,

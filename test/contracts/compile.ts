@@ -5,7 +5,10 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 
-const solc = createRequire(import.meta.url)('solc') as { compile(input: string): string; version(): string }
+const solc = createRequire(import.meta.url)('solc') as {
+  compile(input: string, callbacks: { import(file: string): { contents: string } }): string
+  version(): string
+}
 const isCheck = process.argv.includes('--check')
 
 interface Output {
@@ -19,7 +22,7 @@ interface Output {
   >
 }
 
-for (const name of ['TestToken', 'Multicall3', 'TestPermit2']) {
+for (const name of ['TestToken', 'Multicall3', 'TestPermit2', 'TestPermit2Proxy', 'TestWallet']) {
   const at = (suffix: string) => new URL(`./${name}${suffix}`, import.meta.url)
   const output: Output = JSON.parse(
     solc.compile(
@@ -32,6 +35,7 @@ for (const name of ['TestToken', 'Multicall3', 'TestPermit2']) {
           outputSelection: { '*': { '*': ['abi', 'evm.bytecode.object', 'evm.deployedBytecode.object'] } },
         },
       }),
+      { import: imported => ({ contents: readFileSync(new URL(imported, import.meta.url), 'utf8') }) },
     ),
   )
   const errors = (output.errors ?? []).filter(error => error.severity === 'error')

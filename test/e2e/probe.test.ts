@@ -1,5 +1,3 @@
-import { createServer, type RequestListener } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
 import {
   type Address,
@@ -15,8 +13,9 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { type EvmChainOptions, evmSettlementProbe, type SettlementQuery } from '../../src/evm/index.ts'
 import { startAnvil } from '../bed/anvil.ts'
 import { type Chain, readArtifact, startChain } from '../bed/chain.ts'
+import { startNode } from './probe-node.ts'
+import { type Call, cancellingAuthorization, transferring } from './probe-payments.ts'
 
-const permit2: Address = '0x000000000022D473030F116dDEE9F6B43aC78BA3'
 const payTo: Address = '0x000000000000000000000000000000000000bEEF'
 
 const elsewhere: Address = '0x000000000000000000000000000000000000dEaD'
@@ -24,16 +23,12 @@ const multicall3: Address = '0xcA11bde05977b3631167028862bE2a173976CA11'
 
 let chain: Chain
 let owner: PrivateKeyAccount
-let permit2Abi: readonly unknown[]
 let multicallAbi: readonly unknown[]
 let nonces = 0
 
 beforeAll(async () => {
   chain = await startChain({ blockTimeSeconds: 0.2 })
-  const artifact = await readArtifact('TestPermit2')
-  permit2Abi = artifact.abi
   multicallAbi = (await readArtifact('Multicall3')).abi
-  await chain.client.setCode({ address: permit2, bytecode: artifact.deployedBytecode })
   owner = await chain.newAccount('10')
   await chain.mint(owner.address, 1_000_000n)
 })
@@ -43,69 +38,21 @@ const signal = new AbortController().signal
 const probe = (options: Partial<EvmChainOptions> = {}) =>
   evmSettlementProbe({ [chain.network]: { rpcUrl: chain.rpcUrl, ...options } })
 
-function query(method: 'eip3009' | 'permit2', nonce: string): SettlementQuery {
+function query(method: 'eip3009', nonce: string): SettlementQuery {
   const { network, token } = chain
   return { method, network, asset: token.address, payer: owner.address, nonce, payTo, amount: '1000' }
 }
 
-/** A node that does as `listener` does, until the test has finished. */
-async function startNode(listener: RequestListener): Promise<string> {
-  const server = createServer(listener)
-  onTestFinished(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-}
-
-async function write(
-  address: Address,
-  abi: readonly unknown[],
-  functionName: string,
-  args: readonly unknown[],
-) {
-  const hash = await chain.walletOf(owner).writeContract({ address, abi, functionName, args } as never)
+async function send({ target, callData }: Call) {
+  const hash = await chain.walletOf(owner).sendTransaction({ to: target, data: callData })
   await chain.client.waitForTransactionReceipt({ hash })
   return hash
 }
 
 describe('an EIP-3009 authorization', () => {
-  const domain = () => ({
-    name: chain.token.name,
-    version: chain.token.version,
-    chainId: chain.chainId,
-    verifyingContract: chain.token.address,
-  })
   const newNonce = () => `0x${(++nonces).toString(16).padStart(64, '0')}` as Hex
-
-  async function authorize(nonce: Hex, to: Address, value: bigint) {
-    const message = { from: owner.address, to, value, validAfter: 0n, validBefore: 10_000_000_000n, nonce }
-    const signature = await owner.signTypedData({
-      domain: domain(),
-      types: {
-        TransferWithAuthorization: [
-          { name: 'from', type: 'address' },
-          { name: 'to', type: 'address' },
-          { name: 'value', type: 'uint256' },
-          { name: 'validAfter', type: 'uint256' },
-          { name: 'validBefore', type: 'uint256' },
-          { name: 'nonce', type: 'bytes32' },
-        ],
-      },
-      primaryType: 'TransferWithAuthorization',
-      message,
-    })
-    return [...Object.values(message), signature]
-  }
-
-  const transfer = async (...authorization: Parameters<typeof authorize>) =>
-    write(
-      chain.token.address,
-      chain.token.abi,
-      'transferWithAuthorization',
-      await authorize(...authorization),
-    )
+  const transfer = async (nonce: Hex, to: Address, value: bigint) =>
+    send(await transferring(chain, owner, { nonce, to, value }))
 
   it.each([
     ['first', [payTo, elsewhere], 'paid', 'spent-otherwise'],
@@ -116,16 +63,16 @@ describe('an EIP-3009 authorization', () => {
     async (_, payees, ...states) => {
       const twoNonces = [newNonce(), newNonce()] as const
       const calls = await Promise.all(
-        twoNonces.map(async (nonce, index) => ({
-          target: chain.token.address,
-          callData: encodeFunctionData({
-            abi: chain.token.abi,
-            functionName: 'transferWithAuthorization',
-            args: await authorize(nonce, payees[index] ?? payTo, 1_000n),
-          }),
-        })),
+        twoNonces.map((nonce, index) =>
+          transferring(chain, owner, { nonce, to: payees[index] ?? payTo, value: 1_000n }),
+        ),
       )
-      await write(multicall3, multicallAbi, 'tryAggregate', [true, calls])
+      const callData = encodeFunctionData({
+        abi: multicallAbi,
+        functionName: 'tryAggregate',
+        args: [true, calls],
+      })
+      await send({ target: multicall3, callData })
       const answers = await Promise.all(
         twoNonces.map(nonce => probe().ask(query('eip3009', nonce), { signal })),
       )
@@ -164,23 +111,7 @@ describe('an EIP-3009 authorization', () => {
 
   it('that was cancelled was spent otherwise', async () => {
     const nonce = newNonce()
-    const signature = await owner.signTypedData({
-      domain: domain(),
-      types: {
-        CancelAuthorization: [
-          { name: 'authorizer', type: 'address' },
-          { name: 'nonce', type: 'bytes32' },
-        ],
-      },
-      primaryType: 'CancelAuthorization',
-      message: { authorizer: owner.address, nonce },
-    })
-    const [r, s, v] = [
-      `0x${signature.slice(2, 66)}`,
-      `0x${signature.slice(66, 130)}`,
-      Number(`0x${signature.slice(130)}`),
-    ]
-    await write(chain.token.address, chain.token.abi, 'cancelAuthorization', [owner.address, nonce, v, r, s])
+    await send(await cancellingAuthorization(chain, owner, nonce))
     expect(await probe().ask(query('eip3009', nonce), { signal })).toMatchObject({ state: 'spent-otherwise' })
   })
 
@@ -247,45 +178,11 @@ describe('an EIP-3009 authorization', () => {
   })
 })
 
-describe('a Permit2 authorization', () => {
-  beforeAll(async () => {
-    await write(chain.token.address, chain.token.abi, 'approve', [permit2, 2n ** 256n - 1n])
-  })
-  const spend = (nonce: bigint, to: Address, value: bigint) =>
-    write(permit2, permit2Abi, 'spend', [owner.address, nonce, chain.token.address, to, value])
-
-  it('is unspent, paid, or spent otherwise, nonce by nonce', async () => {
-    const nonce = 256n + 7n
-    expect(await probe().ask(query('permit2', `${nonce}`), { signal })).toMatchObject({ state: 'unspent' })
-    const transaction = await spend(nonce, payTo, 1_000n)
-    expect(await probe().ask(query('permit2', `${nonce}`), { signal })).toMatchObject({
-      state: 'paid',
-      transaction,
-    })
-    expect(await probe().ask(query('permit2', `${nonce + 1n}`), { signal })).toMatchObject({
-      state: 'unspent',
-    })
-    const other = await spend(nonce + 1n, payTo, 10n)
-    expect(await probe().ask(query('permit2', `${nonce + 1n}`), { signal })).toEqual({
-      state: 'spent-otherwise',
-      transaction: other,
-    })
-  })
-
-  it('that was invalidated is not taken for the payment of another nonce', async () => {
-    const nonce = 512n
-    await write(permit2, permit2Abi, 'invalidate', [owner.address, nonce])
-    await spend(nonce + 1n, payTo, 1_000n)
-    expect(await probe().ask(query('permit2', `${nonce}`), { signal })).toMatchObject({
-      state: 'cannot-tell',
-    })
-  })
-})
-
 describe('a probe', () => {
   it('knows which payments it can look at', () => {
-    expect(probe().supports(chain.network, 'eip3009')).toBe(true)
-    expect(probe().supports(chain.network, 'svm')).toBe(false)
+    const methods = ['eip3009', 'permit2', 'svm', 'payload', ''] as SettlementQuery['method'][]
+    const supported = methods.filter(method => probe().supports(chain.network, method))
+    expect(supported).toEqual(['eip3009', 'permit2'])
     expect(probe().supports('eip155:1', 'permit2')).toBe(false)
   })
 

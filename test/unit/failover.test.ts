@@ -239,9 +239,14 @@ describe('settle', () => {
   })
 
   it('returns "nonce used" as a rejection when no earlier attempt can have used it', async () => {
+    a.settleAnswer = refusal('invalid_exact_evm_nonce_already_used')
+    expect(await done(settle(pool()))).toEqual(a.settleAnswer)
+  })
+
+  it('does not believe "nonce used" after another one refused the request, by its word', async () => {
     a.settleAnswer = httpError(429)
     b.settleAnswer = refusal('invalid_exact_evm_nonce_already_used')
-    expect(await done(settle(pool()))).toEqual(b.settleAnswer)
+    await expect(done(settle(pool()))).rejects.toBeInstanceOf(SettlementIndeterminateError)
   })
 
   it('does not believe "nonce used" after a facilitator had trouble: that may be our own payment', async () => {
@@ -267,8 +272,18 @@ describe('settle', () => {
   })
 
   it('fails when nobody was reached, and says that nothing was charged', async () => {
+    const down = (id: string) => ({
+      id,
+      url: `https://${id}.example`,
+      fetch: () => Promise.reject(refused()),
+    })
+    const facilitators = ['a', 'b', 'c'].map(down)
+    await expect(done(settle(pool({ facilitators })))).rejects.toThrow(/nothing was charged/)
+  })
+
+  it('does not say that nothing was charged where only the word of their own clients says so', async () => {
     for (const facilitator of [a, b, c]) facilitator.settleAnswer = refused()
-    await expect(done(settle(pool()))).rejects.toThrow(/nothing was charged/)
+    await expect(done(settle(pool()))).rejects.toThrow(/all facilitators failed \(3 of 3 asked\)\./)
   })
 })
 

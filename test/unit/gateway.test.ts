@@ -6,6 +6,7 @@ import { RateLimit } from '../../src/http/rate-limit.ts'
 import { type AggregatorOptions, FacilitatorAggregator, MemoryLedger } from '../../src/index.ts'
 import { listen } from '../../src/node/index.ts'
 import {
+  done,
   FakeFacilitator,
   hanging,
   httpError,
@@ -13,12 +14,14 @@ import {
   newPayload,
   payload,
   payloadV1,
+  probeOf,
   refusal,
   refused,
   requirements,
   requirementsV1,
   settled,
   supporting,
+  unspent,
   valid,
 } from './builders.ts'
 
@@ -452,10 +455,11 @@ describe('Idempotency-Key', () => {
   it('goes on after a refusal that another time may not get', async () => {
     a.settleAnswer = refusal('unsupported_scheme')
     b.settleAnswer = refusal('unsupported_scheme')
-    const gateway = open()
-    expect(await settle(gateway, payment, key)).toMatchObject({ body: { success: false } })
+    vi.useFakeTimers()
+    const gateway = open({}, { settlement: { probes: [probeOf(() => unspent)] } })
+    expect(await done(settle(gateway, payment, key))).toMatchObject({ body: { success: false } })
     a.settleAnswer = settled
-    expect(await settle(gateway, payment, key)).toMatchObject({ status: 200, body: settled })
+    expect(await done(settle(gateway, payment, key))).toMatchObject({ status: 200, body: settled })
   })
 
   it('is forgotten after its time', async () => {
