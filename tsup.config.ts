@@ -28,6 +28,5 @@ export default defineConfig([
     entry: { ...entry, 'not-node': 'src/node/elsewhere.ts', cli: 'src/cli/main.ts' },
     dts: { entry },
   },
-  // p-retry and p-timeout are ES modules only, which `require` cannot load on every Node 20.
-  { ...shared, format: 'cjs', noExternal: ['p-retry', 'p-timeout', 'is-network-error'] },
+  { ...shared, format: 'cjs' },
 ])

@@ -271,19 +271,19 @@ export class FacilitatorAggregator implements FacilitatorClient {
 
   /** Calls `listener` at each event. What it throws is logged, and hurts nobody. */
   on<E extends EventName>(event: E, listener: Listener<E>): this {
-    this.#observer.emitter.on(event, listener)
+    this.#observer.emitter.add(event, listener, false)
     return this
   }
 
   /** Calls `listener` at the next event only. */
   once<E extends EventName>(event: E, listener: Listener<E>): this {
-    this.#observer.emitter.once(event, listener)
+    this.#observer.emitter.add(event, listener, true)
     return this
   }
 
   /** Ends what `on` or `once` began. */
   off<E extends EventName>(event: E, listener: Listener<E>): this {
-    this.#observer.emitter.off(event, listener)
+    this.#observer.emitter.remove(event, listener)
     return this
   }
 

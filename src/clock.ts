@@ -20,11 +20,31 @@ export function setBackgroundTimeout(callback: () => void, delayMs: number): Tim
 /** Waits for `work`, but no longer than `signal` allows. */
 export function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
-    const abort = () => reject(new Error('no time left'))
+    const abort = () => reject(signal.reason)
     work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
     if (signal.aborted) abort()
     else signal.addEventListener('abort', abort, { once: true })
   })
+}
+
+/**
+ * Waits for `work` no longer than `longestMs` (ms), and aborts its signal then.
+ *
+ * @throws {Error} when it takes longer; what `work` throws
+ */
+export async function within<T>(
+  longestMs: number,
+  work: (signal: AbortSignal) => T | Promise<T>,
+): Promise<T> {
+  const controller = new AbortController()
+  const { signal } = controller
+  const giveUp = () => controller.abort(new Error(`no answer within ${longestMs} ms`))
+  const timer = setBackgroundTimeout(giveUp, longestMs)
+  try {
+    return await untilAborted(Promise.resolve(work(signal)), signal)
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 interface Alarm {

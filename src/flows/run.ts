@@ -2,7 +2,6 @@
 import { type Alarms, now } from '../clock.ts'
 import { attempt, type Request } from '../facilitator/attempt.ts'
 import type { AttemptReport, DeclineCause, Operation, Outcome, Responses } from '../facilitator/outcome.ts'
-import { retry, retryAfterMs } from '../facilitator/retry.ts'
 import type { Observer } from '../observe/observer.ts'
 import type { LaneSign, Trial } from '../pool/circuit.ts'
 import type { Member } from '../pool/member.ts'
@@ -144,23 +143,28 @@ export class Run<O extends Operation> {
     return outcome
   }
 
+  /** After pauses that double, each times a random factor from 1 to 2; or after what `Retry-After` says. */
   async #askAgain(member: Member, first: Outcome<O>): Promise<Outcome<O>> {
-    let last = first
+    let outcome = first
     let isUnconfirmed = false
-    const again = async () => {
-      if (!this.#mayBegin) return undefined
-      isUnconfirmed ||= isUnconfirmedDenial(last)
-      last = await this.#attempt(member)
-      return last
+    for (let retries = 0; retries < member.options.retries; retries++) {
+      const backoffMs = this.context.backoffMs * 2 ** retries * (1 + Math.random())
+      await this.#pause(Math.min(retryAfterMs(outcome) ?? backoffMs, this.#remainingMs))
+      if (!this.#mayBegin) break
+      isUnconfirmed ||= isUnconfirmedDenial(outcome)
+      outcome = await this.#attempt(member)
+      if (!this.#isWorthARetry(outcome, member)) break
     }
-    const outcome = await retry(first, again, {
-      retries: member.options.retries,
-      backoffMs: this.context.backoffMs,
-      remainingMs: Math.max(0, this.#remainingMs),
-      signal: this.#signal,
-      worthIt: one => this.#isWorthARetry(one, member),
-    })
     return isUnconfirmed ? { ...outcome, isUnconfirmed } : outcome
+  }
+
+  #pause(delayMs: number): Promise<void> {
+    return new Promise(resolve => {
+      const end = this.wait(() => {
+        end()
+        resolve()
+      }, delayMs)
+    })
   }
 
   /**
@@ -271,7 +275,7 @@ export class Run<O extends Operation> {
   }
 
   get #mayBegin(): boolean {
-    return this.#remainingMs > 0 && !this.#isEnded
+    return this.#remainingMs > 0 && !this.#isEnded && !this.isAborted
   }
 
   get #remainingMs(): number {
@@ -325,6 +329,10 @@ function signOf(outcome: Outcome): LaneSign {
       // A buyer can make a transaction fail.
       return outcome.isReverted && outcome.transaction !== undefined ? 'nothing' : 'failure'
   }
+}
+
+function retryAfterMs(outcome: Outcome): number | undefined {
+  return 'retryAfterMs' in outcome ? outcome.retryAfterMs : undefined
 }
 
 /** Whether only the facilitator's word says that it did nothing. */

@@ -1,6 +1,5 @@
 /** The events of an aggregator, and an emitter whose listeners cannot hurt a payment. */
 import type { SupportedResponse } from '@x402/core/types'
-import { EventEmitter } from 'eventemitter3'
 import type { AttemptReport, Operation, OutcomeKind } from '../facilitator/outcome.ts'
 import type { LogEntry } from './log.ts'
 
@@ -85,65 +84,64 @@ export interface AggregatorEvents {
 export type EventName = keyof AggregatorEvents
 export type Listener<E extends EventName> = (event: AggregatorEvents[E]) => unknown
 
-type Guarded = (data: unknown, event: EventName) => Promise<void>
-
 /**
  * An event emitter that contains what its listeners throw, at once or as a rejected promise, and hands it to
  * `onListenerError`. A listener of `log` does not get the entries that it causes itself while it is called: that would
  * never end. The others do.
  */
 export class SafeEmitter {
-  readonly #emitter = new EventEmitter()
-  readonly #guarded = new WeakMap<object, Guarded>()
+  /** By event, each with whether it is called once only. */
+  readonly #listeners = new Map<EventName, Map<Listener<never>, boolean>>()
+  /** The listeners of `log` that are being called: what they log themselves they are not told. */
+  readonly #hearing = new Set<Listener<never>>()
 
   constructor(private readonly onListenerError: (error: unknown, event: EventName) => void) {}
 
-  on<E extends EventName>(event: E, listener: Listener<E>): void {
-    this.#emitter.on(event, this.#guard(listener))
+  add<E extends EventName>(event: E, listener: Listener<E>, isOnce: boolean): void {
+    if (typeof listener !== 'function') throw new TypeError('a listener is a function')
+    const listeners = this.#listeners.get(event) ?? new Map()
+    this.#listeners.set(event, listeners.set(listener, isOnce))
   }
 
-  once<E extends EventName>(event: E, listener: Listener<E>): void {
-    this.#emitter.once(event, this.#guard(listener))
-  }
-
-  off<E extends EventName>(event: E, listener: Listener<E>): void {
-    this.#emitter.off(event, this.#guard(listener))
+  remove<E extends EventName>(event: E, listener: Listener<E>): void {
+    this.#listeners.get(event)?.delete(listener)
   }
 
   has(event: EventName): boolean {
-    return this.#emitter.listenerCount(event) > 0
+    return (this.#listeners.get(event)?.size ?? 0) > 0
   }
 
   emit<E extends EventName>(event: E, data: AggregatorEvents[E]): void {
-    this.#emitter.emit(event, data, event)
+    const listeners = this.#listeners.get(event)
+    if (listeners === undefined) return
+    for (const [listener, isOnce] of [...listeners]) {
+      if (isOnce) listeners.delete(listener)
+      void this.#call(event, listener as Listener<E>, data)
+    }
   }
 
-  #guard<E extends EventName>(listener: Listener<E>): Guarded {
-    if (typeof listener !== 'function') throw new TypeError('a listener is a function')
-    const known = this.#guarded.get(listener)
-    if (known !== undefined) return known
-    let isHearingLog = false
-    const guarded = async (data: unknown, event: EventName) => {
-      const isLog = event === 'log'
-      if (isLog && isHearingLog) return
+  async #call<E extends EventName>(
+    event: E,
+    listener: Listener<E>,
+    data: AggregatorEvents[E],
+  ): Promise<void> {
+    const isLog = event === 'log'
+    if (isLog && this.#hearing.has(listener)) return
+    try {
+      if (isLog) this.#hearing.add(listener)
+      let heard: unknown
       try {
-        isHearingLog ||= isLog
-        let heard: unknown
-        try {
-          heard = listener(data as AggregatorEvents[E])
-        } finally {
-          if (isLog) isHearingLog = false
-        }
-        await heard
-      } catch (error) {
-        try {
-          this.onListenerError(error, event)
-        } catch {
-          // No stack is left, as listeners call each other without end: nobody waits for this promise to hear of it.
-        }
+        heard = listener(data)
+      } finally {
+        if (isLog) this.#hearing.delete(listener)
+      }
+      await heard
+    } catch (error) {
+      try {
+        this.onListenerError(error, event)
+      } catch {
+        // No stack is left, as listeners call each other without end: nobody waits for this promise to hear of it.
       }
     }
-    this.#guarded.set(listener, guarded)
-    return guarded
   }
 }

@@ -1,5 +1,5 @@
 /** A ledger that must answer: one over a network may hang, and a payment must not hang with it. */
-import pTimeout from 'p-timeout'
+import { within } from '../clock.ts'
 import type { Claim, ClaimRequest, LedgerEntry, SettlementLedger, SettlementState } from './ledger.ts'
 
 /** Milliseconds that one call may take; several fit into the time by which a claim outlives its operation. */
@@ -14,7 +14,7 @@ export class BoundedLedger implements SettlementLedger {
   async claim(request: ClaimRequest): Promise<Claim> {
     const claiming = Promise.resolve(this.inner.claim(request))
     try {
-      return await bounded(claiming)
+      return await within(timeoutMs, () => claiming)
     } catch (error) {
       claiming
         .then(
@@ -44,18 +44,14 @@ export class BoundedLedger implements SettlementLedger {
   async update(key: string, claim: string, settlement: SettlementState): Promise<boolean> {
     const update = async () => this.inner.update(key, claim, settlement)
     // Once more at once: a success that is not stored when its claim lapses may be delivered again by a replica.
-    return bounded(update().catch(update), updateTimeoutMs)
+    return within(updateTimeoutMs, () => update().catch(update))
   }
 
   async get(key: string): Promise<LedgerEntry | undefined> {
-    return bounded(this.inner.get(key))
+    return within(timeoutMs, () => this.inner.get(key))
   }
 
   async unresolved(): Promise<LedgerEntry[]> {
-    return bounded(this.inner.unresolved())
+    return within(timeoutMs, () => this.inner.unresolved())
   }
-}
-
-function bounded<T>(work: Promise<T>, milliseconds = timeoutMs): Promise<T> {
-  return pTimeout(Promise.resolve(work), { milliseconds, message: `no answer within ${milliseconds} ms` })
 }

@@ -1,5 +1,5 @@
 /** What the chain says of one payment, asked as often as its settlement needs to know. */
-import { setBackgroundTimeout, untilAborted } from '../clock.ts'
+import { within } from '../clock.ts'
 import { messageOf } from '../redact.ts'
 import type { SettlementQuery } from './payment-key.ts'
 import type { ProbeAnswer, SettlementProbe } from './probe.ts'
@@ -36,13 +36,10 @@ export class ChainView {
    * A probe that throws, against its contract, cannot tell.
    */
   async ask(timeoutMs = questionTimeoutMs): Promise<ProbeAnswer> {
-    const controller = new AbortController()
-    const { signal } = controller
     const longestMs = Math.max(1, Math.ceil(Math.min(timeoutMs, questionTimeoutMs)))
-    const timer = setBackgroundTimeout(() => controller.abort(), longestMs)
+    const since = this.#searchSince
     try {
-      const since = this.#searchSince
-      const answer = await untilAborted(this.probe.ask(this.query, { signal, since }), signal)
+      const answer = await within(longestMs, signal => this.probe.ask(this.query, { signal, since }))
       if (answer.state === 'cannot-tell' && answer.isMined === undefined) this.onSilence(answer.reason)
       if ('asOf' in answer) this.#wasBehind ||= Date.now() - answer.asOf * 1000 > clockSkewMs
       return answer.state === 'paid' ? this.#date(answer) : answer
@@ -50,8 +47,6 @@ export class ChainView {
       const reason = messageOf(error)
       this.onSilence(reason)
       return { state: 'cannot-tell', reason }
-    } finally {
-      clearTimeout(timer)
     }
   }
 

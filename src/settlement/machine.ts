@@ -143,7 +143,7 @@ export function start(rules: Rules, before: SettlementState | undefined, now: nu
   }
 }
 
-type Guard = (state: State, now: number, transaction: string) => boolean
+type Guard = (state: State, now: number, transaction?: string) => boolean
 
 /** What has to hold before something is done that cannot be taken back. */
 export const guards = {
@@ -170,7 +170,7 @@ export const guards = {
   /** Nor a verdict, after another one had the request and gave none. */
   verdictStands: state => !isVerdictDoubtful(state),
   /** What the chain shows is delivered only where an attempt of this settlement can have made it (invariant 3). */
-  isOurs: (state, _now, transaction) => mayHaveMade(state, transaction),
+  isOurs: (state, _now, transaction = '') => mayHaveMade(state, transaction),
   /** A claim of success waits for the chain, unless nothing had to move. */
   claimSuffices: ({ rules }, _now, transaction) =>
     !(rules.isAudited && rules.hasChain) || (rules.isFree && transaction === ''),
@@ -301,7 +301,7 @@ function conclude(state: State, event: Event, now: number, may: Guards): Conclus
   if (shown !== undefined) return shown
   const isOver = event.kind === 'stopped' || now >= state.rules.deadline
   if (!isOver && !isAtEnd(state, now, may)) return undefined
-  const isUncharged = may.nobodyOpen(state, now, '') && may.noDoubt(state, now, '')
+  const isUncharged = may.nobodyOpen(state, now) && may.noDoubt(state, now)
   return state.rules.hasChain
     ? endWithChain(state, isUncharged, isOver, now, may)
     : endWithoutChain(state, isUncharged, now, may)
@@ -325,13 +325,16 @@ function concludeFrom(answer: ProbeAnswer, state: State, now: number, may: Guard
         ? { kind: 'rejected', response: rejection(state, 'payment_expired') }
         : undefined
     case 'cannot-tell':
-      return undefined
+      // What cannot be dated now cannot be dated later.
+      return answer.undatable !== undefined && may.nobodyOpen(state, now)
+        ? indeterminate(state, answer.undatable)
+        : undefined
   }
 }
 
 /** Whether nobody is being asked, and nobody is left to be asked before the chain has spoken. */
 function isAtEnd(state: State, now: number, may: Guards): boolean {
-  if (!may.nobodyOpen(state, now, '') || state.route === 'asking' || state.repeat !== undefined) return false
+  if (!may.nobodyOpen(state, now) || state.route === 'asking' || state.repeat !== undefined) return false
   if (verdictOf(state) !== undefined || state.route === 'exhausted') return true
   return !state.rules.hasChain && !mayAskNext(state, now, may)
 }
@@ -343,14 +346,14 @@ function endWithChain(
   now: number,
   may: Guards,
 ): Conclusion | undefined {
-  const isShown = may.shownUncharged(state, now, '')
+  const isShown = may.shownUncharged(state, now)
   if (isShown && isUncharged) return failure(state, true)
   // After a verdict nobody is asked again, and what is in doubt may land still: there is no more to learn.
   return isOver || (isShown && verdictOf(state) !== undefined) ? indeterminate(state) : undefined
 }
 
 function endWithoutChain(state: State, isUncharged: boolean, now: number, may: Guards): Conclusion {
-  return isUncharged && may.nobodyDenied(state, now, '') && may.verdictStands(state, now, '')
+  return isUncharged && may.nobodyDenied(state, now) && may.verdictStands(state, now)
     ? failure(state, !wasReached(state))
     : indeterminate(state)
 }
@@ -378,8 +381,8 @@ function proceed(known: State, event: Event, now: number, may: Guards): readonly
   const actions: Action[] = []
   let state = known
   if (event.kind === 'ended' && verdictOf(state) !== undefined) actions.push({ kind: 'end-route' })
-  if (hasClaim(state) && may.claimIsDisproved(state, now, '')) {
-    if (may.claimWasFalse(state, now, '')) actions.push(...accuseAllBut(state, undefined))
+  if (hasClaim(state) && may.claimIsDisproved(state, now)) {
+    if (may.claimWasFalse(state, now)) actions.push(...accuseAllBut(state, undefined))
     state = { ...state, attempts: state.attempts.map(withoutClaim) }
   }
   if (mayAskNext(state, now, may)) {
@@ -389,7 +392,7 @@ function proceed(known: State, event: Event, now: number, may: Guards): readonly
     state = { ...state, route: 'asking' }
   }
   if (state.repeat !== undefined && now >= state.repeat.at && state.route !== 'asking') {
-    const mayRepeat = may.noVerdict(state, now, '') && may.inTime(state, now, '')
+    const mayRepeat = may.noVerdict(state, now) && may.inTime(state, now)
     if (mayRepeat) actions.push({ kind: 'ask-again', attempt: state.repeat.attempt })
     state = { ...state, repeat: undefined, route: mayRepeat ? 'asking' : state.route }
   }
@@ -401,11 +404,11 @@ function proceed(known: State, event: Event, now: number, may: Guards): readonly
 }
 
 function mayAskNext(state: State, now: number, may: Guards): boolean {
-  if (state.route === 'asking' || !may.noVerdict(state, now, '') || !may.inTime(state, now, '')) return false
-  if (state.route === 'exhausted') return isInDoubt(state) && may.anewIsSafe(state, now, '')
+  if (state.route === 'asking' || !may.noVerdict(state, now) || !may.inTime(state, now)) return false
+  if (state.route === 'exhausted') return isInDoubt(state) && may.anewIsSafe(state, now)
   const latest = state.attempts.at(-1)
-  if (latest?.kind === 'open' || isInDoubt(state)) return !hasClaim(state) && may.doubtIsSafe(state, now, '')
-  return latest?.kind !== 'denied' || may.deniedIsSafe(state, now, '')
+  if (latest?.kind === 'open' || isInDoubt(state)) return !hasClaim(state) && may.doubtIsSafe(state, now)
+  return latest?.kind !== 'denied' || may.deniedIsSafe(state, now)
 }
 
 /** When the chain is to be asked next, if its answer matters. */
@@ -433,9 +436,9 @@ function accuse(state: State, answer: ProbeAnswer, now: number, may: Guards): Ac
         ? accuseAllBut(state, answer.transaction)
         : []
     case 'spent-otherwise':
-      return may.claimWasFalse(state, now, '') ? accuseAllBut(state, answer.transaction) : []
+      return may.claimWasFalse(state, now) ? accuseAllBut(state, answer.transaction) : []
     case 'unspent':
-      return may.claimWasFalse(state, now, '') ? accuseAllBut(state, undefined) : []
+      return may.claimWasFalse(state, now) ? accuseAllBut(state, undefined) : []
     case 'cannot-tell':
       return []
   }
