@@ -25,7 +25,9 @@ import type { Member } from './pool/member.ts'
 import { Pool } from './pool/pool.ts'
 import { type HealthStatus, healthStatus, type Statistics, statistics } from './pool/status.ts'
 import { redact } from './redact.ts'
-import { Settlements, type UnresolvedSettlement } from './settlement/settlements.ts'
+import { Books, ledgerError } from './settlement/books.ts'
+import { Chains } from './settlement/chain-view.ts'
+import { Resolver, type UnresolvedSettlement } from './settlement/resolver.ts'
 
 /** An upstream `x402ResourceServer`, or an `x402HTTPResourceServer`. */
 export interface ReinitializableServer {
@@ -78,7 +80,8 @@ export class FacilitatorAggregator implements FacilitatorClient {
   readonly #pool: Pool
   readonly #alarms = new Alarms()
   readonly #context: Context
-  readonly #settlements: Settlements
+  readonly #books: Books
+  readonly #resolver: Resolver
   readonly #supported: Supported
   readonly #healthChecker: HealthChecker
   readonly #inFlight = new Set<Promise<unknown>>()
@@ -93,12 +96,18 @@ export class FacilitatorAggregator implements FacilitatorClient {
     const { deadlineMs, backoffMs, hedgeAfterMs, healthCheck } = this.#settings
     this.#observer = new Observer(this.#settings)
     this.#pool = new Pool(this.#settings, this.#observer, () => this.#supported.noticeChange())
-    this.#settlements = new Settlements(this.#settings.settlement, this.#observer)
+    const { ledger, probes, onRetry, ...settlement } = this.#settings.settlement
+    const chains = new Chains(probes, settlement.audit !== 'off', this.#observer)
+    this.#books = new Books(ledger, onRetry, this.#observer)
+    this.#resolver = new Resolver(this.#books, chains, this.#observer, settlement)
     this.#context = {
       pool: this.#pool,
       observer: this.#observer,
       alarms: this.#alarms,
-      settlements: this.#settlements,
+      settlement,
+      books: this.#books,
+      chains,
+      resolver: this.#resolver,
       deadlineMs,
       backoffMs,
       hedgeAfterMs,
@@ -167,7 +176,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
    * @throws {LedgerError} when the ledger does not answer
    */
   getUnresolvedSettlements(): Promise<UnresolvedSettlement[]> {
-    return this.#settlements.unresolved()
+    return this.#resolver.list()
   }
 
   /**
@@ -178,8 +187,13 @@ export class FacilitatorAggregator implements FacilitatorClient {
    * @returns false when there is no such settlement, or it is being settled now
    * @throws {LedgerError} when the ledger does not answer
    */
-  closeSettlement(key: string): Promise<boolean> {
-    return this.#settlements.close(key)
+  async closeSettlement(key: string): Promise<boolean> {
+    try {
+      const entry = await this.#books.findUnresolved(key)
+      return entry !== undefined && (await this.#books.close(entry))
+    } catch (error) {
+      throw ledgerError(error)
+    }
   }
 
   /** The health of each facilitator, with the circuit of each of its lanes. */
@@ -296,7 +310,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
     this.#state = 'started'
     this.#stopping = undefined
     this.#alarms.reset()
-    this.#settlements.start()
+    this.#resolver.start()
     if (this.#settings.healthCheck.enabled) this.#healthChecker.start()
   }
 
@@ -317,7 +331,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
       if (this.#stopping !== stopping) return
       // Attempts that were overtaken, and that nobody waits for any more.
       this.#alarms.ringAll()
-      await this.#settlements.stop()
+      await this.#resolver.stop()
       this.#observer.emitter.emit('stop', {})
     })
     this.#stopping = stopping
@@ -344,7 +358,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
   /** What timers do elsewhere. */
   #workBeside(): void {
     const { enabled } = this.#settings.healthCheck
-    for (const work of [enabled && this.#healthChecker.touch(), this.#settlements.touch()])
+    for (const work of [enabled && this.#healthChecker.touch(), this.#resolver.runIfDue()])
       if (work) this.#keepAlive(work)
   }
 

@@ -58,4 +58,4 @@ export type {
 export { MemoryLedger, type MemoryLedgerOptions } from './settlement/memory-ledger.ts'
 export type { SettlementQuery } from './settlement/payment-key.ts'
 export type { ProbeAnswer, SettlementProbe } from './settlement/probe.ts'
-export type { UnresolvedSettlement } from './settlement/settlements.ts'
+export type { UnresolvedSettlement } from './settlement/resolver.ts'

@@ -14,7 +14,6 @@ import { BoundedLedger } from './settlement/bounded-ledger.ts'
 import type { SettlementLedger } from './settlement/ledger.ts'
 import { MemoryLedger } from './settlement/memory-ledger.ts'
 import type { SettlementProbe } from './settlement/probe.ts'
-import type { SettlementSettings } from './settlement/settlements.ts'
 
 /** One number for every operation, or one for each; in milliseconds. */
 export type PerOperation = number | Partial<Record<Operation, number>>
@@ -222,6 +221,18 @@ export interface AggregatorOptions {
    * @default 1000
    */
   maxLogEntries?: number
+}
+
+interface SettlementSettings {
+  readonly ledger: SettlementLedger
+  readonly probes: readonly SettlementProbe[]
+  readonly audit: 'off' | 'sample' | 'always'
+  readonly onRetry: 'deliver' | 'reject'
+  readonly probeAfterMs: number
+  readonly failoverAfterMs: number
+  readonly watchIntervalMs: number
+  /** Where no timers run between requests, what they would do is done beside requests. */
+  readonly isLazy: boolean
 }
 
 /** The options with every default in its place. */

@@ -7,7 +7,16 @@ import type { LaneSign, Trial } from '../pool/circuit.ts'
 import type { Member } from '../pool/member.ts'
 import type { Pool } from '../pool/pool.ts'
 import type { Route } from '../pool/route.ts'
-import type { Settlements } from '../settlement/settlements.ts'
+import type { Books } from '../settlement/books.ts'
+import type { Chains } from '../settlement/chain-view.ts'
+import type { Resolver } from '../settlement/resolver.ts'
+
+/** How far a settlement goes before the chain is asked, and the next facilitator. */
+export interface SettlementRules {
+  readonly audit: 'off' | 'sample' | 'always'
+  readonly probeAfterMs: number
+  readonly failoverAfterMs: number
+}
 
 /** What every flow works with. */
 export interface Context {
@@ -18,7 +27,10 @@ export interface Context {
   readonly backoffMs: number
   /** Milliseconds after which a verify is asked of the next facilitator as well. */
   readonly hedgeAfterMs: number | undefined
-  readonly settlements: Settlements
+  readonly settlement: SettlementRules
+  readonly books: Books
+  readonly chains: Chains
+  readonly resolver: Resolver
 }
 
 /** A 429 without `Retry-After` keeps a lane at the back of the route this long; one with it, at most an hour. */

@@ -3,7 +3,7 @@ import { SettlementIndeterminateError } from '../errors.ts'
 import type { SettlementSummary } from '../observe/events.ts'
 import type { Payment } from '../payment.ts'
 import type { Member } from '../pool/member.ts'
-import { type Claim, duplicate, type SettlementState } from '../settlement/ledger.ts'
+import { type Claim, duplicate, isUnresolved, type SettlementState } from '../settlement/ledger.ts'
 import type { Conclusion } from '../settlement/machine.ts'
 import { amountOf, identify, type KeyedPayment, summaryOf } from '../settlement/payment-key.ts'
 import { drive } from './drive.ts'
@@ -42,10 +42,13 @@ interface Hold {
   readonly claim: string
 }
 
-async function claim({ settlements, deadlineMs }: Context, keyed: KeyedPayment): Promise<Hold | undefined> {
-  const name = crypto.randomUUID()
-  const claimed = await settlements.claim(keyed, name, deadlineMs.settle)
-  return claimed.kind === 'claimed' ? { keyed, claimed, claim: name } : undefined
+async function claim(context: Context, keyed: KeyedPayment): Promise<Hold | undefined> {
+  const claim = crypto.randomUUID()
+  const claimed = await context.books.claim(keyed, claim, context.deadlineMs.settle)
+  if (claimed.kind === 'claimed') return { keyed, claimed, claim }
+  // A look at what is unresolved may have missed it while it was claimed.
+  if (isUnresolved(claimed.entry)) context.resolver.resume()
+  return undefined
 }
 
 async function conclude(
@@ -54,10 +57,10 @@ async function conclude(
   run: Run<'settle'>,
   hold: Hold | undefined,
 ): Promise<Conclusion> {
-  const { settings } = context.settlements
   try {
-    const chain = hold && context.settlements.viewOf(hold.claimed, hold.claimed.before === undefined)
-    const { audit, probeAfterMs, failoverAfterMs } = settings
+    const isOurClock = hold?.claimed.before === undefined || !context.books.isShared
+    const chain = hold && context.chains.viewOf(hold.claimed, isOurClock)
+    const { audit, probeAfterMs, failoverAfterMs } = context.settlement
     return await drive({
       run,
       chain,
@@ -82,10 +85,14 @@ async function conclude(
   }
 }
 
-function record({ settlements }: Context, hold: Hold, conclusion: Conclusion): Promise<boolean> {
+/** Whether the claim still held; otherwise another one may deliver. */
+async function record(context: Context, hold: Hold, conclusion: Conclusion): Promise<boolean> {
   const { keyed, claimed, claim } = hold
   const { query, since } = claimed
-  return settlements.record({ ...keyed, query, since, settlement: stateAfter(conclusion) }, claim)
+  const entry = { ...keyed, query, since, settlement: stateAfter(conclusion) }
+  const recorded = await context.books.record(entry, claim)
+  if (recorded === 'open') context.resolver.watch(keyed.key)
+  return recorded !== 'taken'
 }
 
 function stateAfter(conclusion: Conclusion): SettlementState {

@@ -5,7 +5,7 @@ import type { LogEntry } from '../observe/log.ts'
 import type { HealthStatus, Statistics } from '../pool/status.ts'
 import { readText } from '../read-text.ts'
 import { safeMessageOf } from '../redact.ts'
-import type { UnresolvedSettlement } from '../settlement/settlements.ts'
+import type { UnresolvedSettlement } from '../settlement/resolver.ts'
 import { Access } from './access.ts'
 
 /** What `GET` answers; the parts that `include` leaves out are absent. */

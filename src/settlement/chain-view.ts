@@ -1,6 +1,8 @@
 /** What the chain says of one payment, asked as often as its settlement needs to know. */
 import { within } from '../clock.ts'
-import { messageOf } from '../redact.ts'
+import type { Observer } from '../observe/observer.ts'
+import { messageOf, redact } from '../redact.ts'
+import type { LedgerEntry } from './ledger.ts'
 import type { SettlementQuery } from './payment-key.ts'
 import type { ProbeAnswer, SettlementProbe } from './probe.ts'
 
@@ -20,6 +22,55 @@ const clockSkewMs = 60_000
 const searchMarginMs = 10 * 60_000
 /** Seconds that must pass after its end before an unused authorization counts as run out. */
 const expiryMarginSeconds = 60
+
+/** How many kinds of silence are reported. */
+const maxSilences = 100
+
+/** The chains that probes can look at. */
+export class Chains {
+  /** What was reported of chains that cannot tell. */
+  readonly #silences = new Set<string>()
+
+  constructor(
+    private readonly probes: readonly SettlementProbe[],
+    /** Where claims of success are to be confirmed, a chain that nobody can ask is worth a warning. */
+    private readonly isAudited: boolean,
+    private readonly observer: Observer,
+  ) {}
+
+  get isEmpty(): boolean {
+    return this.probes.length === 0
+  }
+
+  /**
+   * The chain's view of a payment, where a probe can look at it.
+   *
+   * @param isOurClock the clock of this process has dated the entry
+   */
+  viewOf({ query, since }: Pick<LedgerEntry, 'query' | 'since'>, isOurClock: boolean): ChainView | undefined {
+    const { network, method } = query
+    const probe = method === 'payload' ? undefined : this.probes.find(one => one.supports(network, method))
+    if (probe !== undefined)
+      return new ChainView(probe, query, { at: since, isOurClock }, reason =>
+        this.#noteSilence(network, reason),
+      )
+    if (this.isAudited) this.#noteSilence(network, `no probe covers ${method}: it is not audited`)
+    return undefined
+  }
+
+  /** A node that does not answer is a fault of the configuration, or a long one: reported once, not per question. */
+  #noteSilence(network: string, reason: string): void {
+    const key = `${network} ${reason}`
+    if (this.#silences.has(key) || this.#silences.size >= maxSilences) return
+    this.#silences.add(key)
+    this.observer.log(
+      'warn',
+      'probe',
+      { network, reason: redact(reason.replace(/(\w+:\/\/[^\s/]+)\/\S*/g, '$1')) },
+      fields => `the chain ${fields.network} cannot tell what became of a payment: ${fields.reason}`,
+    )
+  }
+}
 
 export class ChainView {
   constructor(

@@ -1,0 +1,229 @@
+/** The settlements of this seller, as its ledger and this process know them: claimed, recorded, closed. */
+import { LedgerError } from '../errors.ts'
+import type { SettlementSummary } from '../observe/events.ts'
+import type { Observer } from '../observe/observer.ts'
+import { safeMessageOf } from '../redact.ts'
+import {
+  type Claim,
+  closedBySeller,
+  effectiveState,
+  isOpen,
+  isUnresolved,
+  type LedgerEntry,
+  type SettlementLedger,
+  type SettlementState,
+} from './ledger.ts'
+import { MemoryLedger } from './memory-ledger.ts'
+import { OwnRecords } from './own-records.ts'
+import { type KeyedPayment, summaryOf, withLesserAmount } from './payment-key.ts'
+
+/** A claim outlives its operation's deadline by this long (ms), and lapses then. */
+const leaseMarginMs = 30_000
+
+export class Books {
+  /** Other processes may use the ledger too, and it may forget. */
+  readonly isShared: boolean
+  readonly #own = new OwnRecords()
+
+  constructor(
+    private readonly ledger: SettlementLedger,
+    private readonly onRetry: 'deliver' | 'reject',
+    private readonly observer: Observer,
+  ) {
+    this.isShared = !(ledger instanceof MemoryLedger)
+  }
+
+  /**
+   * @param claim names this attempt to settle
+   * @throws {LedgerError} when it could not be recorded
+   */
+  async claim(payment: KeyedPayment, claim: string, deadlineMs: number): Promise<Claim> {
+    const { key, fingerprint, query } = payment
+    const own = this.#own.get(key)
+    if (own !== undefined && !(own.fingerprint === fingerprint && isOpen(own.settlement)))
+      return { kind: 'refused', entry: own }
+    const since = Date.now()
+    const leaseUntil = since + deadlineMs + leaseMarginMs
+    let claimed: Claim
+    try {
+      claimed = await this.ledger.claim({ key, fingerprint, query, claim, since, leaseUntil })
+      if (claimed?.kind !== 'claimed' && claimed?.kind !== 'refused')
+        throw new TypeError("claim() answered neither { kind: 'claimed' } nor { kind: 'refused' }")
+    } catch (error) {
+      this.failed(error)
+      throw ledgerError(error, '; nothing was sent to a facilitator, nothing was charged')
+    }
+    if (claimed.kind === 'refused') return claimed
+    // What the ledger has lost.
+    if (claimed.before === undefined && own !== undefined)
+      claimed = {
+        ...claimed,
+        before: own.settlement,
+        since: own.since,
+        query: withLesserAmount(own.query, query),
+      }
+    if (!this.#rejectsRetry(claimed.before)) return claimed
+    const entry = { ...payment, query: claimed.query, since: claimed.since, settlement: claimed.before }
+    await this.ledger.update(key, claim, entry.settlement).catch(error => this.failed(error))
+    this.#reportRejectedRetry(entry)
+    return { kind: 'refused', entry }
+  }
+
+  /** With `onRetry: 'reject'` what was left unresolved is the seller's to deliver or to refund, and nobody else's. */
+  #rejectsRetry(before: SettlementState | undefined): before is SettlementState {
+    return this.onRetry === 'reject' && before?.state === 'unresolved'
+  }
+
+  /**
+   * Records how a settlement went. A ledger that fails now is reported; the settlement goes on.
+   *
+   * @returns `closed`: there is nothing left to do. `open`: it is unresolved, or still to be stored. `taken`: the claim
+   * had lapsed and another one holds the entry: its holder may deliver, so this one must not.
+   */
+  async record(entry: LedgerEntry, claim: string): Promise<'closed' | 'open' | 'taken'> {
+    const { key, settlement } = entry
+    const { state } = settlement
+    const reportFault = (why: unknown) => {
+      const what = `the ledger did not record that a settlement is ${state}`
+      this.observer.fault('ledger:error', what, why, { key, state })
+    }
+    let isStored = false
+    try {
+      isStored = await this.#store(entry, claim)
+      if (!isStored) {
+        reportFault('another claim holds the entry')
+        return 'taken'
+      }
+    } catch (error) {
+      reportFault(error)
+    }
+    // A success must not be reported again for want of a record, and what is unresolved must not be forgotten.
+    const isKept = state === 'unresolved' ? this.isShared : state === 'settled' && !isStored
+    if (isKept) this.#own.keep(entry, claim)
+    else this.#own.forget(key)
+    return isKept || state === 'unresolved' ? 'open' : 'closed'
+  }
+
+  async #store(entry: LedgerEntry, claim: string): Promise<boolean> {
+    const { key, settlement } = entry
+    if (await this.ledger.update(key, claim, settlement)) return true
+    if ((await this.ledger.get(key)) !== undefined) return false
+    // The ledger has lost the entry, so that nobody else holds it.
+    const claimed = await this.ledger.claim({ ...entry, claim, leaseUntil: Date.now() + leaseMarginMs })
+    return claimed.kind === 'claimed' && this.ledger.update(key, claim, settlement)
+  }
+
+  /** Another try to store the successes that the ledger did not store. */
+  async storeLate(): Promise<void> {
+    await Promise.all(
+      this.#own.all().map(async ({ entry, claim }) => {
+        if (entry.settlement.state !== 'settled') return
+        try {
+          const isStored =
+            (await this.#store(entry, claim)) ||
+            // What took long may have been stored after all.
+            (await this.ledger.get(entry.key))?.settlement.state === 'settled'
+          if (isStored) this.#own.forget(entry.key)
+        } catch (error) {
+          this.failed(error)
+        }
+      }),
+    )
+  }
+
+  /**
+   * What is known of a payment that is about to be verified: `new` (ask the facilitators), `suspect` (ask them, but if
+   * they say that it was used, that may be our own doing), `resumable` (a settlement of this very purchase that was not
+   * delivered; its settle will resume it), or `duplicate`.
+   */
+  async standing({ key, fingerprint }: KeyedPayment): Promise<'new' | 'suspect' | 'resumable' | 'duplicate'> {
+    const own = this.#own.get(key)
+    if (own?.settlement.state === 'settled') return 'duplicate'
+    let entry: LedgerEntry | undefined
+    try {
+      entry = await this.ledger.get(key)
+    } catch (error) {
+      // The facilitators know a used authorization too, and settle will not go on without its ledger.
+      this.failed(error)
+    }
+    entry ??= own
+    if (entry === undefined) return 'new'
+    const settlement = effectiveState(entry.settlement)
+    if (entry.fingerprint !== fingerprint || !isOpen(settlement)) return 'duplicate'
+    if (settlement.state === 'failed') return settlement.wasSent ? 'suspect' : 'new'
+    if (!this.#rejectsRetry(settlement)) return 'resumable'
+    this.#reportRejectedRetry(entry)
+    return 'duplicate'
+  }
+
+  #reportRejectedRetry(entry: LedgerEntry): void {
+    this.observer.tell(
+      'settlement:indeterminate',
+      { ...summarize(entry), attempts: [], isRetryRejected: true },
+      'warn',
+      event => `the retry of an unresolved settlement on ${event.network} was rejected, as onRetry says`,
+    )
+  }
+
+  /**
+   * What may have been charged and was not delivered: with what the ledger has lost, and without what was delivered,
+   * though that could not be stored.
+   */
+  async unresolved(): Promise<LedgerEntry[]> {
+    const entries = await this.ledger.unresolved()
+    const isListed = new Set(entries.map(({ key }) => key))
+    for (const { entry } of this.#own.all()) {
+      const { key, settlement } = entry
+      if (settlement.state !== 'unresolved' || isListed.has(key)) continue
+      if ((await this.ledger.get(key)) === undefined) entries.push(entry)
+      else this.#own.forget(key)
+    }
+    return entries.filter(({ key }) => this.#own.get(key)?.settlement.state !== 'settled')
+  }
+
+  /** The entry, if it is unresolved now. */
+  async findUnresolved(key: string): Promise<LedgerEntry | undefined> {
+    const entry = (await this.ledger.get(key)) ?? this.#own.get(key)
+    return isUnresolved(entry) ? entry : undefined
+  }
+
+  /**
+   * Closes an unresolved settlement: from now on the payment is a duplicate.
+   *
+   * @returns false when another claim has taken it, or it may have been charged at a lesser amount meanwhile
+   */
+  async close(entry: LedgerEntry, reason = closedBySeller): Promise<boolean> {
+    const claim = crypto.randomUUID()
+    const leaseUntil = Date.now() + leaseMarginMs
+    const claimed = await this.ledger.claim({ ...entry, claim, leaseUntil })
+    if (claimed.kind !== 'claimed') return false
+    // A retry at a lesser amount may have been charged since the chain was asked about this one.
+    const isSame = claimed.query.amount === entry.query.amount
+    const before = claimed.before ?? entry.settlement
+    const isStored = await this.ledger.update(
+      entry.key,
+      claim,
+      isSame ? { state: 'rejected', reason } : before,
+    )
+    if (isSame && isStored) this.#own.forget(entry.key)
+    return isSame && isStored
+  }
+
+  /** Reports a fault of the ledger that no caller can be told. */
+  failed(error: unknown): void {
+    this.observer.fault('ledger:error', 'the ledger failed', error)
+  }
+}
+
+/** A fault of the ledger, for the caller. */
+export function ledgerError(error: unknown, consequence = ''): LedgerError {
+  if (error instanceof LedgerError) return error
+  return new LedgerError(`the ledger failed (${safeMessageOf(error)})${consequence}.`)
+}
+
+/** What outsiders may know of an entry. */
+export function summarize(entry: LedgerEntry): SettlementSummary & { readonly key: string } {
+  const { settlement } = entry
+  const transaction = settlement.state === 'unresolved' ? settlement.transaction : undefined
+  return { ...summaryOf(entry), transaction }
+}
