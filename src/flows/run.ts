@@ -1,10 +1,10 @@
 /** One operation on its way through the pool: the route, the deadline, and a report of each attempt. */
 import { type Alarms, now } from '../clock.ts'
 import { attempt, type Request } from '../facilitator/attempt.ts'
-import type { AttemptReport, DeclineCause, Operation, Outcome, Responses } from '../facilitator/outcome.ts'
+import type { AttemptReport, Operation, Outcome, Responses } from '../facilitator/outcome.ts'
 import type { Observer } from '../observe/observer.ts'
-import type { LaneSign, Trial } from '../pool/circuit.ts'
 import type { Member } from '../pool/member.ts'
+import { MemberAttempt } from '../pool/member-attempt.ts'
 import type { Pool } from '../pool/pool.ts'
 import type { Route } from '../pool/route.ts'
 import type { Books } from '../settlement/books.ts'
@@ -33,24 +33,11 @@ export interface Context {
   readonly resolver: Resolver
 }
 
-/** A 429 without `Retry-After` keeps a lane at the back of the route this long; one with it, at most an hour. */
-const defaultPauseMs = 1_000
-const longestPauseMs = 3_600_000
-
 /**
  * The share of the deadline that is kept for each facilitator still to be asked, so that two that hang do not
  * leave nothing for a third that works.
  */
 const reservedShare = 0.1
-
-/** An attempt that has not ended. */
-interface OpenAttempt {
-  readonly member: Member
-  readonly trial: Trial | undefined
-  readonly startedAt: number
-  /** The route went on without it: its lane has taken the failure. */
-  isOvertaken: boolean
-}
 
 export class Run<O extends Operation> {
   readonly reports: AttemptReport[] = []
@@ -59,7 +46,8 @@ export class Run<O extends Operation> {
   /** Answers of facilitators that lack an ability. */
   readonly #lacking: Responses[O][] = []
   #route: Route
-  readonly #open: OpenAttempt[] = []
+  /** The attempts that have not ended. */
+  readonly #open: MemberAttempt[] = []
   readonly deadline: number
   /** Of now: a `start()` that follows a `stop()` at once makes a new one. */
   readonly #signal: AbortSignal
@@ -137,10 +125,7 @@ export class Run<O extends Operation> {
   /** The same after the longest wait that is acceptable: its lane takes a failure, now and not again when it ends. */
   overtake(member: Member, afterMs: number): void {
     this.hedge(member, afterMs)
-    const open = this.#open.find(one => one.member === member && !one.isOvertaken)
-    if (open === undefined) return
-    open.isOvertaken = true
-    this.#lane(member).leave(open.trial, 'failure', now())
+    for (const attempt of this.#open) if (attempt.member === member) attempt.overtake()
   }
 
   /**
@@ -188,63 +173,22 @@ export class Run<O extends Operation> {
   }
 
   async #attempt(member: Member): Promise<Outcome<O>> {
-    const startedAt = now()
-    const trial = this.#lane(member).enter(startedAt)
-    const open: OpenAttempt = { member, trial, startedAt, isOvertaken: false }
+    const { observer, alarms } = this.context
+    const open = new MemberAttempt(member, this.operation, this.request.payment)
     this.#open.push(open)
-    const outcome = await attempt(
-      member.options.client,
-      this.operation,
-      this.request,
-      this.#timeoutFor(member),
-      this.context.alarms,
-    )
+    const timeoutMs = this.#timeoutFor(member)
+    const outcome = await attempt(member.options.client, this.operation, this.request, timeoutMs, alarms)
     this.#open.splice(this.#open.indexOf(open), 1)
-    this.#record(open, outcome)
-    return outcome
-  }
-
-  #record({ member, trial, startedAt, isOvertaken }: OpenAttempt, outcome: Outcome<O>): void {
-    const endedAt = now()
-    const report: AttemptReport = {
-      facilitator: member.id,
-      operation: this.operation,
-      network: this.request.payment?.network,
-      outcome: outcome.kind,
-      reason: outcome.reason,
-      durationMs: endedAt - startedAt,
-    }
+    const report = open.end(outcome, this.isAborted)
     this.reports.push(report)
     if (outcome.kind === 'declined' && outcome.cause === 'ability' && outcome.response !== undefined)
       this.#lacking.push(outcome.response)
     if (outcome.kind === 'unreachable' || outcome.kind === 'unknown') this.unanswered.push(member)
-    const sign = this.isAborted ? 'nothing' : signOf(outcome)
-    const lane = this.#lane(member)
-    // Its failure has been counted, and the authorization may have been used by the one that overtook it.
-    const isCounted = isOvertaken && (sign === 'failure' || outcome.kind === 'spent')
-    lane.leave(trial, isCounted ? 'nothing' : sign, endedAt)
-    if (outcome.kind === 'declined' && outcome.cause === 'rate-limit')
-      lane.pause(Math.min(outcome.retryAfterMs ?? defaultPauseMs, longestPauseMs), endedAt)
-    if (sign === 'success' && this.request.payment !== undefined) member.lastPaymentAt = endedAt
-    member.statistics.record(report, sign === 'success')
-    this.#report(member, outcome, report)
-  }
-
-  /** Wrong credentials are a fault of the configuration: said loudly once, not per payment. */
-  #report(member: Member, outcome: Outcome<O>, report: AttemptReport): void {
-    const { observer } = this.context
     const isRefusal = outcome.kind === 'declined' && outcome.cause === 'credentials'
     observer.attempt(report, isRefusal ? 'debug' : undefined)
-    if (outcome.kind === 'answered') member.hasCredentialTrouble = false
-    if (!isRefusal || member.hasCredentialTrouble) return
-    member.hasCredentialTrouble = true
-    observer.log(
-      'error',
-      'credentials',
-      { facilitator: member.id, reason: outcome.reason },
-      ({ facilitator, reason }) =>
-        `${facilitator} does not accept our credentials (${reason}): check its createAuthHeaders and keys`,
-    )
+    // A fault of the configuration: reported loudly once, not per payment.
+    if (member.refusesNow(outcome)) observer.credentials(member.id, outcome.reason)
+    return outcome
   }
 
   #reportFailover({ member, outcome }: { member: Member; outcome: Outcome }, to: Member): void {
@@ -312,35 +256,6 @@ function take(queue: Member[]): Member | undefined {
   for (let member = queue.shift(); member !== undefined; member = queue.shift())
     if (member.isInService) return member
   return undefined
-}
-
-/** What a cause says of a facilitator's health (README, "How failover decides"). */
-const signOfCause: Record<DeclineCause, LaneSign> = {
-  ability: 'success',
-  // A buyer's malformed payload must not be able to open a circuit.
-  request: 'nothing',
-  simulation: 'nothing',
-  credentials: 'failure',
-  quota: 'failure',
-  address: 'failure',
-  'rate-limit': 'nothing',
-  trouble: 'failure',
-}
-
-function signOf(outcome: Outcome): LaneSign {
-  switch (outcome.kind) {
-    case 'answered':
-    case 'pending':
-    case 'spent':
-      return 'success'
-    case 'declined':
-      return signOfCause[outcome.cause]
-    case 'unreachable':
-      return 'failure'
-    case 'unknown':
-      // A buyer can make a transaction fail.
-      return outcome.isReverted && outcome.transaction !== undefined ? 'nothing' : 'failure'
-  }
 }
 
 function retryAfterMs(outcome: Outcome): number | undefined {

@@ -78,14 +78,13 @@ export class Supported {
   }
 
   async #ask(member: Member): Promise<readonly AttemptReport[]> {
-    member.askedAt = now()
+    member.asked()
     const route = { preferred: [member], lastResort: [] }
     const run = new Run(this.context, 'supported', {}, route)
     const next = run.next()
     const outcome = next && (await run.ask(next))
     if (outcome?.kind === 'answered') {
       this.context.pool.learn(member, outcome.response)
-      member.lastSuccessfulCheck = new Date()
       for (const { operation, circuit } of member.lanes()) if (operation !== 'supported') circuit.openDoor()
     }
     this.noticeChange()

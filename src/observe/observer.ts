@@ -72,6 +72,16 @@ export class Observer {
     )
   }
 
+  credentials(facilitator: string, reason: string | undefined): void {
+    this.log(
+      'error',
+      'credentials',
+      { facilitator, reason },
+      fields =>
+        `${fields.facilitator} does not accept our credentials (${fields.reason}): check its createAuthHeaders and keys`,
+    )
+  }
+
   #listenerFailed(error: unknown, event: EventName): void {
     this.#isMuted = event === 'log'
     try {

@@ -67,7 +67,7 @@ export class HealthChecker {
   }
 
   async #checkUnlessProved(member: Member): Promise<void> {
-    if (this.#isProvedByTraffic(member)) member.lastSuccessfulCheck = new Date()
+    if (this.#isProvedByTraffic(member)) member.proved()
     else await this.check(member)
   }
 

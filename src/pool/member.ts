@@ -1,10 +1,11 @@
 /** One facilitator of the pool: its client, its limits, and what is known of its health and abilities. */
-import type { FacilitatorClientLike } from '../facilitator/client.ts'
-import type { Operation } from '../facilitator/outcome.ts'
+import { now } from '../clock.ts'
+import type { FacilitatorClientLike, SupportedAnswer } from '../facilitator/client.ts'
+import type { AttemptReport, Operation, Outcome } from '../facilitator/outcome.ts'
 import type { CircuitChange } from '../observe/events.ts'
 import { MemberStatistics } from '../observe/statistics.ts'
 import type { Payment } from '../payment.ts'
-import type { Capabilities } from './capabilities.ts'
+import { Capabilities } from './capabilities.ts'
 import { Circuit, type CircuitOptions } from './circuit.ts'
 
 /** Lanes per operation that are remembered: schemes and networks may come from outside, so their number is bounded. */
@@ -35,17 +36,12 @@ export class Member {
   readonly statistics = new MemberStatistics()
   #enabled: boolean
   #isQuarantined = false
-  capabilities: Capabilities | undefined
-  /** Whether it refused our credentials when it was last asked. */
-  hasCredentialTrouble = false
-  /** When it last answered a health check, or traffic stood in for one. */
-  lastSuccessfulCheck: Date | undefined
-  /** Monotonic time (ms) of the last verify or settle that spoke for the facilitator's health. */
-  lastPaymentAt = Number.NEGATIVE_INFINITY
-  /** Monotonic time (ms) of the last answer to `supported`. */
-  capabilitiesAt = Number.NEGATIVE_INFINITY
-  /** Monotonic time (ms) at which it was last asked what it supports. */
-  askedAt = Number.NEGATIVE_INFINITY
+  #capabilities: Capabilities | undefined
+  #isRefused = false
+  #lastSuccessfulCheck: Date | undefined
+  #lastPaymentAt = Number.NEGATIVE_INFINITY
+  #capabilitiesAt = Number.NEGATIVE_INFINITY
+  #askedAt = Number.NEGATIVE_INFINITY
 
   readonly #lanes: Record<Operation, Map<string | undefined, Lane>> = {
     verify: new Map(),
@@ -61,6 +57,60 @@ export class Member {
   ) {
     this.id = options.id
     this.#enabled = options.enabled
+  }
+
+  /** Takes what an attempt has shown; `spoke` when it speaks for the facilitator's health. */
+  recorded(report: AttemptReport, spoke: boolean): void {
+    this.statistics.record(report, spoke)
+    if (spoke && (report.operation === 'verify' || report.operation === 'settle')) this.#lastPaymentAt = now()
+  }
+
+  /** @returns whether it refuses our credentials, and has not before */
+  refusesNow(outcome: Outcome): boolean {
+    const isRefusal = outcome.kind === 'declined' && outcome.cause === 'credentials'
+    const isNew = isRefusal && !this.#isRefused
+    if (isRefusal || outcome.kind === 'answered') this.#isRefused = isRefusal
+    return isNew
+  }
+
+  /** It is being asked what it supports. */
+  asked(): void {
+    this.#askedAt = now()
+  }
+
+  /** It has answered what it supports. */
+  learned(answer: SupportedAnswer): void {
+    this.#capabilities = new Capabilities(answer, this.#capabilities)
+    this.#capabilitiesAt = now()
+    this.proved()
+  }
+
+  /** It has answered a health check, or traffic has stood in for one. */
+  proved(): void {
+    this.#lastSuccessfulCheck = new Date()
+  }
+
+  get capabilities(): Capabilities | undefined {
+    return this.#capabilities
+  }
+
+  get lastSuccessfulCheck(): Date | undefined {
+    return this.#lastSuccessfulCheck
+  }
+
+  /** Monotonic time (ms) of the last verify or settle that spoke for the facilitator's health. */
+  get lastPaymentAt(): number {
+    return this.#lastPaymentAt
+  }
+
+  /** Monotonic time (ms) of the last answer to `supported`. */
+  get capabilitiesAt(): number {
+    return this.#capabilitiesAt
+  }
+
+  /** Monotonic time (ms) at which it was last asked what it supports. */
+  get askedAt(): number {
+    return this.#askedAt
   }
 
   get enabled(): boolean {

@@ -6,7 +6,7 @@ import type { Operation } from '../facilitator/outcome.ts'
 import type { CircuitChange } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
 import { kindKey, type Payment } from '../payment.ts'
-import { Capabilities, uniteCapabilities } from './capabilities.ts'
+import { uniteCapabilities } from './capabilities.ts'
 import type { CircuitOptions } from './circuit.ts'
 import { Member, type MemberOptions } from './member.ts'
 import { BindingIndex, findRoute, isEligible, type Route } from './route.ts'
@@ -97,8 +97,7 @@ export class Pool {
 
   /** Takes what a facilitator has just advertised. */
   learn(member: Member, answer: SupportedAnswer): void {
-    member.capabilities = new Capabilities(answer, member.capabilities)
-    member.capabilitiesAt = now()
+    member.learned(answer)
     this.#bindings = new BindingIndex(this.members)
   }
 
