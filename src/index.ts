@@ -45,7 +45,8 @@ export type {
   HealthCheckOptions,
   PerOperation,
   SettlementOptions,
-} from './options.ts'
+} from './options/options.ts'
+export type { SettlementQuery } from './payment/payment-key.ts'
 export type { FacilitatorHealth, HealthStatus, LaneHealth, Statistics } from './pool/status.ts'
 export type { Candidate, Strategy } from './pool/strategy.ts'
 export type {
@@ -56,6 +57,5 @@ export type {
   SettlementState,
 } from './settlement/ledger.ts'
 export { MemoryLedger, type MemoryLedgerOptions } from './settlement/memory-ledger.ts'
-export type { SettlementQuery } from './settlement/payment-key.ts'
 export type { ProbeAnswer, SettlementProbe } from './settlement/probe.ts'
 export type { UnresolvedSettlement } from './settlement/resolver.ts'

@@ -1,7 +1,7 @@
 /** Whether the nodes that are asked about payments answer, and for the right chain. */
 import { LazyEvmProbe } from '../env/lazy-evm-probe.ts'
 import { networkProblem } from '../facilitator/classify.ts'
-import type { AggregatorOptions } from '../options.ts'
+import type { AggregatorOptions } from '../options/options.ts'
 
 export interface NodeFinding {
   network: string

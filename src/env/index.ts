@@ -1,6 +1,6 @@
 /** An aggregator configured by environment variables. */
 import { FacilitatorAggregator } from '../aggregator.ts'
-import { type AggregatorOptions, defaults } from '../options.ts'
+import { type AggregatorOptions, defaults } from '../options/options.ts'
 import type { SettlementProbe } from '../settlement/probe.ts'
 import { LazyEvmProbe } from './lazy-evm-probe.ts'
 import { readFacilitators } from './read-facilitators.ts'

@@ -1,7 +1,7 @@
 /** The EVM probe, loaded with the first payment: viem is needed only where `RPC_URL_<chain id>` is set. */
 import type { EvmChainOptions } from '../evm/index.ts'
-import { messageOf } from '../redact.ts'
-import type { SettlementQuery } from '../settlement/payment-key.ts'
+import { messageOf } from '../observe/redact.ts'
+import type { SettlementQuery } from '../payment/payment-key.ts'
 import type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
 
 export class LazyEvmProbe implements SettlementProbe {

@@ -1,7 +1,7 @@
 /** Which facilitators the variables name, in which order. */
 import type { AuthHeaders } from '../facilitator/http-client.ts'
 import { type KnownFacilitatorName, knownFacilitators } from '../facilitator/known.ts'
-import type { FacilitatorOptions } from '../options.ts'
+import type { FacilitatorOptions } from '../options/options.ts'
 import { type CdpCredentials, cdpAuthHeaders } from './cdp.ts'
 import type { Variables } from './variables.ts'
 

@@ -1,7 +1,8 @@
 /** Reads variables, and collects what is wrong with them instead of stopping at the first. */
-import { longestTimerMs } from '../clock.ts'
+
 import { AggregatorError } from '../errors.ts'
-import { problemsOfUrl } from '../options-schema.ts'
+import { problemsOfUrl } from '../options/checks.ts'
+import { longestTimerMs } from '../runtime/clock.ts'
 
 /** Variables by name; what is not text is not read, so that a Worker's other bindings may stand among them. */
 export type Environment = Readonly<Record<string, unknown>>

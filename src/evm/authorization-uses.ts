@@ -1,6 +1,6 @@
 /** Which authorizations a transaction used, as its calls show. */
 import { type Address, decodeFunctionData, type Hex, type PublicClient, parseAbi } from 'viem'
-import type { SettlementQuery } from '../settlement/payment-key.ts'
+import type { SettlementQuery } from '../payment/payment-key.ts'
 
 /** Permit2's address, the same on every chain (Uniswap). */
 export const permit2: Address = '0x000000000022D473030F116dDEE9F6B43aC78BA3'

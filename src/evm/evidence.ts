@@ -1,6 +1,6 @@
 /** What one transaction did with an authorization. */
 import { type Log, type PublicClient, parseAbi, parseEventLogs, type TransactionReceipt } from 'viem'
-import type { SettlementQuery } from '../settlement/payment-key.ts'
+import type { SettlementQuery } from '../payment/payment-key.ts'
 import { type UsesShown, usesByCalldata, usesByTrace } from './authorization-uses.ts'
 
 export type Verdict =

@@ -1,11 +1,11 @@
 /** Asks EVM chains what became of payments by EIP-3009 and Permit2. Needs viem. */
 import { createPublicClient, type PublicClient } from 'viem'
-import { untilAborted } from '../clock.ts'
+import { untilAborted } from '../runtime/clock.ts'
 import type { SettlementProbe } from '../settlement/probe.ts'
 import { nodes } from './nodes.ts'
 import { type ChainAccess, lookUp } from './payment-search.ts'
 
-export type { SettlementQuery } from '../settlement/payment-key.ts'
+export type { SettlementQuery } from '../payment/payment-key.ts'
 export type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
 
 /** How to reach one chain. */

@@ -10,7 +10,7 @@ import {
   TimeoutError,
   type Transport,
 } from 'viem'
-import { now } from '../clock.ts'
+import { now } from '../runtime/clock.ts'
 
 /** Milliseconds for which a node that did not answer is passed over: a question has no time to wait for it twice. */
 const restMs = 10_000

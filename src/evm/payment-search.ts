@@ -9,7 +9,7 @@ import {
   parseAbi,
   toEventSelector,
 } from 'viem'
-import type { SettlementQuery } from '../settlement/payment-key.ts'
+import type { SettlementQuery } from '../payment/payment-key.ts'
 import type { ProbeAnswer } from '../settlement/probe.ts'
 import { permit2 } from './authorization-uses.ts'
 import { judge } from './evidence.ts'

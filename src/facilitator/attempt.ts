@@ -1,7 +1,7 @@
 /** One call of one operation on one facilitator, under its timeout. */
 import { HTTPFacilitatorClient } from '@x402/core/server'
-import type { Alarms } from '../clock.ts'
-import type { Payment } from '../payment.ts'
+import type { Payment } from '../payment/payment.ts'
+import type { Alarms } from '../runtime/clock.ts'
 import { classifyError, classifyResponse } from './classify.ts'
 import type { CallOptions, DiscoveryQuery, FacilitatorClientLike } from './client.ts'
 import type { Operation, Outcome } from './outcome.ts'

@@ -1,5 +1,5 @@
 /** Turns what a call returned or threw into an outcome: pure functions over the tables below and `reasons.ts`. */
-import { messageOf, redact } from '../redact.ts'
+import { messageOf, redact } from '../observe/redact.ts'
 import type { DeclineCause, Operation, Outcome, Responses } from './outcome.ts'
 import { meaningOf, type ReasonMeaning } from './reasons.ts'
 import { FacilitatorRequestError } from './request-error.ts'

@@ -2,8 +2,8 @@
 
 import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import { safeBase64Decode } from '@x402/core/utils'
-import { readText } from '../read-text.ts'
-import { messageOf } from '../redact.ts'
+import { messageOf } from '../observe/redact.ts'
+import { readText } from '../runtime/read-text.ts'
 import { networkProblem, saysNothingSent } from './classify.ts'
 import type { CallOptions, DiscoveryQuery, FacilitatorClientLike } from './client.ts'
 import type { Operation, Responses } from './outcome.ts'

@@ -1,6 +1,7 @@
 /** Drives the machine of a settlement: does what it says, and reports what came of it. */
-import { now } from '../clock.ts'
+
 import type { Member } from '../pool/member.ts'
+import { now } from '../runtime/clock.ts'
 import type { ChainView } from '../settlement/chain-view.ts'
 import type { SettlementState } from '../settlement/ledger.ts'
 import {

@@ -1,5 +1,5 @@
 /** One operation on its way through the pool: the route, the deadline, and a report of each attempt. */
-import { type Alarms, now } from '../clock.ts'
+
 import { attempt, type Request } from '../facilitator/attempt.ts'
 import type { AttemptReport, Operation, Outcome, Responses } from '../facilitator/outcome.ts'
 import type { Observer } from '../observe/observer.ts'
@@ -7,6 +7,7 @@ import type { Member } from '../pool/member.ts'
 import { MemberAttempt } from '../pool/member-attempt.ts'
 import type { Pool } from '../pool/pool.ts'
 import type { Route } from '../pool/route.ts'
+import { type Alarms, now } from '../runtime/clock.ts'
 import type { Books } from '../settlement/books.ts'
 import type { Chains } from '../settlement/chain-view.ts'
 import type { Resolver } from '../settlement/resolver.ts'

@@ -1,9 +1,9 @@
 /** What the pool advertises: asked from each facilitator, united, cached, and announced when it changes. */
 import type { SupportedResponse } from '@x402/core/types'
-import { now } from '../clock.ts'
 import type { AttemptReport } from '../facilitator/outcome.ts'
 import type { Member } from '../pool/member.ts'
-import { runtimeWithoutTimers } from '../runtime.ts'
+import { now } from '../runtime/clock.ts'
+import { runtimeWithoutTimers } from '../runtime/without-timers.ts'
 import { allFailed } from './failure.ts'
 import { type Context, Run } from './run.ts'
 

@@ -1,6 +1,6 @@
 /** The same key and payload get the same answer again (draft-ietf-httpapi-idempotency-key-header). */
-import { now } from '../clock.ts'
-import { sha256 } from '../hash.ts'
+import { now } from '../runtime/clock.ts'
+import { sha256 } from '../runtime/hash.ts'
 import { type Answer, problem } from './answers.ts'
 
 /** Answers that are kept; the oldest finished one goes first. */

@@ -1,5 +1,5 @@
 /** A token bucket per client, without timers: Workers allow none between requests. */
-import { now } from '../clock.ts'
+import { now } from '../runtime/clock.ts'
 
 /** Clients that are remembered; the longest unseen is forgotten first, and starts with a full bucket again. */
 const maxClients = 10_000

@@ -2,9 +2,9 @@
 import type { AggregatorConfig, FacilitatorAggregator } from '../aggregator.ts'
 import { AggregatorError } from '../errors.ts'
 import type { LogEntry } from '../observe/log.ts'
+import { safeMessageOf } from '../observe/redact.ts'
 import type { HealthStatus, Statistics } from '../pool/status.ts'
-import { readText } from '../read-text.ts'
-import { safeMessageOf } from '../redact.ts'
+import { readText } from '../runtime/read-text.ts'
 import type { UnresolvedSettlement } from '../settlement/resolver.ts'
 import { Access } from './access.ts'
 

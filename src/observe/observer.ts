@@ -1,9 +1,9 @@
 /** Everything that is told about what happens: events and log. */
 
 import type { AttemptReport, OutcomeKind } from '../facilitator/outcome.ts'
-import { safeMessageOf } from '../redact.ts'
 import { type AggregatorEvents, type EventName, SafeEmitter } from './events.ts'
 import { type LogEntry, type Logger, type LogLevel, type LogRecord, LogRing, passOn, toEntry } from './log.ts'
+import { safeMessageOf } from './redact.ts'
 
 export interface ObserverOptions {
   readonly logger: Logger | undefined

@@ -1,9 +1,9 @@
 /** What one facilitator advertises at `/supported`. */
 import type { SupportedKind, SupportedResponse } from '@x402/core/types'
 import { networkMatchesPattern } from '@x402/core/utils'
-import { foldAddress } from '../address.ts'
 import type { SupportedAnswer } from '../facilitator/client.ts'
-import { type Kind, kindKey, type Payment } from '../payment.ts'
+import { foldAddress } from '../payment/address.ts'
+import { type Kind, kindKey, type Payment } from '../payment/payment.ts'
 
 /** Keys of a kind's `extra` whose value names the one facilitator that can serve the payment. */
 const bindingKeys = ['feePayer', 'facilitatorAddress', 'receiverAuthorizer'] as const

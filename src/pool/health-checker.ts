@@ -1,5 +1,5 @@
 /** Asks the facilitators now and then whether they are alive, so that payments need not find out. */
-import { now, setBackgroundTimeout } from '../clock.ts'
+import { now, setBackgroundTimeout } from '../runtime/clock.ts'
 import type { Member } from './member.ts'
 
 /** Real traffic stands in for a check, but not for ever: capabilities change too. */

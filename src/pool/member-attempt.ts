@@ -1,7 +1,8 @@
 /** One attempt as its facilitator's lane sees it: from its beginning, over being overtaken, to what it has shown. */
-import { now } from '../clock.ts'
+
 import type { AttemptReport, DeclineCause, Operation, Outcome } from '../facilitator/outcome.ts'
-import type { Payment } from '../payment.ts'
+import type { Payment } from '../payment/payment.ts'
+import { now } from '../runtime/clock.ts'
 import type { Circuit, LaneSign, Trial } from './circuit.ts'
 import type { Member } from './member.ts'
 

@@ -1,10 +1,11 @@
 /** One facilitator of the pool: its client, its limits, and what is known of its health and abilities. */
-import { now } from '../clock.ts'
+
 import type { FacilitatorClientLike, SupportedAnswer } from '../facilitator/client.ts'
 import type { AttemptReport, Operation, Outcome } from '../facilitator/outcome.ts'
 import type { CircuitChange } from '../observe/events.ts'
 import { MemberStatistics } from '../observe/statistics.ts'
-import type { Payment } from '../payment.ts'
+import type { Payment } from '../payment/payment.ts'
+import { now } from '../runtime/clock.ts'
 import { Capabilities } from './capabilities.ts'
 import { Circuit, type CircuitOptions } from './circuit.ts'
 

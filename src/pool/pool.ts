@@ -1,11 +1,11 @@
 /** The facilitators together: their order, what they advertise, and which of them may serve a payment. */
 import type { SupportedKind, SupportedResponse } from '@x402/core/types'
-import { now } from '../clock.ts'
 import type { SupportedAnswer } from '../facilitator/client.ts'
 import type { Operation } from '../facilitator/outcome.ts'
 import type { CircuitChange } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
-import { kindKey, type Payment } from '../payment.ts'
+import { kindKey, type Payment } from '../payment/payment.ts'
+import { now } from '../runtime/clock.ts'
 import { uniteCapabilities } from './capabilities.ts'
 import type { CircuitOptions } from './circuit.ts'
 import { Member, type MemberOptions } from './member.ts'

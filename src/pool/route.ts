@@ -1,7 +1,8 @@
 /** Which facilitators may serve a request now, and in which order (README, "How failover decides"). */
-import { foldAddress } from '../address.ts'
+
 import type { Operation } from '../facilitator/outcome.ts'
-import type { Payment } from '../payment.ts'
+import { foldAddress } from '../payment/address.ts'
+import type { Payment } from '../payment/payment.ts'
 import type { Member } from './member.ts'
 
 /**

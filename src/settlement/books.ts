@@ -2,7 +2,8 @@
 import { LedgerError } from '../errors.ts'
 import type { SettlementSummary } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
-import { safeMessageOf } from '../redact.ts'
+import { safeMessageOf } from '../observe/redact.ts'
+import { type KeyedPayment, summaryOf, withLesserAmount } from '../payment/payment-key.ts'
 import {
   type Claim,
   closedBySeller,
@@ -15,7 +16,6 @@ import {
 } from './ledger.ts'
 import { MemoryLedger } from './memory-ledger.ts'
 import { OwnRecords } from './own-records.ts'
-import { type KeyedPayment, summaryOf, withLesserAmount } from './payment-key.ts'
 
 /** A claim outlives its operation's deadline by this long (ms), and lapses then. */
 const leaseMarginMs = 30_000

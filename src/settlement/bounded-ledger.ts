@@ -1,5 +1,5 @@
 /** A ledger that must answer: one over a network may hang, and a payment must not hang with it. */
-import { within } from '../clock.ts'
+import { within } from '../runtime/clock.ts'
 import type { Claim, ClaimRequest, LedgerEntry, SettlementLedger, SettlementState } from './ledger.ts'
 
 /** Milliseconds that one call may take; several fit into the time by which a claim outlives its operation. */

@@ -1,9 +1,10 @@
 /** What the chain says of one payment, asked as often as its settlement needs to know. */
-import { within } from '../clock.ts'
+
 import type { Observer } from '../observe/observer.ts'
-import { messageOf, redact } from '../redact.ts'
+import { messageOf, redact } from '../observe/redact.ts'
+import type { SettlementQuery } from '../payment/payment-key.ts'
+import { within } from '../runtime/clock.ts'
 import type { LedgerEntry } from './ledger.ts'
-import type { SettlementQuery } from './payment-key.ts'
 import type { ProbeAnswer, SettlementProbe } from './probe.ts'
 
 /** Milliseconds that one question may take. */

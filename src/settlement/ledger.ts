@@ -1,5 +1,5 @@
 /** The record of each payment's settlement: the guard against a second success. */
-import type { SettlementQuery } from './payment-key.ts'
+import type { SettlementQuery } from '../payment/payment-key.ts'
 
 /** Where the settlement of a payment stands. */
 export type SettlementState =

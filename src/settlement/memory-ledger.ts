@@ -1,5 +1,6 @@
 /** A ledger in the memory of this process. */
 import { LedgerFullError } from '../errors.ts'
+import { withLesserAmount } from '../payment/payment-key.ts'
 import {
   type Claim,
   type ClaimRequest,
@@ -11,7 +12,6 @@ import {
   type SettlementLedger,
   type SettlementState,
 } from './ledger.ts'
-import { withLesserAmount } from './payment-key.ts'
 
 /** Clocks differ: an authorization counts as usable this long (s) after its end. */
 const marginSeconds = 60

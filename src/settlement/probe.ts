@@ -1,5 +1,5 @@
 /** Asks the chain what became of a payment. */
-import type { SettlementQuery } from './payment-key.ts'
+import type { SettlementQuery } from '../payment/payment-key.ts'
 
 /** What the chain says of a payment. */
 export type ProbeAnswer =

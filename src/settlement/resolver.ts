@@ -1,7 +1,8 @@
 /** Looks at unresolved settlements in the background until the chain has shown how each of them ended. */
-import { now, setBackgroundTimeout } from '../clock.ts'
+
 import type { AggregatorEvents, SettlementSummary } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
+import { now, setBackgroundTimeout } from '../runtime/clock.ts'
 import { type Books, ledgerError, summarize } from './books.ts'
 import type { Chains } from './chain-view.ts'
 import { mayHaveMade } from './evidence.ts'

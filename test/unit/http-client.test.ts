@@ -1,11 +1,11 @@
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
 import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
-import { Alarms } from '../../src/clock.ts'
 import { attempt } from '../../src/facilitator/attempt.ts'
 import { type HttpClientOptions, httpFacilitatorClient } from '../../src/facilitator/http-client.ts'
 import { FacilitatorAggregator } from '../../src/index.ts'
-import { readPayment } from '../../src/payment.ts'
+import { readPayment } from '../../src/payment/payment.ts'
+import { Alarms } from '../../src/runtime/clock.ts'
 import { payload, refusal, requirements, settled, supporting, valid } from './builders.ts'
 
 const open: Server[] = []

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { type ClaimRequest, MemoryLedger } from '../../src/index.ts'
-import { readPayment } from '../../src/payment.ts'
-import { identify } from '../../src/settlement/payment-key.ts'
+import { readPayment } from '../../src/payment/payment.ts'
+import { identify } from '../../src/payment/payment-key.ts'
 import { settlementLedgerConformance } from '../../src/testing/index.ts'
 import {
   network,

@@ -2,9 +2,9 @@ import { EVM_NETWORK_CHAIN_ID_MAP, NETWORKS as upstreamNetworks } from '@x402/ev
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { FacilitatorAggregator, InvalidPaymentError } from '../../src/index.ts'
-import { readPayment } from '../../src/payment.ts'
-import { caip2 } from '../../src/settlement/networks.ts'
-import { identify } from '../../src/settlement/payment-key.ts'
+import { caip2 } from '../../src/payment/networks.ts'
+import { readPayment } from '../../src/payment/payment.ts'
+import { identify } from '../../src/payment/payment-key.ts'
 import {
   FakeFacilitator,
   network,

@@ -6,8 +6,8 @@ import {
   type z,
 } from '@x402/core/schemas'
 import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
-import { InvalidPaymentError } from './errors.ts'
-import type { AnyPaymentPayload, AnyPaymentRequirements } from './facilitator/client.ts'
+import { InvalidPaymentError } from '../errors.ts'
+import type { AnyPaymentPayload, AnyPaymentRequirements } from '../facilitator/client.ts'
 
 /** A kind of payment, or a payment of that kind. */
 export interface Kind {

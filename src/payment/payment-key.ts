@@ -1,11 +1,11 @@
 /** The identity of a payment on its chain: what can be spent once only. */
 import type { PaymentRequirements } from '@x402/core/types'
-import { foldAddress } from '../address.ts'
 import { InvalidPaymentError } from '../errors.ts'
-import { sha256 } from '../hash.ts'
 import type { SettlementSummary } from '../observe/events.ts'
-import type { Payment } from '../payment.ts'
+import { sha256 } from '../runtime/hash.ts'
+import { foldAddress } from './address.ts'
 import { caip2 } from './networks.ts'
+import type { Payment } from './payment.ts'
 import { fromBase64, messageOfSvm } from './svm-transaction.ts'
 
 /** What a chain must be asked to know whether a payment has been made. */

@@ -1,7 +1,8 @@
 /** What the options may be, and what is said when they are not. */
-import { longestTimerMs } from './clock.ts'
-import { type KnownFacilitator, knownFacilitators } from './facilitator/known.ts'
-import { runtimeWithoutTimers } from './runtime.ts'
+
+import { type KnownFacilitator, knownFacilitators } from '../facilitator/known.ts'
+import { longestTimerMs } from '../runtime/clock.ts'
+import { runtimeWithoutTimers } from '../runtime/without-timers.ts'
 
 /** What was expected of a value, or nothing when it is right. `path` names the option. */
 type Check = (value: unknown, path: string) => string[]
