@@ -2,23 +2,19 @@
 import type { FacilitatorClient } from '@x402/core/server'
 import type { SettleResponse, SupportedResponse, VerifyResponse } from '@x402/core/types'
 import { AggregatorStoppedError, InvalidOptionsError } from './errors.ts'
-import type {
-  AnyPaymentPayload,
-  AnyPaymentRequirements,
-  DiscoveryQuery,
-  DiscoveryResponse,
-} from './facilitator/client.ts'
-import type { Operation } from './facilitator/outcome.ts'
+import type { DiscoveryQuery, DiscoveryResponse } from './facilitator/client.ts'
 import { list } from './flows/list.ts'
 import type { Context } from './flows/run.ts'
 import { settle } from './flows/settle.ts'
 import { Supported } from './flows/supported.ts'
 import { verify } from './flows/verify.ts'
+import type { Operation } from './observe/attempt-report.ts'
 import type { EventName, Listener } from './observe/events.ts'
 import type { LogEntry } from './observe/log.ts'
 import { Observer } from './observe/observer.ts'
 import { redact } from './observe/redact.ts'
 import { type AggregatorOptions, readOptions, type Settings } from './options/options.ts'
+import type { AnyPaymentPayload, AnyPaymentRequirements } from './payment/payment.ts'
 import { readPayment } from './payment/payment.ts'
 import { HealthChecker } from './pool/health-checker.ts'
 import type { Member } from './pool/member.ts'

@@ -1,5 +1,5 @@
 import { FacilitatorResponseError } from '@x402/core/server'
-import type { AttemptReport, Operation } from './facilitator/outcome.ts'
+import type { AttemptReport, Operation } from './observe/attempt-report.ts'
 
 /** Stable identifiers of what went wrong, for programs. */
 export type AggregatorErrorCode =

@@ -15,8 +15,6 @@ export {
   SettlementIndeterminateError,
 } from './errors.ts'
 export type {
-  AnyPaymentPayload,
-  AnyPaymentRequirements,
   CallOptions,
   DiscoveryQuery,
   DiscoveryResponse,
@@ -25,7 +23,7 @@ export type {
 } from './facilitator/client.ts'
 export type { AuthHeaders } from './facilitator/http-client.ts'
 export { type KnownFacilitator, type KnownFacilitatorName, knownFacilitators } from './facilitator/known.ts'
-export type { AttemptReport, Operation, OutcomeKind } from './facilitator/outcome.ts'
+export type { AttemptReport, Operation, OutcomeKind } from './observe/attempt-report.ts'
 export type {
   AggregatorEvents,
   CircuitChange,
@@ -46,6 +44,7 @@ export type {
   PerOperation,
   SettlementOptions,
 } from './options/options.ts'
+export type { AnyPaymentPayload, AnyPaymentRequirements } from './payment/payment.ts'
 export type { SettlementQuery } from './payment/payment-key.ts'
 export type { FacilitatorHealth, HealthStatus, LaneHealth, Statistics } from './pool/status.ts'
 export type { Candidate, Strategy } from './pool/strategy.ts'

@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util'
 import { FacilitatorAggregator } from '../aggregator.ts'
 import { optionsFromEnv } from '../env/index.ts'
-import type { AttemptReport } from '../facilitator/outcome.ts'
+import type { AttemptReport } from '../observe/attempt-report.ts'
 import type { AggregatorOptions, FacilitatorOptions } from '../options/options.ts'
 import { readConfiguration } from './configuration.ts'
 import { askNodes, type NodeFinding } from './nodes.ts'

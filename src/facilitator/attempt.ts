@@ -1,10 +1,11 @@
 /** One call of one operation on one facilitator, under its timeout. */
 import { HTTPFacilitatorClient } from '@x402/core/server'
+import type { Operation } from '../observe/attempt-report.ts'
 import type { Payment } from '../payment/payment.ts'
 import type { Alarms } from '../runtime/clock.ts'
 import { classifyError, classifyResponse } from './classify.ts'
 import type { CallOptions, DiscoveryQuery, FacilitatorClientLike } from './client.ts'
-import type { Operation, Outcome } from './outcome.ts'
+import type { Outcome } from './outcome.ts'
 import { FacilitatorRequestError } from './request-error.ts'
 
 /** What is asked: a payment for `verify` and `settle`, a query for `list`. */

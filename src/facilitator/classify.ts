@@ -1,6 +1,8 @@
 /** Turns what a call returned or threw into an outcome: pure functions over the tables below and `reasons.ts`. */
+
+import type { Operation } from '../observe/attempt-report.ts'
 import { messageOf, redact } from '../observe/redact.ts'
-import type { DeclineCause, Operation, Outcome, Responses } from './outcome.ts'
+import type { DeclineCause, Outcome, Responses } from './outcome.ts'
 import { meaningOf, type ReasonMeaning } from './reasons.ts'
 import { FacilitatorRequestError } from './request-error.ts'
 import { parseResponse } from './response-schema.ts'

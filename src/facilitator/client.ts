@@ -1,11 +1,4 @@
 import type { PaymentPayload, PaymentRequirements, SettleResponse, VerifyResponse } from '@x402/core/types'
-import type { PaymentPayloadV1, PaymentRequirementsV1 } from '@x402/core/types/v1'
-
-/** A payment payload of protocol version 1 or 2. */
-export type AnyPaymentPayload = PaymentPayload | PaymentPayloadV1
-
-/** Payment requirements of protocol version 1 or 2. */
-export type AnyPaymentRequirements = PaymentRequirements | PaymentRequirementsV1
 
 /** Which part of the discovery list to fetch (`GET /discovery/resources`). */
 export interface DiscoveryQuery {

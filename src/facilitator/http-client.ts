@@ -2,11 +2,12 @@
 
 import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import { safeBase64Decode } from '@x402/core/utils'
+import type { Operation } from '../observe/attempt-report.ts'
 import { messageOf } from '../observe/redact.ts'
 import { readText } from '../runtime/read-text.ts'
 import { networkProblem, saysNothingSent } from './classify.ts'
 import type { CallOptions, DiscoveryQuery, FacilitatorClientLike } from './client.ts'
-import type { Operation, Responses } from './outcome.ts'
+import type { Responses } from './outcome.ts'
 import { FacilitatorRequestError } from './request-error.ts'
 import { parseResponse } from './response-schema.ts'
 

@@ -1,8 +1,6 @@
 import type { SettleResponse, SupportedResponse, VerifyResponse } from '@x402/core/types'
+import type { Operation } from '../observe/attempt-report.ts'
 import type { DiscoveryResponse } from './client.ts'
-
-/** The four operations of a facilitator. */
-export type Operation = 'verify' | 'settle' | 'supported' | 'list'
 
 export interface Responses {
   verify: VerifyResponse
@@ -78,17 +76,3 @@ export type Outcome<O extends Operation = Operation> = {
     }
   | { readonly kind: 'spent'; readonly reason: string; readonly response: Responses[O] }
 )
-
-export type OutcomeKind = Outcome['kind']
-
-/** One attempt as it appears in errors, events and logs. */
-export interface AttemptReport {
-  readonly facilitator: string
-  readonly operation: Operation
-  /** The payment's network as the requirements name it; absent for `supported` and `list`. */
-  readonly network?: string | undefined
-  readonly outcome: OutcomeKind
-  /** The protocol's reason, the HTTP status or the network error's code; secrets removed. */
-  readonly reason?: string | undefined
-  readonly durationMs: number
-}

@@ -1,6 +1,7 @@
 /** The shapes of a facilitator's answers: strict where a payment depends on it, lenient elsewhere. */
 import { z } from '@x402/core/schemas'
-import type { Operation, Responses } from './outcome.ts'
+import type { Operation } from '../observe/attempt-report.ts'
+import type { Responses } from './outcome.ts'
 
 const optional = <T extends z.ZodTypeAny>(schema: T) =>
   schema.nullish().transform(value => value ?? undefined)

@@ -1,6 +1,6 @@
 /** What is said when no facilitator served the request. */
 import { AggregatorStoppedError, AllFacilitatorsFailedError } from '../errors.ts'
-import type { AttemptReport, Operation } from '../facilitator/outcome.ts'
+import type { AttemptReport, Operation } from '../observe/attempt-report.ts'
 import type { Payment } from '../payment/payment.ts'
 import type { Context } from './run.ts'
 

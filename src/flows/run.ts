@@ -1,7 +1,8 @@
 /** One operation on its way through the pool: the route, the deadline, and a report of each attempt. */
 
 import { attempt, type Request } from '../facilitator/attempt.ts'
-import type { AttemptReport, Operation, Outcome, Responses } from '../facilitator/outcome.ts'
+import type { Outcome, Responses } from '../facilitator/outcome.ts'
+import type { AttemptReport, Operation } from '../observe/attempt-report.ts'
 import type { Observer } from '../observe/observer.ts'
 import type { Member } from '../pool/member.ts'
 import { MemberAttempt } from '../pool/member-attempt.ts'

@@ -1,6 +1,6 @@
 /** What the pool advertises: asked from each facilitator, united, cached, and announced when it changes. */
 import type { SupportedResponse } from '@x402/core/types'
-import type { AttemptReport } from '../facilitator/outcome.ts'
+import type { AttemptReport } from '../observe/attempt-report.ts'
 import type { Member } from '../pool/member.ts'
 import { now } from '../runtime/clock.ts'
 import { runtimeWithoutTimers } from '../runtime/without-timers.ts'

@@ -1,7 +1,7 @@
 /** What the gateway answers to each result and error of the aggregator. */
 import { AggregatorError, type AggregatorErrorCode, InvalidPaymentError } from '../errors.ts'
-import type { AnyPaymentPayload, AnyPaymentRequirements } from '../facilitator/client.ts'
 import { meaningOf } from '../facilitator/reasons.ts'
+import type { AnyPaymentPayload, AnyPaymentRequirements } from '../payment/payment.ts'
 import { duplicate } from '../settlement/ledger.ts'
 
 export type AnswerStatus = 200 | 400 | 401 | 404 | 413 | 422 | 429 | 500 | 502 | 503

@@ -1,6 +1,6 @@
 /** The events of an aggregator, and an emitter whose listeners cannot hurt a payment. */
 import type { SupportedResponse } from '@x402/core/types'
-import type { AttemptReport, Operation, OutcomeKind } from '../facilitator/outcome.ts'
+import type { AttemptReport, Operation, OutcomeKind } from './attempt-report.ts'
 import type { LogEntry } from './log.ts'
 
 /** `open`: asked last. `half-open`: one trial decides. */

@@ -1,6 +1,6 @@
 /** Everything that is told about what happens: events and log. */
 
-import type { AttemptReport, OutcomeKind } from '../facilitator/outcome.ts'
+import type { AttemptReport, OutcomeKind } from './attempt-report.ts'
 import { type AggregatorEvents, type EventName, SafeEmitter } from './events.ts'
 import { type LogEntry, type Logger, type LogLevel, type LogRecord, LogRing, passOn, toEntry } from './log.ts'
 import { safeMessageOf } from './redact.ts'

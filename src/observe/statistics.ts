@@ -1,5 +1,5 @@
 /** Counts and durations per facilitator and operation, in memory that does not grow. */
-import type { AttemptReport, Operation } from '../facilitator/outcome.ts'
+import type { AttemptReport, Operation } from './attempt-report.ts'
 
 /** How many of the newest durations the percentiles look at. */
 const windowSize = 1000

@@ -1,7 +1,6 @@
 /** The identity of a payment on its chain: what can be spent once only. */
 import type { PaymentRequirements } from '@x402/core/types'
 import { InvalidPaymentError } from '../errors.ts'
-import type { SettlementSummary } from '../observe/events.ts'
 import { sha256 } from '../runtime/hash.ts'
 import { foldAddress } from './address.ts'
 import { caip2 } from './networks.ts'
@@ -33,14 +32,6 @@ export interface KeyedPayment {
   /** Equal for equal payload and requirements only: who sends it again means the same purchase. */
   readonly fingerprint: string
   readonly query: SettlementQuery
-}
-
-/** What outsiders may know of a payment. */
-export function summaryOf({
-  key,
-  query: { network, payer, payTo, asset, amount },
-}: Pick<KeyedPayment, 'key' | 'query'>): SettlementSummary & { readonly key: string } {
-  return { key, network, payer, payTo, asset, amount }
 }
 
 /** With `upto` a payment may be settled again at another amount: either may be what was charged. */

@@ -6,8 +6,14 @@ import {
   type z,
 } from '@x402/core/schemas'
 import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
+import type { PaymentPayloadV1, PaymentRequirementsV1 } from '@x402/core/types/v1'
 import { InvalidPaymentError } from '../errors.ts'
-import type { AnyPaymentPayload, AnyPaymentRequirements } from '../facilitator/client.ts'
+
+/** A payment payload of protocol version 1 or 2. */
+export type AnyPaymentPayload = PaymentPayload | PaymentPayloadV1
+
+/** Payment requirements of protocol version 1 or 2. */
+export type AnyPaymentRequirements = PaymentRequirements | PaymentRequirementsV1
 
 /** A kind of payment, or a payment of that kind. */
 export interface Kind {

@@ -1,6 +1,7 @@
 /** One attempt as its facilitator's lane sees it: from its beginning, over being overtaken, to what it has shown. */
 
-import type { AttemptReport, DeclineCause, Operation, Outcome } from '../facilitator/outcome.ts'
+import type { DeclineCause, Outcome } from '../facilitator/outcome.ts'
+import type { AttemptReport, Operation } from '../observe/attempt-report.ts'
 import type { Payment } from '../payment/payment.ts'
 import { now } from '../runtime/clock.ts'
 import type { Circuit, LaneSign, Trial } from './circuit.ts'

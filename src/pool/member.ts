@@ -1,7 +1,8 @@
 /** One facilitator of the pool: its client, its limits, and what is known of its health and abilities. */
 
 import type { FacilitatorClientLike, SupportedAnswer } from '../facilitator/client.ts'
-import type { AttemptReport, Operation, Outcome } from '../facilitator/outcome.ts'
+import type { Outcome } from '../facilitator/outcome.ts'
+import type { AttemptReport, Operation } from '../observe/attempt-report.ts'
 import type { CircuitChange } from '../observe/events.ts'
 import { MemberStatistics } from '../observe/statistics.ts'
 import type { Payment } from '../payment/payment.ts'

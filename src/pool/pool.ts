@@ -1,7 +1,7 @@
 /** The facilitators together: their order, what they advertise, and which of them may serve a payment. */
 import type { SupportedKind, SupportedResponse } from '@x402/core/types'
 import type { SupportedAnswer } from '../facilitator/client.ts'
-import type { Operation } from '../facilitator/outcome.ts'
+import type { Operation } from '../observe/attempt-report.ts'
 import type { CircuitChange } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
 import { kindKey, type Payment } from '../payment/payment.ts'

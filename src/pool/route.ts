@@ -1,6 +1,6 @@
 /** Which facilitators may serve a request now, and in which order (README, "How failover decides"). */
 
-import type { Operation } from '../facilitator/outcome.ts'
+import type { Operation } from '../observe/attempt-report.ts'
 import { foldAddress } from '../payment/address.ts'
 import type { Payment } from '../payment/payment.ts'
 import type { Member } from './member.ts'

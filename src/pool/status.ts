@@ -1,5 +1,5 @@
 /** Health, statistics and configuration as outsiders see them. */
-import type { Operation } from '../facilitator/outcome.ts'
+import type { Operation } from '../observe/attempt-report.ts'
 import type { CircuitName } from '../observe/events.ts'
 import { type FacilitatorStatistics, successRate } from '../observe/statistics.ts'
 import type { Member } from './member.ts'

@@ -1,5 +1,5 @@
 /** In which order the facilitators are asked, before their health is looked at. */
-import type { Operation } from '../facilitator/outcome.ts'
+import type { Operation } from '../observe/attempt-report.ts'
 import type { Member } from './member.ts'
 
 /** What a strategy of your own is told about each facilitator that may serve the request. */

@@ -3,7 +3,7 @@ import { LedgerError } from '../errors.ts'
 import type { SettlementSummary } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
 import { safeMessageOf } from '../observe/redact.ts'
-import { type KeyedPayment, summaryOf, withLesserAmount } from '../payment/payment-key.ts'
+import { type KeyedPayment, withLesserAmount } from '../payment/payment-key.ts'
 import {
   type Claim,
   closedBySeller,
@@ -219,6 +219,14 @@ export class Books {
 export function ledgerError(error: unknown, consequence = ''): LedgerError {
   if (error instanceof LedgerError) return error
   return new LedgerError(`the ledger failed (${safeMessageOf(error)})${consequence}.`)
+}
+
+/** What outsiders may know of a payment. */
+export function summaryOf({
+  key,
+  query: { network, payer, payTo, asset, amount },
+}: Pick<KeyedPayment, 'key' | 'query'>): SettlementSummary & { readonly key: string } {
+  return { key, network, payer, payTo, asset, amount }
 }
 
 /** What outsiders may know of an entry. */

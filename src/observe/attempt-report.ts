@@ -1,0 +1,19 @@
+/** One attempt as it appears in errors, events, statistics and logs. */
+
+/** The four operations of a facilitator. */
+export type Operation = 'verify' | 'settle' | 'supported' | 'list'
+
+/** How it went; `Outcome` in `facilitator/outcome.ts` says what each means. */
+export type OutcomeKind = 'answered' | 'declined' | 'unreachable' | 'unknown' | 'pending' | 'spent'
+
+/** One call of one operation on one facilitator. */
+export interface AttemptReport {
+  readonly facilitator: string
+  readonly operation: Operation
+  /** The payment's network as the requirements name it; absent for `supported` and `list`. */
+  readonly network?: string | undefined
+  readonly outcome: OutcomeKind
+  /** The protocol's reason, the HTTP status or the network error's code; secrets removed. */
+  readonly reason?: string | undefined
+  readonly durationMs: number
+}
