@@ -1,10 +1,8 @@
 /** The variables that a command works with: those of its environment, over those of a JSON file. */
 import { readFile } from 'node:fs/promises'
 import type { Environment } from '../env/index.ts'
+import { isVariable } from '../env/names.ts'
 import { UsageError } from './usage-error.ts'
-
-const variable =
-  /^(ENABLE_FACILITATOR_AGGREGATOR|FACILITATOR_(\d+_\w+|TIMEOUT_MS|SETTLE_TIMEOUT_MS|RETRIES|HEALTH_CHECK|HEALTH_CHECK_INTERVAL_MS|MAX_CONSECUTIVE_FAILURES|LOGGING|GATEWAY_TOKEN)|CDP_API_KEY_(ID|SECRET)|RPC_URL_\d+)$/
 
 /**
  * @param path of a JSON object whose names are the variables'
@@ -16,7 +14,7 @@ export async function readConfiguration(path: string | undefined): Promise<Envir
   if (typeof file !== 'object' || file === null || Array.isArray(file))
     throw new UsageError(`${path}: expected a JSON object such as { "FACILITATOR_1_URL": "https://…" }`)
   const problems = Object.entries(file).flatMap(([name, value]) => {
-    if (!variable.test(name)) return [`${name} is not a variable`]
+    if (!isVariable(name)) return [`${name} is not a variable`]
     return ['string', 'number', 'boolean'].includes(typeof value)
       ? []
       : [`${name}: expected a text, a number, true or false`]

@@ -1,6 +1,8 @@
 /** `x402-aggregator serve`: a gateway with its status, which ends gracefully. */
+
 import { parseArgs } from 'node:util'
 import { aggregatorFromEnv, type Environment } from '../env/index.ts'
+import { rpcVariable } from '../env/names.ts'
 import { Variables } from '../env/variables.ts'
 import type { Logger } from '../observe/log.ts'
 import { readConfiguration } from './configuration.ts'
@@ -81,7 +83,7 @@ export async function serve(args: string[]): Promise<number> {
     `listening on ${server.url} (${gateway.isProtected ? 'token needed' : 'no token needed'}), ` +
       `facilitators: ${facilitators.map(({ id }) => id).join(', ')}`,
   )
-  const chains = Object.keys(env).flatMap(name => /^RPC_URL_(\d+)$/.exec(name)?.[1] ?? [])
+  const chains = Object.keys(env).flatMap(name => rpcVariable.exec(name)?.[1] ?? [])
   say(
     chains.length > 0
       ? `looks payments up on eip155:${chains.join(', eip155:')}`

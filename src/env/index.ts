@@ -3,6 +3,7 @@ import { FacilitatorAggregator } from '../aggregator.ts'
 import { type AggregatorOptions, defaults } from '../options/options.ts'
 import type { SettlementProbe } from '../settlement/probe.ts'
 import { LazyEvmProbe } from './lazy-evm-probe.ts'
+import { poolVariables, rpcVariable } from './names.ts'
 import { readFacilitators } from './read-facilitators.ts'
 import { type Environment, Variables } from './variables.ts'
 
@@ -68,15 +69,13 @@ export function optionsFromEnv(env: Environment): AggregatorOptions {
   return options
 }
 
-const known = ['TIMEOUT_MS', 'SETTLE_TIMEOUT_MS', 'RETRIES', 'HEALTH_CHECK', 'HEALTH_CHECK_INTERVAL_MS']
-  .concat('MAX_CONSECUTIVE_FAILURES', 'LOGGING', 'GATEWAY_TOKEN')
-  .map(name => `FACILITATOR_${name}`)
-
 /** Settings that are thought to hold, and read by nobody. Others may have variables that begin like ours. */
 function rejectMistyped(variables: Variables): void {
   for (const { name } of variables.matching(/^FACILITATOR_(?!\d)/)) {
-    const meant = known.find(other => other.startsWith(name)) ?? known.find(other => name.startsWith(other))
-    if (meant !== undefined && !known.includes(name))
+    const meant =
+      poolVariables.find(other => other.startsWith(name)) ??
+      poolVariables.find(other => name.startsWith(other))
+    if (meant !== undefined && !poolVariables.includes(name))
       variables.wrong(name, `is not a variable; did you mean ${meant}?`)
   }
   // Upstream's examples read it: where the facilitators are named, it may be meant for other middleware.
@@ -87,7 +86,7 @@ function rejectMistyped(variables: Variables): void {
 
 function readProbes(variables: Variables): SettlementProbe[] {
   const chains: Record<string, { rpcUrl: string[] }> = {}
-  for (const { name, match } of variables.matching(/^RPC_URL_(\d+)$/)) {
+  for (const { name, match } of variables.matching(rpcVariable)) {
     const rpcUrl = variables.urls(name, 'https://mainnet.base.org')
     if (rpcUrl !== undefined) chains[`eip155:${match[1]}`] = { rpcUrl }
   }

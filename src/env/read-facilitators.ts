@@ -3,6 +3,7 @@ import type { AuthHeaders } from '../facilitator/http-client.ts'
 import { type KnownFacilitatorName, knownFacilitators } from '../facilitator/known.ts'
 import type { FacilitatorOptions } from '../options/options.ts'
 import { type CdpCredentials, cdpAuthHeaders } from './cdp.ts'
+import { facilitatorFields } from './names.ts'
 import type { Variables } from './variables.ts'
 
 /** Who is asked when nothing is set, and who `FACILITATOR_<n>` is when only its number is. */
@@ -10,8 +11,6 @@ const defaultOrder: readonly KnownFacilitatorName[] = ['x402-rs', 'payai', 'coin
 
 /** But for those that Kubernetes makes for a service of that name. */
 const ofEntry = /^FACILITATOR_(\d+)_(?!SERVICE_|PORT(?:_|$))(\w+)$/
-
-const fields = ['URL', 'ENABLED', 'ID', 'PRIORITY', 'TIMEOUT_MS', 'AUTH_HEADER']
 
 const names = Object.keys(knownFacilitators).join(', ')
 
@@ -56,11 +55,11 @@ function numbersOf(variables: Variables): number[] {
     const [, number = '', field = ''] = match
     if (number !== `${Number(number)}`)
       variables.wrong(name, `is not a variable; write FACILITATOR_${Number(number)}_${field}`)
-    else if (fields.includes(field)) numbers.add(Number(number))
+    else if (facilitatorFields.includes(field)) numbers.add(Number(number))
     else
       variables.wrong(
         name,
-        `is not a variable; there are ${fields.map(known => `FACILITATOR_${number}_${known}`).join(', ')}`,
+        `is not a variable; there are ${facilitatorFields.map(known => `FACILITATOR_${number}_${known}`).join(', ')}`,
       )
   }
   // Who only changes or disables some of the usual ones keeps the others.

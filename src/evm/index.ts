@@ -1,5 +1,6 @@
 /** Asks EVM chains what became of payments by EIP-3009 and Permit2. Needs viem. */
 import { createPublicClient, type PublicClient } from 'viem'
+import { unknownOption } from '../options/unknown-option.ts'
 import { untilAborted } from '../runtime/clock.ts'
 import type { SettlementProbe } from '../settlement/probe.ts'
 import { nodes } from './nodes.ts'
@@ -78,7 +79,7 @@ function reach(network: string, options: EvmChainOptions): ChainAccess {
   if ((rpcUrl === undefined) === (client === undefined)) throw wrong('give either rpcUrl or client')
   const unknown = Object.keys(numbers).find(name => !(name in checked))
   if (unknown !== undefined)
-    throw wrong(`${unknown} is not an option; there are rpcUrl, client, ${Object.keys(checked).join(', ')}`)
+    throw wrong(unknownOption(unknown, ['rpcUrl', 'client', ...Object.keys(checked)]))
   for (const [name, value] of Object.entries(checked))
     if (!Number.isInteger(value) || value < 1)
       throw wrong(`${name}: expected a whole number from 1, got ${value}`)

@@ -4,6 +4,7 @@ import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import { safeBase64Decode } from '@x402/core/utils'
 import type { Operation } from '../observe/attempt-report.ts'
 import { messageOf } from '../observe/redact.ts'
+import { toJson } from '../runtime/json.ts'
 import { readText } from '../runtime/read-text.ts'
 import { networkProblem, saysNothingSent } from './classify.ts'
 import type { CallOptions, DiscoveryQuery, FacilitatorClientLike } from './client.ts'
@@ -196,10 +197,9 @@ function parseRetryAfter(header: string | null): number | undefined {
   return Number.isFinite(afterMs) ? Math.max(0, afterMs) : undefined
 }
 
-/** JSON has no bigint; the protocol writes large numbers as strings. */
 function stringify(body: unknown): string {
   try {
-    return JSON.stringify(body, (_key, value) => (typeof value === 'bigint' ? value.toString() : value))
+    return toJson(body)
   } catch (cause) {
     // A payload nested some thousand deep can be read, but not written. A buyer must not open circuits with it.
     const message = 'a payment that cannot be written as JSON'

@@ -1,7 +1,9 @@
 /** What the gateway answers to each result and error of the aggregator. */
+
 import { AggregatorError, type AggregatorErrorCode, InvalidPaymentError } from '../errors.ts'
 import { meaningOf } from '../facilitator/reasons.ts'
 import type { AnyPaymentPayload, AnyPaymentRequirements } from '../payment/payment.ts'
+import { toJson } from '../runtime/json.ts'
 import { duplicate } from '../settlement/ledger.ts'
 
 export type AnswerStatus = 200 | 400 | 401 | 404 | 413 | 422 | 429 | 500 | 502 | 503
@@ -75,12 +77,11 @@ function protocolAnswer(response: object): Answer {
  * moved the money: the protocol's own fields are told then.
  */
 export function writeJson(body: object): string {
-  const replacer = (_key: string, value: unknown) => (typeof value === 'bigint' ? `${value}` : value)
   try {
-    return JSON.stringify(body, replacer)
+    return toJson(body)
   } catch {
     const plain = Object.entries(body).filter(([, value]) => Object(value) !== value)
-    return JSON.stringify(Object.fromEntries(plain), replacer)
+    return toJson(Object.fromEntries(plain))
   }
 }
 

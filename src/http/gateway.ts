@@ -1,9 +1,11 @@
 /** A facilitator to the outside, an aggregator inside: for servers in any language. */
+
 import { type Context, Hono } from 'hono'
 import { requestId } from 'hono/request-id'
 import { secureHeaders } from 'hono/secure-headers'
 import type { FacilitatorAggregator } from '../aggregator.ts'
 import type { DiscoveryQuery } from '../facilitator/client.ts'
+import { unknownOption } from '../options/unknown-option.ts'
 import { readText } from '../runtime/read-text.ts'
 import { Access } from './access.ts'
 import { type Answer, answerTo, problem, readBody, writeJson } from './answers.ts'
@@ -170,8 +172,7 @@ const optionNames = ['tokens', 'basePath', 'statusPath', 'maxBodyBytes', 'rateLi
 /** @throws {TypeError} for what would leave the gateway open, or shut, without anybody noticing */
 function checkOptions(options: GatewayOptions): void {
   const unknown = Object.keys(options).find(name => !optionNames.includes(name))
-  if (unknown !== undefined)
-    throw new TypeError(`createGateway: ${unknown} is not an option; there are ${optionNames.join(', ')}`)
+  if (unknown !== undefined) throw new TypeError(`createGateway: ${unknownOption(unknown, optionNames)}`)
   for (const name of ['maxBodyBytes', 'idempotencyMs'] as const) {
     const value = options[name]
     if (value !== undefined && !(Number.isInteger(value) && value > 0))

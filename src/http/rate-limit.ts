@@ -1,4 +1,5 @@
 /** A token bucket per client, without timers: Workers allow none between requests. */
+import { setBounded } from '../runtime/bounded-map.ts'
 import { now } from '../runtime/clock.ts'
 
 /** Clients that are remembered; the longest unseen is forgotten first, and starts with a full bucket again. */
@@ -26,8 +27,7 @@ export class RateLimit {
     const level = Math.min(burst, bucket.level + ((time - bucket.at) / 1000) * perSecond)
     const isLetThrough = level >= 1
     this.#buckets.delete(client)
-    this.#buckets.set(client, { level: isLetThrough ? level - 1 : level, at: time })
-    if (this.#buckets.size > maxClients) this.#buckets.delete(this.#buckets.keys().next().value ?? '')
+    setBounded(this.#buckets, client, { level: isLetThrough ? level - 1 : level, at: time }, maxClients)
     return isLetThrough ? 0 : Math.ceil(((1 - level) / perSecond) * 1000)
   }
 }

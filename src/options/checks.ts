@@ -3,6 +3,7 @@
 import { type KnownFacilitator, knownFacilitators } from '../facilitator/known.ts'
 import { longestTimerMs } from '../runtime/clock.ts'
 import { runtimeWithoutTimers } from '../runtime/without-timers.ts'
+import { unknownOption } from './unknown-option.ts'
 
 /** What was expected of a value, or nothing when it is right. `path` names the option. */
 type Check = (value: unknown, path: string) => string[]
@@ -45,7 +46,7 @@ const fields =
     return Object.entries(value).flatMap(([key, inner]) => {
       const name = path === '' ? key : `${path}.${key}`
       const check = known[key]
-      if (check === undefined) return [`${name} is not an option; there are ${Object.keys(known).join(', ')}`]
+      if (check === undefined) return [unknownOption(name, Object.keys(known))]
       return inner === undefined ? [] : check(inner, name)
     })
   }

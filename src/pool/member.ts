@@ -6,6 +6,7 @@ import type { AttemptReport, Operation } from '../observe/attempt-report.ts'
 import type { CircuitChange } from '../observe/events.ts'
 import { MemberStatistics } from '../observe/statistics.ts'
 import type { Payment } from '../payment/payment.ts'
+import { setBounded } from '../runtime/bounded-map.ts'
 import { now } from '../runtime/clock.ts'
 import { Capabilities } from './capabilities.ts'
 import { Circuit, type CircuitOptions } from './circuit.ts'
@@ -139,12 +140,11 @@ export class Member {
     const lanes = this.#lanes[operation]
     const known = lanes.get(kind?.kindKey)
     if (known !== undefined) return known.circuit
-    if (lanes.size >= maxLanes) lanes.delete(lanes.keys().next().value)
     const lane = { operation, scheme: kind?.scheme, network: kind?.network }
     const circuit = new Circuit(this.circuit, (from, to, consecutiveFailures) =>
       this.onLaneChange(this, { facilitator: this.id, ...lane, from, to, consecutiveFailures }),
     )
-    lanes.set(kind?.kindKey, { ...lane, circuit })
+    setBounded(lanes, kind?.kindKey, { ...lane, circuit }, maxLanes)
     return circuit
   }
 

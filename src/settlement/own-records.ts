@@ -1,4 +1,5 @@
 /** What this process has concluded and a ledger may not remember: it could not store it, or may lose it. */
+import { setBounded } from '../runtime/bounded-map.ts'
 import type { LedgerEntry } from './ledger.ts'
 
 const maxRecords = 10_000
@@ -21,8 +22,7 @@ export class OwnRecords {
 
   /** The oldest gives way when there are too many. */
   keep(entry: LedgerEntry, claim: string): void {
-    if (this.#records.size >= maxRecords) this.forget(this.#records.keys().next().value ?? '')
-    this.#records.set(entry.key, { entry, claim })
+    setBounded(this.#records, entry.key, { entry, claim }, maxRecords)
   }
 
   forget(key: string): void {
