@@ -1,18 +1,19 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { PaymentRequirements } from '@x402/core/types'
+import { PERMIT2_ADDRESS } from '@x402/evm'
 import { ExactEvmScheme } from '@x402/evm/exact/client'
 import type { PrivateKeyAccount } from 'viem'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { evmSettlementProbe } from '../../src/evm/index.ts'
 import { FacilitatorAggregator } from '../../src/index.ts'
-import { type Chain, readArtifact, startChain } from '../bed/chain.ts'
+import { type Chain, startChain } from '../bed/chain.ts'
 import { startFacilitator, type TestFacilitator } from '../bed/facilitator.ts'
+import { deployPermit2, type Permit2, permit2Requirements, signedPermit2Payload } from '../bed/permit2.ts'
 
 type Fields = Record<string, unknown>
 type Presentation = readonly [payload: Fields, requirements: Fields]
 
-const permit2 = '0x000000000022D473030F116dDEE9F6B43aC78BA3'
 const amount = '10000'
 const kinds = [
   { x402Version: 2, scheme: 'exact', network: 'eip155:84532' },
@@ -24,13 +25,11 @@ const kinds = [
 ]
 
 let chain: Chain
-let permit2Abi: readonly unknown[]
+let permit2: Permit2
 
 beforeAll(async () => {
   chain = await startChain()
-  const artifact = await readArtifact('TestPermit2')
-  permit2Abi = artifact.abi
-  await chain.client.setCode({ address: permit2, bytecode: artifact.deployedBytecode })
+  permit2 = await deployPermit2(chain)
 })
 afterAll(() => chain.stop())
 
@@ -117,30 +116,25 @@ describe('a facilitator that answers what it has settled before with the same su
         present({ signature, authorization: { ...rest, from, nonce: upper } }),
         present({ signature, authorization: { ...rest, from: from.toLowerCase(), nonce } }),
         present({ signature, authorization }, v1('base-sepolia')),
-        present({ signature, authorization }, requirements({ extra: { verifyingContract: permit2 } })),
+        present(
+          { signature, authorization },
+          requirements({ extra: { verifyingContract: PERMIT2_ADDRESS } }),
+        ),
         present({ signature, authorization }, requirements({ extra: { assetTransferMethod: 'permit2' } })),
       ]),
     ).toEqual(once)
   })
 
   it('delivers once for one charge, however the nonce of a Permit2 payment is written', async () => {
-    const wallet = chain.walletOf(buyer)
-    const { address, abi } = chain.token
-    const approval = await wallet.writeContract({
-      address,
-      abi,
-      functionName: 'approve',
-      args: [permit2, 2n ** 255n],
-    } as never)
-    await chain.client.waitForTransactionReceipt({ hash: approval })
+    const owner = await permit2.newOwner(BigInt(amount))
+    const terms = permit2Requirements(chain, 'exact', payTo.address)
+    const { payload } = await signedPermit2Payload(chain, owner, terms, '5')
+    const { signature, permit2Authorization } = payload as { signature: string; permit2Authorization: Fields }
     const spellings = ['5', `${2n ** 256n + 5n}`, `${5n - 2n ** 256n}`, 5, '0x5', '005', ' 5 ', '0b101']
     expect(
       await deliveries(
         spellings.map(nonce =>
-          present({
-            signature: '0x',
-            permit2Authorization: { from: buyer.address, nonce, deadline: '4000000000' },
-          }),
+          present({ signature, permit2Authorization: { ...permit2Authorization, nonce } }, { ...terms }),
         ),
       ),
     ).toEqual(once)
@@ -170,40 +164,30 @@ describe('a facilitator that answers what it has settled before with the same su
 
   it('is not quarantined for what it settles by another contract than the token', async () => {
     front.isBatched = true
-    const extra = { name: 'GatewayWalletBatched', version: '1', verifyingContract: permit2 }
+    const extra = { name: 'GatewayWalletBatched', version: '1', verifyingContract: PERMIT2_ADDRESS }
     const presentation = present(await signed(), requirements({ extra }))
     expect(await deliveries([presentation])).toEqual({ delivered: 1, charged: 0 })
     expect(aggregator.getHealthStatus().facilitators).toMatchObject([{ isQuarantined: false }])
   })
 
-  /** Reads payments as leniently as any facilitator does, and settles each at the real one, or on Permit2, once. */
+  /** Reads payments as leniently as any facilitator does, and settles each at the real one, once. */
   async function startIdempotentFront(facilitator: TestFacilitator, terms: Fields) {
     const settled = new Map<string, Promise<unknown>>()
     const front = { url: '', isBatched: false, stop: async () => {} }
 
     async function settle({ signature, authorization, permit2Authorization }: Fields): Promise<unknown> {
       if (front.isBatched) return { success: true, transaction: 'batch-1', network: chain.network }
-      if (permit2Authorization !== undefined) return spendPermit2(permit2Authorization as Fields)
-      const payload = { signature, authorization }
+      const isPermit2 = permit2Authorization !== undefined
+      const required = isPermit2 ? permit2Requirements(chain, 'exact', payTo.address) : terms
+      const payload = isPermit2 ? { signature, permit2Authorization } : { signature, authorization }
       const response = await fetch(`${facilitator.url}/settle`, {
         method: 'POST',
         body: JSON.stringify({
-          paymentPayload: { x402Version: 2, accepted: terms, payload },
-          paymentRequirements: terms,
+          paymentPayload: { x402Version: 2, accepted: required, payload },
+          paymentRequirements: required,
         }),
       })
       return response.json()
-    }
-
-    async function spendPermit2({ from, nonce }: Fields): Promise<unknown> {
-      const transaction = await chain.walletOf(payTo).writeContract({
-        address: permit2,
-        abi: permit2Abi,
-        functionName: 'spend',
-        args: [from, nonce, chain.token.address, payTo.address, BigInt(amount)],
-      } as never)
-      await chain.client.waitForTransactionReceipt({ hash: transaction })
-      return { success: true, transaction, network: chain.network, payer: from }
     }
 
     const server = createServer(async (request, response) => {

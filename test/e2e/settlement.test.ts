@@ -202,7 +202,9 @@ describe('a payment', () => {
     const { payload, headers } = await buyer.sign(seller.url)
     await pool[1]?.inProcess.settle(payload, payload.accepted)
     expect(await buyer.replay(seller.url, headers)).toMatchObject({ status: 402 })
-    expect(await aggregator.settle(payload, payload.accepted)).toMatchObject({ success: false })
+    await expect(aggregator.settle(payload, payload.accepted)).rejects.toMatchObject({
+      code: 'SETTLEMENT_INDETERMINATE',
+    })
   })
 
   it.each([

@@ -4,10 +4,10 @@ import type { PaymentPayloadV1, PaymentRequirementsV1 } from '@x402/core/types/v
 import type { AnyPaymentPayload, AnyPaymentRequirements, FacilitatorAggregator } from '../../../src/index.ts'
 import { createBuyer } from '../../bed/buyer.ts'
 import { startFacilitator } from '../../bed/facilitator.ts'
+import { deployPermit2, permit2Requirements, readPermit2, signedPermit2Payload } from '../../bed/permit2.ts'
 import { price, startSeller } from '../../bed/seller.ts'
 import { checkout } from '../checkout.ts'
 import { aggregatorOver } from '../clients.ts'
-import { deployPermit2, permit2Payload, permit2Requirements, readPermit2 } from '../permit2.ts'
 import { type Sale, saleOf, tally } from '../result.ts'
 import { type Bed, forEachPayment, type Scenario } from '../scenario.ts'
 import { Book, standIn } from '../stand-ins.ts'
@@ -51,11 +51,11 @@ export const nonceOutOfRange: Scenario = async bed => {
   const requirements = permit2Requirements(chain, 'exact', payTo)
   const settled = new Map<string, Promise<string>>()
   const facilitator = standIn({ x402Version: 2, scheme: 'exact', network: chain.network }, async payload => {
-    const { from, nonce } = readPermit2(payload)
+    const { owner, permit } = readPermit2(payload)
+    const id = `${owner} ${permit.nonce}`
     const transaction =
-      settled.get(`${from} ${nonce}`) ??
-      permit2.inOneBlock([permit2.spend(from, nonce, payTo)]).then(([hash = '']) => hash)
-    settled.set(`${from} ${nonce}`, transaction)
+      settled.get(id) ?? permit2.inOneBlock([permit2.settle(payload)]).then(([hash = '']) => hash)
+    settled.set(id, transaction)
     return { success: true, transaction: await transaction, network: chain.network }
   })
   const aggregator = aggregatorOver(bed, [{ id: 'first', client: facilitator }])
@@ -64,8 +64,10 @@ export const nonceOutOfRange: Scenario = async bed => {
   let nonces = 0n
   const sales = await forEachPayment(bed, async () => {
     const nonce = ++nonces
-    const spellings = [nonce, nonce + 2n ** 256n, nonce - 2n ** 256n].map(number =>
-      permit2Payload(requirements, owner.address, `${number}`),
+    const spellings = await Promise.all(
+      [nonce, nonce + 2n ** 256n, nonce - 2n ** 256n].map(number =>
+        signedPermit2Payload(chain, owner, requirements, `${number}`),
+      ),
     )
     const purchases = await Promise.all(spellings.map(payload => checkout(aggregator, payload, requirements)))
     return saleOf(purchases, Number(await permit2.isSpent(owner.address, nonce)))

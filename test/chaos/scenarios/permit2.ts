@@ -1,10 +1,16 @@
 /** Purchases by Permit2 whose nonces are used in one block. */
 import type { PaymentPayload, SettleResponse } from '@x402/core/types'
 import type { Address } from 'viem'
+import {
+  deployPermit2,
+  permit2Payload,
+  permit2Requirements,
+  readPermit2,
+  signedPermit2Payload,
+} from '../../bed/permit2.ts'
 import { price } from '../../bed/seller.ts'
 import { checkout } from '../checkout.ts'
 import { aggregatorOver } from '../clients.ts'
-import { deployPermit2, permit2Payload, permit2Requirements, readPermit2 } from '../permit2.ts'
 import { type Sale, saleOf, tally } from '../result.ts'
 import type { Scenario } from '../scenario.ts'
 import { Book, standIn } from '../stand-ins.ts'
@@ -19,7 +25,7 @@ export const cancelledBeside: Scenario = async bed => {
   const requirements = permit2Requirements(chain, 'exact', payTo)
   const groups = new Map<Address, Group>()
   const facilitator = standIn({ x402Version: 2, scheme: 'exact', network: chain.network }, async payload => {
-    await groups.get(readPermit2(payload).from)?.join(payload)
+    await groups.get(readPermit2(payload).owner)?.join(payload)
     throw new Error('the connection was closed')
   })
   const aggregator = aggregatorOver(bed, [{ id: 'first', client: facilitator }], {
@@ -31,22 +37,24 @@ export const cancelledBeside: Scenario = async bed => {
     const owner = await permit2.newOwner(price)
     groups.set(
       owner.address,
-      new Group(async nonces => {
-        const [settled = 0n, ...cancelled] = nonces
+      new Group(async (settled, cancelled) => {
         await permit2.inOneBlock([
-          permit2.spend(owner.address, settled, payTo),
-          ...cancelled.map(nonce => permit2.cancel(owner.address, nonce)),
+          permit2.settle(settled),
+          ...cancelled.map(payload => permit2.cancel(owner, nonceOf(payload))),
         ])
       }),
     )
     // In words of the bitmap of their own, as random nonces are.
-    const payloads = Array.from({ length: groupSize }, (_, index) =>
-      permit2Payload(requirements, owner.address, `${(BigInt(index + 1) << 8n) + 1n}`),
+    const payloads = await Promise.all(
+      Array.from({ length: groupSize }, (_, index) =>
+        signedPermit2Payload(chain, owner, requirements, `${(BigInt(index + 1) << 8n) + 1n}`),
+      ),
     )
     const purchases = await Promise.all(payloads.map(payload => checkout(aggregator, payload, requirements)))
-    const settled = groups.get(owner.address)?.nonces[0]
+    const settled = groups.get(owner.address)?.settled
     return purchases.map((purchase, index) => {
-      const isCharged = payloads[index] && readPermit2(payloads[index]).nonce === settled
+      const payload = payloads[index]
+      const isCharged = payload && settled && nonceOf(payload) === nonceOf(settled)
       return saleOf([purchase], Number(isCharged))
     })
   }
@@ -60,22 +68,33 @@ export const cancelledBeside: Scenario = async bed => {
 
 /** The settles of one buyer, which wait until all of them have come. */
 class Group {
-  readonly nonces: bigint[] = []
+  readonly #payments = new Map<bigint, PaymentPayload>()
   readonly #done: Promise<void>
   #start: () => void = () => {}
 
-  constructor(settle: (nonces: readonly bigint[]) => Promise<void>) {
+  constructor(settle: (first: PaymentPayload, others: readonly PaymentPayload[]) => Promise<void>) {
     this.#done = new Promise<void>(resolve => {
       this.#start = resolve
-    }).then(() => settle(this.nonces))
+    }).then(() => {
+      const [first, ...others] = this.#payments.values()
+      return first && settle(first, others)
+    })
+  }
+
+  /** The payment that came first. */
+  get settled(): PaymentPayload | undefined {
+    return this.#payments.values().next().value
   }
 
   join(payload: PaymentPayload): Promise<void> {
-    const { nonce } = readPermit2(payload)
-    if (!this.nonces.includes(nonce)) this.nonces.push(nonce)
-    if (this.nonces.length === groupSize) this.#start()
+    this.#payments.set(nonceOf(payload), payload)
+    if (this.#payments.size === groupSize) this.#start()
     return this.#done
   }
+}
+
+function nonceOf(payload: PaymentPayload): bigint {
+  return readPermit2(payload).permit.nonce
 }
 
 /** With `upto` nothing may have been used: then nothing is charged, and no chain will ever show it. */

@@ -8,7 +8,7 @@ import {
 import { createBuyer, type SignedPayment } from '../../bed/buyer.ts'
 import { startFacilitator } from '../../bed/facilitator.ts'
 import { price, startSeller } from '../../bed/seller.ts'
-import { aggregatorOver } from '../clients.ts'
+import { aggregatorOver, answersFirst } from '../clients.ts'
 import { saleOf, tally } from '../result.ts'
 import { type Bed, forEachPayment, type Scenario } from '../scenario.ts'
 
@@ -56,31 +56,45 @@ export const sentToBoth =
     )
   }
 
-/** A seller's process whose clock is ahead, and which dies: what it reports from then on reaches nobody. */
-class DyingReplicaLedger implements SettlementLedger {
-  isDead = false
+/** What a replica has of the ledger that it shares: a connection of its own, and not the memory of its own process. */
+class ReplicaLedger implements SettlementLedger {
+  constructor(protected readonly shared: SettlementLedger) {}
 
-  constructor(
-    private readonly shared: SettlementLedger,
-    private readonly aheadMs: number,
-  ) {}
-
-  /** Its claims lapse soon, as nobody waits for half a minute here. */
   claim(request: ClaimRequest) {
-    return this.shared.claim({
-      ...request,
-      since: request.since + this.aheadMs,
-      leaseUntil: Date.now() + 2_000,
-    })
+    return this.shared.claim(request)
   }
   async update(key: string, claim: string, settlement: SettlementState) {
-    return this.isDead || this.shared.update(key, claim, settlement)
+    return this.shared.update(key, claim, settlement)
   }
   get(key: string) {
     return this.shared.get(key)
   }
   unresolved() {
     return this.shared.unresolved()
+  }
+}
+
+/** A seller's process whose clock is ahead, and which dies: what it reports from then on reaches nobody. */
+class DyingReplicaLedger extends ReplicaLedger {
+  isDead = false
+
+  constructor(
+    shared: SettlementLedger,
+    private readonly aheadMs: number,
+  ) {
+    super(shared)
+  }
+
+  /** Its claims lapse soon, as nobody waits for half a minute here. */
+  override claim(request: ClaimRequest) {
+    return super.claim({
+      ...request,
+      since: request.since + this.aheadMs,
+      leaseUntil: Date.now() + 2_000,
+    })
+  }
+  override async update(key: string, claim: string, settlement: SettlementState) {
+    return this.isDead || super.update(key, claim, settlement)
   }
 }
 
@@ -96,8 +110,14 @@ export const clockAhead =
     const shared = new MemoryLedger()
     const dying = new DyingReplicaLedger(shared, aheadMs)
     const replicas = await startReplicas(bed, [
-      aggregatorOver(bed, [{ id: first.id, url: first.url }], { settlement: { ledger: dying } }),
-      aggregatorOver(bed, [{ id: second.id, url: second.url }], { settlement: { ledger: shared } }),
+      // It dies while it waits for its facilitator, before it has asked the chain.
+      aggregatorOver(bed, [{ id: first.id, url: first.url }], {
+        settlement: { ledger: dying, ...answersFirst },
+      }),
+      aggregatorOver(bed, [{ id: second.id, url: second.url }], {
+        settlement: { ledger: new ReplicaLedger(shared) },
+        deadlineMs: { settle: 8_000 },
+      }),
     ])
     const [one, other] = replicas.sellers
     first.fault({ settle: { kind: 'act-then', next: { kind: 'hang' } } })
