@@ -1,4 +1,4 @@
-/** Looks at unresolved settlements in the background until the chain has told the fate of each. */
+/** Looks at unresolved settlements in the background until the chain has shown what became of each. */
 import { now, setBackgroundTimeout } from '../clock.ts'
 import type { LedgerEntry } from './ledger.ts'
 
