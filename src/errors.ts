@@ -83,7 +83,7 @@ abstract class UnavailableError extends FacilitatorResponseError {
 
 /**
  * No facilitator served the request, and nothing shows that one of them has charged the buyer. The message says "nothing
- * was charged" only where that is proven: no request arrived, or the chain has shown the payment unspent afterwards.
+ * was charged" only where that is proven: no settle request arrived, or the chain has shown the payment unspent afterwards.
  *
  * The message has one line per attempt: facilitator, outcome, reason, milliseconds.
  */
