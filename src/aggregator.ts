@@ -120,7 +120,8 @@ export class FacilitatorAggregator implements FacilitatorClient {
    * Asks the facilitators, one after the other, whether a payment is valid. The first verdict counts.
    *
    * @throws {AllFacilitatorsFailedError} when none gave a verdict; upstream's middleware answers 502
-   * @throws {InvalidPaymentError} when the payment is not in the protocol's shape; upstream answers 402
+   * @throws {InvalidPaymentError} when the payment is not in the protocol's shape, or its identity is in doubt; upstream
+   * answers 402
    * @throws {AggregatorStoppedError} after `stop()`
    */
   verify(payload: AnyPaymentPayload, requirements: AnyPaymentRequirements): Promise<VerifyResponse> {
@@ -128,13 +129,15 @@ export class FacilitatorAggregator implements FacilitatorClient {
   }
 
   /**
-   * Settles a payment at the first facilitator that can, and asks another one only while it is certain that
-   * none has.
+   * Settles a payment once, at the first facilitator that can. After an attempt that may have charged, another one is
+   * asked only when the chain shows the payment unspent and would not accept it twice. With a probe a failure is
+   * reported, some 3 s after the last attempt, when a new block shows the payment unspent.
    *
    * @throws {SettlementIndeterminateError} when the buyer may have been charged; upstream answers 502
-   * @throws {AllFacilitatorsFailedError} when nobody settled and nothing was charged; upstream answers 502
+   * @throws {AllFacilitatorsFailedError} when nobody settled, and nobody seems to have charged; upstream answers 502
    * @throws {LedgerError} when the settlement could not be recorded, so that nothing was sent; upstream answers 502
-   * @throws {InvalidPaymentError} when the payment is not in the protocol's shape; upstream answers 402
+   * @throws {InvalidPaymentError} when the payment is not in the protocol's shape, or its identity is in doubt; upstream
+   * answers 402
    * @throws {AggregatorStoppedError} after `stop()`
    */
   settle(payload: AnyPaymentPayload, requirements: AnyPaymentRequirements): Promise<SettleResponse> {

@@ -50,7 +50,8 @@ export class InvalidOptionsError extends AggregatorError {
 }
 
 /**
- * A payload or its requirements are not in the protocol's shape. No facilitator was asked.
+ * A payload or its requirements are not in the protocol's shape, or could be read as two payments. No facilitator was
+ * asked.
  *
  * Not a `FacilitatorResponseError`: upstream's middleware answers 402 with this message, as the fault is
  * the buyer's (payload) or the seller's (requirements), not a facilitator's.
@@ -81,7 +82,8 @@ abstract class UnavailableError extends FacilitatorResponseError {
 }
 
 /**
- * No facilitator served the request, and none of them can have charged the buyer.
+ * No facilitator served the request, and nothing shows that one of them has charged the buyer. The message says "nothing
+ * was charged" only where that is proven: no settle request arrived, or the chain has shown the payment unspent afterwards.
  *
  * The message has one line per attempt: facilitator, outcome, reason, milliseconds.
  */

@@ -17,7 +17,7 @@ const sampleShare = 0.1
 /**
  * Settles a payment once: claims it in the ledger, asks one facilitator after the other, and the chain where a
  * facilitator leaves doubt. A payment whose replay protection is not known is not tried elsewhere after an attempt that
- * may have moved the money.
+ * may have moved the money, or a denial in the protocol's words.
  *
  * @throws {SettlementIndeterminateError} when the money may have moved
  * @throws {AllFacilitatorsFailedError} when nobody settled, and nobody seems to have charged
@@ -70,6 +70,7 @@ async function conclude(
         deadline: run.deadline,
         hasChain: chain !== undefined,
         isProtected: hold !== undefined && hold.keyed.query.method !== 'payload',
+        isExclusive: context.books.isShared,
         isAudited: audit === 'always' || (audit === 'sample' && Math.random() < sampleShare),
         isFree: Number(amountOf(payment.requirements)) === 0,
         expiresAt: chain?.expiresAt ?? Number.POSITIVE_INFINITY,

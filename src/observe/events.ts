@@ -61,8 +61,8 @@ export interface AggregatorEvents {
     readonly isRetryRejected?: boolean
   }
   /**
-   * The chain has told the fate of an indeterminate settlement. After `paid`: deliver, or refund. After `undatable`:
-   * it was paid so close to the beginning of its settlement that it may be a replay of one that was delivered. After
+   * The chain has shown what became of an indeterminate settlement. After `paid`: deliver, or refund. After `undatable`:
+   * by the clocks it was paid before its settlement began: they differ, or it is a replay of one that was delivered. After
    * `unattributed`: it was paid by a transaction that no attempt of this settlement made; another process may have
    * delivered it.
    */

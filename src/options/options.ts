@@ -119,7 +119,7 @@ export interface SettlementOptions {
   ledger?: SettlementLedger
   /**
    * Whether to look a facilitator's claim of success up on the chain: `off`, `sample` (a tenth) or `always`.
-   * A facilitator that lied is quarantined, and the payment goes on to the next.
+   * A facilitator whose claim is false is quarantined, and the payment goes on to the next. Needs a probe.
    * @default 'off'
    */
   audit?: 'off' | 'sample' | 'always'
@@ -142,7 +142,7 @@ export interface SettlementOptions {
    */
   failoverAfterMs?: number
   /**
-   * Milliseconds between looks at settlements that were left unresolved. Needs a probe.
+   * Milliseconds between questions to the chain about settlements that were left unresolved. Needs a probe.
    * @default 10000
    */
   watchIntervalMs?: number
@@ -168,8 +168,8 @@ export interface AggregatorOptions {
    */
   deadlineMs?: PerOperation
   /**
-   * More tries at the same facilitator before the next is asked. A settle is tried again only where the
-   * request did not arrive.
+   * More tries at the same facilitator before the next is asked. A settle is tried again only where the request did
+   * not arrive, or after a 429 with `Retry-After` at the last facilitator.
    * @default 1
    */
   retries?: number
@@ -201,7 +201,7 @@ export interface AggregatorOptions {
   healthCheck?: HealthCheckOptions | false
   /**
    * Keeps the runtime alive for work that outlasts a request, where it would end with it: a settle whose caller has
-   * left, a lazy health check, a look at what is unresolved. `waitUntil` of `cloudflare:workers`, of
+   * left, a lazy health check, a question about what is unresolved. `waitUntil` of `cloudflare:workers`, of
    * `@vercel/functions`, or of an event.
    */
   waitUntil?: (work: Promise<unknown>) => void

@@ -53,8 +53,8 @@ interface Alarm {
 }
 
 /**
- * The timeouts of the attempts in flight, in the form that `p-timeout` takes as `customTimers`. `ringAll` ends
- * every wait at once: it is how `stop()` aborts calls, those of clients that know no signal included.
+ * The timeouts and pauses of the calls in flight. `ringAll` ends every wait at once: it is how `stop()` aborts calls,
+ * those of clients that know no signal included.
  */
 export class Alarms {
   readonly #armed = new Set<Alarm>()

@@ -63,9 +63,9 @@ export type Claim =
 /**
  * Where settlements are recorded. Give replicas of one seller the same ledger.
  *
- * An implementation makes `claim` atomic: of any number of claims of one key at the same time one is granted. Each call
- * may take 5 s. An entry may be forgotten when its authorization cannot be used any more, some minutes after
- * `query.validBefore` (Unix s).
+ * An implementation makes `claim` atomic: of any number of claims of one key at the same time one is granted. `update`
+ * may take 2 s, each other call 5 s. An entry may be forgotten when its authorization cannot be used any more, some
+ * minutes after `query.validBefore` (Unix s).
  * `settlementLedgerConformance` in `x402-facilitator-aggregator/testing` checks an implementation.
  */
 export interface SettlementLedger {

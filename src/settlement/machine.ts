@@ -31,6 +31,8 @@ export interface Rules {
   readonly hasChain: boolean
   /** The chain is known to accept the payment once only: a second facilitator cannot charge it twice. */
   readonly isProtected: boolean
+  /** Whoever else may settle the payment shares the ledger: what is paid while it is claimed here, is paid by us. */
+  readonly isExclusive: boolean
   /** A claim of success counts when the chain confirms it. */
   readonly isAudited: boolean
   /** Nothing has to move: a success need not name a transaction. */
@@ -171,6 +173,15 @@ export const guards = {
   verdictStands: state => !isVerdictDoubtful(state),
   /** What the chain shows is delivered only where an attempt of this settlement can have made it (invariant 3). */
   isOurs: (state, _now, transaction = '') => mayHaveMade(state, transaction),
+  /**
+   * Another process may have paid it: an attempt that may answer yet is given its time to name its transaction, or to
+   * say that it made none.
+   */
+  isAttributed: (state, now, transaction) =>
+    state.rules.isExclusive ||
+    now >= state.patienceEndsAt ||
+    state.attempts.at(-1)?.kind !== 'open' ||
+    state.attempts.some(attempt => isMadeBy(attempt, transaction)),
   /** A claim of success waits for the chain, unless nothing had to move. */
   claimSuffices: ({ rules }, _now, transaction) =>
     !(rules.isAudited && rules.hasChain) || (rules.isFree && transaction === ''),
@@ -312,6 +323,7 @@ function concludeFrom(answer: ProbeAnswer, state: State, now: number, may: Guard
     case 'paid': {
       const { transaction, payer } = answer
       if (!may.isOurs(state, now, transaction)) return indeterminate(state, transaction)
+      if (!may.isAttributed(state, now, transaction)) return undefined
       const claims = state.attempts.filter(attempt => attempt.kind === 'claimed')
       const claim = claims.find(({ response }) => isSame(response.transaction, transaction)) ?? claims[0]
       return claim === undefined

@@ -152,7 +152,7 @@ describe('a server behind the gateway', () => {
     const isSuccess = (answer: unknown) => (answer as { success?: boolean }).success === true
     for (const i of payloads.keys()) expect([cut[i], again[i]].filter(isSuccess).length).toBeLessThan(2)
     expect(await isCharged()).toEqual(payloads.map(() => true))
-  }, 120_000)
+  }, 60_000)
 })
 
 describe("upstream's client sees through the gateway what it sees of a facilitator", () => {

@@ -179,6 +179,7 @@ function claims(world: World, index: number, setup: Setup, guards: Guards): Move
       deadline: now + deadlineMs,
       hasChain: setup.hasChain,
       isProtected: setup.isProtected,
+      isExclusive: false,
       isAudited: setup.isAudited,
       isFree: false,
       expiresAt: Number.POSITIVE_INFINITY,

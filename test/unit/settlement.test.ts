@@ -10,6 +10,7 @@ import {
   type SettlementProbe,
 } from '../../src/index.ts'
 import {
+  after,
   aggregatorOf,
   type ChainScript,
   done,
@@ -17,6 +18,7 @@ import {
   hanging,
   hash,
   httpError,
+  ledgerWith,
   newPayload,
   nextAnswer,
   paid,
@@ -177,8 +179,33 @@ describe('a settlement, with a probe', () => {
     a.settleAnswer = hanging
     chain = [unspent, paid]
     const startedAt = performance.now()
-    expect(await done(pool().settle(newPayload(), requirements()))).toMatchObject({ transaction: hash })
+    const ledger = ledgerWith(new MemoryLedger(), {})
+    const settlement = pool({ ledger }).settle(newPayload(), requirements())
+    expect(await done(settlement)).toMatchObject({ transaction: hash })
     expect(performance.now() - startedAt).toBeLessThan(2_500)
+    expect(settleCalls()).toEqual([1, 0])
+  })
+
+  it('gives a facilitator failoverAfterMs to account for itself where a replica may have its own ledger', async () => {
+    a.settleAnswer = hanging
+    chain = [unspent, paid]
+    const startedAt = performance.now()
+    expect(await done(pool().settle(newPayload(), requirements()))).toMatchObject({ transaction: hash })
+    expect(performance.now() - startedAt).toBeGreaterThanOrEqual(5_000)
+    expect(performance.now() - startedAt).toBeLessThan(5_200)
+    expect(settleCalls()).toEqual([1, 0])
+  })
+
+  it('delivers nothing that a replica has paid while the facilitator was still at work', async () => {
+    const own = `0x${'77'.repeat(32)}`
+    a.settleAnswer = async () => {
+      await after(4_000)
+      return refusal('invalid_exact_evm_transaction_failed', own)
+    }
+    chain = [unspent, paid]
+    await expect(done(pool().settle(newPayload(), requirements()))).rejects.toBeInstanceOf(
+      SettlementIndeterminateError,
+    )
     expect(settleCalls()).toEqual([1, 0])
   })
 
