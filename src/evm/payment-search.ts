@@ -45,7 +45,9 @@ export async function lookUp(
   if (!(await isSpent(chain.client, query, { blockNumber: newest.number })))
     return { state: 'unspent', asOf: Number(newest.timestamp) }
   const oldest = newest.number > chain.searchBlocks ? newest.number - chain.searchBlocks : 0n
-  return findPayment({ chain, query, signal, since, newest, oldest })
+  // A clock that is ahead of the chain's has dated nothing that is of use here.
+  const isDated = since !== undefined && since <= newest.timestamp
+  return findPayment({ chain, query, signal, since: isDated ? since : undefined, newest, oldest })
 }
 
 type At = { readonly blockNumber: bigint } | { readonly blockHash: Hex }

@@ -1,5 +1,4 @@
 /** One call of one operation on one facilitator, under its timeout. */
-import { HTTPFacilitatorClient } from '@x402/core/server'
 import type { Operation } from '../observe/attempt-report.ts'
 import type { Payment } from '../payment/payment.ts'
 import type { Alarms } from '../runtime/clock.ts'
@@ -35,7 +34,7 @@ export async function attempt<O extends Operation>(
     answer = isThenable(called) ? await withTimeout(called, timeoutMs, alarms) : called
     if (answer !== timedOut) return classifyResponse(operation, answer)
   } catch (error) {
-    return readError(client, operation, error)
+    return readError(operation, error)
   }
   abort.now()
   const reason = signal.aborted ? 'aborted by stop()' : `no answer within ${Math.round(timeoutMs)} ms`
@@ -43,13 +42,9 @@ export async function attempt<O extends Operation>(
 }
 
 /** A client may throw anything, even what throws when it is read. */
-function readError<O extends Operation>(
-  client: FacilitatorClientLike,
-  operation: O,
-  error: unknown,
-): Outcome<O> {
+function readError<O extends Operation>(operation: O, error: unknown): Outcome<O> {
   try {
-    return classifyError(operation, error, client instanceof HTTPFacilitatorClient)
+    return classifyError(operation, error)
   } catch {
     return { kind: 'unknown', reason: 'an error that cannot be read' }
   }

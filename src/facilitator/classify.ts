@@ -87,14 +87,8 @@ export function classifyResponse<O extends Operation>(
 
 /**
  * The outcome of a call that threw.
- *
- * @param isRemote the client makes no connection but that to its facilitator
  */
-export function classifyError<O extends Operation>(
-  operation: O,
-  error: unknown,
-  isRemote = false,
-): Outcome<O> {
+export function classifyError<O extends Operation>(operation: O, error: unknown): Outcome<O> {
   if (error instanceof FacilitatorRequestError) return classifyRequestError(operation, error)
 
   // A payload nested some thousand deep can be read, but not written. A buyer must not open circuits with it.
@@ -111,7 +105,7 @@ export function classifyError<O extends Operation>(
 
   const code = networkCode(error)
   if (saysNothingSent(error))
-    return { kind: 'unreachable', reason: code ?? 'no connection', isUnconfirmed: !isRemote }
+    return { kind: 'unreachable', reason: code ?? 'no connection', isUnconfirmed: true }
   return { kind: 'unknown', reason: code ?? redact(message), timedOut: /Timeout/.test(String(telling.name)) }
 }
 
@@ -138,12 +132,12 @@ function classifyRefusal<O extends Operation>(
   transaction: string | undefined,
 ): Outcome<O> {
   if (meaning === 'spent') return { kind: 'spent', reason, response }
-  if (meaning === 'verdict' || (meaning === undefined && operation === 'verify'))
-    return { kind: 'answered', reason, response }
+  const isVerdict = meaning === 'verdict' || (meaning === undefined && operation === 'verify')
+  if (isVerdict && transaction === undefined) return { kind: 'answered', reason, response }
   if (operation === 'settle') {
     if (meaning === 'pending' && transaction !== undefined)
       return { kind: 'pending', reason, response, transaction }
-    // "Not broadcast" with the hash of a broadcast contradicts itself: the chain has to say.
+    // A refusal with the hash of a broadcast contradicts itself: the chain has to say.
     const isReverted = meaning === 'reverted'
     if (meaning === 'pending' || meaning === 'maybe-broadcast' || isReverted || transaction !== undefined)
       return { kind: 'unknown', reason, transaction, isReverted }

@@ -9,7 +9,7 @@ import { readText } from '../runtime/read-text.ts'
 import { networkProblem, saysNothingSent } from './classify.ts'
 import type { CallOptions, DiscoveryQuery, FacilitatorClientLike } from './client.ts'
 import type { Responses } from './outcome.ts'
-import { FacilitatorRequestError } from './request-error.ts'
+import { FacilitatorRequestError, type RequestFailure } from './request-error.ts'
 import { parseResponse } from './response-schema.ts'
 
 /** The longest answer that is read, in bytes. */
@@ -109,7 +109,7 @@ function credentialsError(message: string, cause?: unknown): FacilitatorRequestE
 async function send(fetch_: typeof fetch, url: string, init: RequestInit): Promise<Response> {
   let target = new URL(url)
   for (let redirects = 0; ; redirects++) {
-    const response = await fetchOrExplain(fetch_, target.href, init)
+    const response = await fetchOrExplain(fetch_, target.href, init, redirects > 0)
     if (!isRedirect(response)) return response
     await response.body?.cancel()
     const location = response.headers.get('location')
@@ -131,12 +131,22 @@ function isRedirect(response: Response): boolean {
   return response.type === 'opaqueredirect' || (response.status >= 300 && response.status < 400)
 }
 
-async function fetchOrExplain(fetch_: typeof fetch, url: string, init: RequestInit): Promise<Response> {
+/** @param wasRead somebody had the request, and answered with a redirect */
+async function fetchOrExplain(
+  fetch_: typeof fetch,
+  url: string,
+  init: RequestInit,
+  wasRead: boolean,
+): Promise<Response> {
   try {
     return await fetch_(url, init)
   } catch (cause) {
-    const kind = saysNothingSent(cause) ? 'unreachable' : 'unknown'
-    throw new FacilitatorRequestError(networkProblem(cause), { kind }, cause)
+    // A `fetch` of the seller's may have asked more than once.
+    const failure: RequestFailure =
+      !wasRead && saysNothingSent(cause)
+        ? { kind: 'unreachable', ...(fetch_ !== fetch && { isUnconfirmed: true }) }
+        : { kind: 'unknown' }
+    throw new FacilitatorRequestError(networkProblem(cause), failure, cause)
   }
 }
 

@@ -5,7 +5,7 @@ export type RequestFailure =
   /** The facilitator did not act, and why is known without a status: nothing could be sent, or a redirect away. */
   | { readonly kind: 'declined'; readonly cause: DeclineCause; readonly isUnsent?: boolean }
   /** Nothing was sent. */
-  | { readonly kind: 'unreachable' }
+  | { readonly kind: 'unreachable'; readonly isUnconfirmed?: boolean }
   /** The facilitator may have read the request; what it answered, if anything, says nothing. */
   | { readonly kind: 'unknown' }
   /** The answer's status is not 2xx. */

@@ -40,9 +40,13 @@ export interface Context {
  * leave nothing for a third that works.
  */
 const reservedShare = 0.1
+/** However many there are, the one that is asked keeps half of it. */
+const longestReservedShare = 0.5
 
 export class Run<O extends Operation> {
   readonly reports: AttemptReport[] = []
+  /** Whether a request is sent again that by the word of a client did not get through: not where two may charge twice. */
+  mayRepeatUnconfirmed = true
   /** Those that have let an attempt go without an answer, or for too long. */
   readonly unanswered: Member[] = []
   /** Answers of facilitators that lack an ability. */
@@ -211,7 +215,7 @@ export class Run<O extends Operation> {
     if (!isLast && !this.#lane(member).isAvailable(now())) return false
     switch (outcome.kind) {
       case 'unreachable':
-        return true
+        return this.mayRepeatUnconfirmed || !outcome.isUnconfirmed
       case 'unknown':
         // A settle is never repeated blindly; who hangs is given up for the next, or for the next health check.
         if (this.operation === 'settle') return false
@@ -241,7 +245,9 @@ export class Run<O extends Operation> {
   }
 
   get #reservedMs(): number {
-    return this.#left * this.context.deadlineMs[this.operation] * reservedShare
+    return (
+      Math.min(this.#left * reservedShare, longestReservedShare) * this.context.deadlineMs[this.operation]
+    )
   }
 
   get #left(): number {

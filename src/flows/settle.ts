@@ -4,8 +4,9 @@ import type { SettlementSummary } from '../observe/events.ts'
 import type { Payment } from '../payment/payment.ts'
 import { amountOf, identify, type KeyedPayment } from '../payment/payment-key.ts'
 import type { Member } from '../pool/member.ts'
-import { summaryOf } from '../settlement/books.ts'
-import { type Claim, duplicate, isUnresolved, type SettlementState } from '../settlement/ledger.ts'
+import { writeJson } from '../runtime/json.ts'
+import { type Held, summaryOf } from '../settlement/books.ts'
+import { duplicate, isUnresolved, type SettlementState } from '../settlement/ledger.ts'
 import type { Conclusion } from '../settlement/machine.ts'
 import { drive } from './drive.ts'
 import { allFailed } from './failure.ts'
@@ -36,17 +37,15 @@ export async function settle(context: Context, payment: Payment): Promise<Settle
   return answer(context, payment, run, isHeld ? conclusion : inDoubt(conclusion), keyed)
 }
 
-/** A payment's entry in the ledger, held by `claim`. */
+/** A payment with its entry in the ledger. */
 interface Hold {
   readonly keyed: KeyedPayment
-  readonly claimed: Extract<Claim, { kind: 'claimed' }>
-  readonly claim: string
+  readonly claimed: Held
 }
 
 async function claim(context: Context, keyed: KeyedPayment): Promise<Hold | undefined> {
-  const claim = crypto.randomUUID()
-  const claimed = await context.books.claim(keyed, claim, context.deadlineMs.settle)
-  if (claimed.kind === 'claimed') return { keyed, claimed, claim }
+  const claimed = await context.books.claim(keyed, context.deadlineMs.settle)
+  if (claimed.kind === 'claimed') return { keyed, claimed }
   // A look at what is unresolved may have missed it while it was claimed.
   if (isUnresolved(claimed.entry)) context.resolver.resume()
   return undefined
@@ -62,6 +61,8 @@ async function conclude(
     const isOurClock = hold?.claimed.before === undefined || !context.books.isShared
     const chain = hold && context.chains.viewOf(hold.claimed, isOurClock)
     const { audit, probeAfterMs, failoverAfterMs } = context.settlement
+    const isProtected = hold !== undefined && hold.keyed.query.method !== 'payload'
+    run.mayRepeatUnconfirmed = isProtected
     return await drive({
       run,
       chain,
@@ -69,7 +70,7 @@ async function conclude(
       rules: {
         deadline: run.deadline,
         hasChain: chain !== undefined,
-        isProtected: hold !== undefined && hold.keyed.query.method !== 'payload',
+        isProtected,
         isExclusive: context.books.isShared,
         isAudited: audit === 'always' || (audit === 'sample' && Math.random() < sampleShare),
         isFree: Number(amountOf(payment.requirements)) === 0,
@@ -89,10 +90,10 @@ async function conclude(
 
 /** Whether the claim still held; otherwise another one may deliver. */
 async function record(context: Context, hold: Hold, conclusion: Conclusion): Promise<boolean> {
-  const { keyed, claimed, claim } = hold
+  const { keyed, claimed } = hold
   const { query, since } = claimed
   const entry = { ...keyed, query, since, settlement: stateAfter(conclusion) }
-  const recorded = await context.books.record(entry, claim)
+  const recorded = await context.books.record(entry, claimed)
   if (recorded === 'open') context.resolver.watch(keyed.key)
   return recorded !== 'taken'
 }
@@ -100,11 +101,11 @@ async function record(context: Context, hold: Hold, conclusion: Conclusion): Pro
 function stateAfter(conclusion: Conclusion): SettlementState {
   switch (conclusion.kind) {
     case 'settled':
-      return { state: 'settled', transaction: conclusion.response.transaction }
+      return { state: 'settled', transaction: short(conclusion.response.transaction) }
     case 'recovered':
       return { state: 'settled', transaction: conclusion.transaction }
     case 'rejected':
-      return { state: 'rejected', reason: conclusion.response.errorReason ?? 'rejected' }
+      return { state: 'rejected', reason: short(conclusion.response.errorReason ?? 'rejected') }
     case 'failed':
       return { state: 'failed', wasSent: conclusion.wasSent }
     case 'indeterminate': {
@@ -112,6 +113,23 @@ function stateAfter(conclusion: Conclusion): SettlementState {
       return { state: 'unresolved', transaction, ownTransactions }
     }
   }
+}
+
+/** A success that upstream's middleware cannot write as JSON would become a 402: then without what cannot be written. */
+function writable(response: SettleResponse): SettleResponse {
+  if (Object.values(response).every(value => Object(value) !== value && typeof value !== 'bigint'))
+    return response
+  try {
+    JSON.stringify(response)
+    return response
+  } catch {
+    return JSON.parse(writeJson(response))
+  }
+}
+
+/** A ledger keeps no more of what a facilitator says than anything honest takes. */
+function short(text: string): string {
+  return text.slice(0, 128)
 }
 
 function answer(
@@ -126,6 +144,7 @@ function answer(
   const attempts = run.reports
   switch (conclusion.kind) {
     case 'settled':
+      return writable(conclusion.response)
     case 'rejected':
       return conclusion.response
     case 'recovered': {

@@ -3,7 +3,7 @@
 import { AggregatorError, type AggregatorErrorCode, InvalidPaymentError } from '../errors.ts'
 import { meaningOf } from '../facilitator/reasons.ts'
 import type { AnyPaymentPayload, AnyPaymentRequirements } from '../payment/payment.ts'
-import { toJson } from '../runtime/json.ts'
+import { writeJson } from '../runtime/json.ts'
 import { duplicate } from '../settlement/ledger.ts'
 
 export type AnswerStatus = 200 | 400 | 401 | 404 | 413 | 422 | 429 | 500 | 502 | 503
@@ -59,30 +59,21 @@ export async function answerTo(operate: () => Promise<object>): Promise<Answer> 
   }
 }
 
+/** Characters of a header of extensions that are passed on. */
+const longestHeader = 8_192
+
 /** What a facilitator sends in a header rather than in the body stays there. */
 function protocolAnswer(response: object): Answer {
   const { extensionResponses, ...body } = response as { extensionResponses?: object }
   const headers: Record<string, string> = {}
-  if (extensionResponses !== undefined)
-    headers['extension-responses'] = btoa(
-      String.fromCharCode(...new TextEncoder().encode(writeJson(extensionResponses))),
-    )
-  const { errorReason = '' } = body as { errorReason?: string }
-  const isFinal = errorReason !== duplicate.reason && meaningOf(errorReason) !== 'ability'
-  return { status: 200, body, headers, isFinal }
-}
-
-/**
- * The body of an answer. An in-process facilitator may answer with a bigint, or with what JSON cannot hold, after it has
- * moved the money: the protocol's own fields are told then.
- */
-export function writeJson(body: object): string {
-  try {
-    return toJson(body)
-  } catch {
-    const plain = Object.entries(body).filter(([, value]) => Object(value) !== value)
-    return toJson(Object.fromEntries(plain))
+  if (extensionResponses !== undefined) {
+    const header = btoa(String.fromCharCode(...new TextEncoder().encode(writeJson(extensionResponses))))
+    // With ours beside it, clients take no more: an answer that they cannot read would be a failure to them.
+    if (header.length <= longestHeader) headers['extension-responses'] = header
   }
+  const { errorReason } = body as { errorReason?: string | null }
+  const isFinal = errorReason !== duplicate.reason && meaningOf(errorReason ?? '') !== 'ability'
+  return { status: 200, body, headers, isFinal }
 }
 
 /**

@@ -147,7 +147,10 @@ function rejectDuplicateFields(record: object, field: string, known = knownField
 function readAuthorization(name: 'authorization' | 'permit2Authorization', record: object): Spend {
   const path = `${contentPath}.${name}`
   rejectDuplicateFields(record, path)
-  const { from, nonce, validBefore, deadline } = record as Record<string, unknown>
+  const { from, nonce, value, validAfter, validBefore, deadline } = record as Record<string, unknown>
+  // What is no number fails at each facilitator, which would open the circuits of all.
+  seconds(value, `${path}.value`)
+  seconds(validAfter, `${path}.validAfter`)
   const payer = hex(from, 20, `${path}.from`)
   return name === 'authorization'
     ? {
@@ -180,7 +183,10 @@ async function readSvm(content: Record<string, unknown>): Promise<Spend> {
 
 /** What may be spent once is not known: one payload is delivered once, however its fields are ordered. */
 async function readPayload(network: string, scheme: string, content: object): Promise<Spend> {
-  const text = JSON.stringify([network, scheme, content], (_field, value) => {
+  // Of a signed transaction the rest of the payload is no part.
+  const { transaction } = content as Record<string, unknown>
+  const identity = typeof transaction === 'string' ? transaction : content
+  const text = JSON.stringify([network, scheme, identity], (_field, value) => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
     rejectDuplicateFields(value, contentPath, new Set())
     const fields = Object.entries(value).map(([name, inner]) => [foldName(name), inner] as const)

@@ -12,7 +12,7 @@ type TimerHandle = ReturnType<typeof setTimeout>
 
 /** Calls back after `delayMs` (ms) without keeping the process alive, where the runtime knows how. */
 export function setBackgroundTimeout(callback: () => void, delayMs: number): TimerHandle {
-  const handle = setTimeout(callback, delayMs)
+  const handle = setTimeout(callback, Math.min(delayMs, longestTimerMs))
   ;(handle as { unref?: () => void }).unref?.()
   return handle
 }

@@ -2,3 +2,16 @@
 export function toJson(value: unknown): string {
   return JSON.stringify(value, (_key, inner) => (typeof inner === 'bigint' ? `${inner}` : inner))
 }
+
+/**
+ * The same of an answer. An in-process facilitator may answer with what JSON cannot hold, after it has moved the money:
+ * then without it.
+ */
+export function writeJson(body: object): string {
+  try {
+    return toJson(body)
+  } catch {
+    const plain = Object.entries(body).filter(([, value]) => Object(value) !== value)
+    return toJson(Object.fromEntries(plain))
+  }
+}

@@ -20,6 +20,14 @@ import { OwnRecords } from './own-records.ts'
 /** A claim outlives its operation's deadline by this long (ms), and lapses then. */
 const leaseMarginMs = 30_000
 
+type Refused = Extract<Claim, { kind: 'refused' }>
+
+/** A claim that was granted, until `leaseUntil` (Unix ms). */
+export type Held = Extract<Claim, { kind: 'claimed' }> & {
+  readonly claim: string
+  readonly leaseUntil: number
+}
+
 export class Books {
   /** Other processes may use the ledger too, and it may forget. */
   readonly isShared: boolean
@@ -34,14 +42,15 @@ export class Books {
   }
 
   /**
-   * @param claim names this attempt to settle
+   * @param deadlineMs milliseconds for the settlement
    * @throws {LedgerError} when it could not be recorded
    */
-  async claim(payment: KeyedPayment, claim: string, deadlineMs: number): Promise<Claim> {
+  async claim(payment: KeyedPayment, deadlineMs: number): Promise<Held | Refused> {
     const { key, fingerprint, query } = payment
     const own = this.#own.get(key)
     if (own !== undefined && !(own.fingerprint === fingerprint && isOpen(own.settlement)))
       return { kind: 'refused', entry: own }
+    const claim = crypto.randomUUID()
     const since = Date.now()
     const leaseUntil = since + deadlineMs + leaseMarginMs
     let claimed: Claim
@@ -51,7 +60,7 @@ export class Books {
         throw new TypeError("claim() answered neither { kind: 'claimed' } nor { kind: 'refused' }")
     } catch (error) {
       this.failed(error)
-      throw ledgerError(error, '; nothing was sent to a facilitator, nothing was charged')
+      throw ledgerError(error, '; nothing was sent to a facilitator')
     }
     if (claimed.kind === 'refused') return claimed
     // What the ledger has lost.
@@ -62,7 +71,7 @@ export class Books {
         since: own.since,
         query: withLesserAmount(own.query, query),
       }
-    if (!this.#rejectsRetry(claimed.before)) return claimed
+    if (!this.#rejectsRetry(claimed.before)) return { ...claimed, claim, leaseUntil }
     const entry = { ...payment, query: claimed.query, since: claimed.since, settlement: claimed.before }
     await this.ledger.update(key, claim, entry.settlement).catch(error => this.failed(error))
     this.#reportRejectedRetry(entry)
@@ -80,7 +89,10 @@ export class Books {
    * @returns `closed`: there is nothing left to do. `open`: it is unresolved, or still to be stored. `taken`: the claim
    * had lapsed and another one holds the entry: its holder may deliver, so this one must not.
    */
-  async record(entry: LedgerEntry, claim: string): Promise<'closed' | 'open' | 'taken'> {
+  async record(
+    entry: LedgerEntry,
+    { claim, leaseUntil }: Pick<Held, 'claim' | 'leaseUntil'>,
+  ): Promise<'closed' | 'open' | 'taken'> {
     const { key, settlement } = entry
     const { state } = settlement
     const reportFault = (why: unknown) => {
@@ -96,6 +108,8 @@ export class Books {
       }
     } catch (error) {
       reportFault(error)
+      // Nobody says that the claim still held: the process may have slept.
+      if (Date.now() > leaseUntil) return 'taken'
     }
     // A success must not be reported again for want of a record, and what is unresolved must not be forgotten.
     const isKept = state === 'unresolved' ? this.isShared : state === 'settled' && !isStored
@@ -143,8 +157,9 @@ export class Books {
     try {
       entry = await this.ledger.get(key)
     } catch (error) {
-      // The facilitators know a used authorization too, and settle will not go on without its ledger.
+      // Settle will not go on without its ledger; if they say that it was used, that may be our own doing.
       this.failed(error)
+      if (own === undefined) return 'suspect'
     }
     entry ??= own
     if (entry === undefined) return 'new'

@@ -3,7 +3,7 @@
 import type { Observer } from '../observe/observer.ts'
 import { messageOf, redact } from '../observe/redact.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
-import { within } from '../runtime/clock.ts'
+import { now, within } from '../runtime/clock.ts'
 import type { LedgerEntry } from './ledger.ts'
 import type { ProbeAnswer, SettlementProbe } from './probe.ts'
 
@@ -24,13 +24,21 @@ const searchMarginMs = 10 * 60_000
 /** Seconds that must pass after its end before an unused authorization counts as run out. */
 const expiryMarginSeconds = 60
 
-/** How many kinds of silence are reported. */
+/** How many kinds of silence are reported, and characters of each that are looked at. */
 const maxSilences = 100
+const longestReason = 500
+
+/** Milliseconds that our clock is ahead of the one that never jumps. */
+function clockOffset(): number {
+  return Date.now() - now()
+}
 
 /** The chains that probes can look at. */
 export class Chains {
   /** What was reported of chains that cannot tell. */
   readonly #silences = new Set<string>()
+  readonly #clockOffset = clockOffset()
+  #wasClockSet = false
 
   constructor(
     private readonly probes: readonly SettlementProbe[],
@@ -38,6 +46,12 @@ export class Chains {
     private readonly isAudited: boolean,
     private readonly observer: Observer,
   ) {}
+
+  /** Whether our clock has been set since this began: what it dated before says nothing then. */
+  #isClockSet(): boolean {
+    this.#wasClockSet ||= Math.abs(clockOffset() - this.#clockOffset) > toleranceMs
+    return this.#wasClockSet
+  }
 
   get isEmpty(): boolean {
     return this.probes.length === 0
@@ -52,8 +66,11 @@ export class Chains {
     const { network, method } = query
     const probe = method === 'payload' ? undefined : this.probes.find(one => one.supports(network, method))
     if (probe !== undefined)
-      return new ChainView(probe, query, { at: since, isOurClock }, reason =>
-        this.#noteSilence(network, reason),
+      return new ChainView(
+        probe,
+        query,
+        { at: since, isTrusted: () => isOurClock && !this.#isClockSet() },
+        reason => this.#noteSilence(network, reason),
       )
     if (this.isAudited) this.#noteSilence(network, `no probe covers ${method}: it is not audited`)
     return undefined
@@ -67,7 +84,7 @@ export class Chains {
     this.observer.log(
       'warn',
       'probe',
-      { network, reason: redact(reason.replace(/(\w+:\/\/[^\s/]+)\/\S*/g, '$1')) },
+      { network, reason: redact(reason.slice(0, longestReason).replace(/(\w+:\/\/[^\s/]+)\/\S*/g, '$1')) },
       fields => `the chain ${fields.network} cannot tell what became of a payment: ${fields.reason}`,
     )
   }
@@ -78,7 +95,7 @@ export class ChainView {
     private readonly probe: SettlementProbe,
     private readonly query: SettlementQuery,
     /** When the settlement began: Unix ms, by this process's clock or by a replica's. */
-    private readonly since: { readonly at: number; readonly isOurClock: boolean },
+    private readonly since: { readonly at: number; isTrusted(): boolean },
     /** Called with the reason why the chain could not tell. */
     private readonly onSilence: (reason: string) => void,
   ) {}
@@ -113,8 +130,8 @@ export class ChainView {
    * anything, and so may a process's from the chain's that it has never compared with.
    */
   get #searchSince(): number | undefined {
-    const { at, isOurClock } = this.since
-    return isOurClock ? Math.floor((at - searchMarginMs) / 1000) : undefined
+    const { at } = this.since
+    return this.since.isTrusted() ? Math.floor((at - searchMarginMs) / 1000) : undefined
   }
 
   /**
@@ -123,11 +140,11 @@ export class ChainView {
    * replica's clock has dated may be either.
    */
   #date(answer: Extract<ProbeAnswer, { state: 'paid' }>): ProbeAnswer {
-    const { at, isOurClock } = this.since
+    const { at } = this.since
     const byOurClock = at - answer.minedAt * 1000
     const byTheChain = (answer.asOf - answer.minedAt) * 1000 - (Date.now() - at)
     if (Math.max(byOurClock, byTheChain) <= toleranceMs) return answer
-    return isOurClock && byOurClock > clockSkewMs && !this.#wasBehind
+    return this.since.isTrusted() && byOurClock > clockSkewMs && !this.#wasBehind
       ? { state: 'spent-otherwise', transaction: answer.transaction }
       : {
           state: 'cannot-tell',

@@ -10,8 +10,8 @@ export type Attempt =
   | { readonly kind: 'open'; readonly since: number }
   /** Proven: no request reached the facilitator. */
   | { readonly kind: 'unsent' }
-  /** Refused before processing, by the transport's word. */
-  | { readonly kind: 'refused' }
+  /** Refused before processing, by the transport's word; or not sent, by the word of a client that is not ours. */
+  | { readonly kind: 'refused'; readonly byClient: boolean }
   /** The facilitator says that it broadcast nothing. */
   | { readonly kind: 'denied'; readonly reason: string }
   /** It gave a verdict about the payment. */
@@ -41,9 +41,11 @@ export function attemptAfter(outcome: Outcome<'settle'>): Attempt {
       return { kind: 'spent', response: outcome.response }
     case 'declined':
       if (outcome.isUnsent) return { kind: 'unsent' }
-      return outcome.response === undefined ? { kind: 'refused' } : { kind: 'denied', reason: outcome.reason }
+      return outcome.response === undefined
+        ? { kind: 'refused', byClient: false }
+        : { kind: 'denied', reason: outcome.reason }
     case 'unreachable':
-      return { kind: outcome.isUnconfirmed ? 'refused' : 'unsent' }
+      return outcome.isUnconfirmed ? { kind: 'refused', byClient: true } : { kind: 'unsent' }
     case 'pending':
       return { kind: 'pending', transaction: outcome.transaction }
     case 'unknown':

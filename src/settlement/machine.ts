@@ -97,12 +97,16 @@ export type Conclusion =
 export interface State extends Evidence {
   readonly rules: Rules
   readonly route: 'ready' | 'asking' | 'exhausted'
+  /** How often every facilitator has been asked. */
+  readonly rounds: number
   /** When the latest attempt may be overtaken, or its claim be called false. */
   readonly patienceEndsAt: number
   /** When something last happened that an older block cannot show. */
   readonly changedAt: number
   /** What the chain has shown: the payment unspent, as of a block made at `blockAt`. */
   readonly unspent: { readonly askedAt: number; readonly blockAt: number } | undefined
+  /** The head that was shown first since then: what a newer block shows is newer, whatever the clocks say. */
+  readonly headAt: number | undefined
   /** The chain has shown the payment, though not under enough blocks yet. */
   readonly wasMined: boolean
   /**
@@ -134,8 +138,10 @@ export function start(rules: Rules, before: SettlementState | undefined, now: nu
     attempts: [],
     wasRefused: false,
     route: 'ready',
+    rounds: 0,
     patienceEndsAt: now,
     changedAt: now,
+    headAt: undefined,
     unspent: undefined,
     wasMined: false,
     question: { kind: 'next', at: now },
@@ -159,12 +165,17 @@ export const guards = {
   doubtIsSafe: ({ rules, unspent, patienceEndsAt }) =>
     rules.isProtected && unspent !== undefined && unspent.askedAt >= patienceEndsAt,
   /** Those asked before are asked again only after a block made since shows that nothing came of it. */
-  anewIsSafe: (state, now) =>
-    state.rules.isProtected && now >= state.changedAt + skewMs && isUnspentAfresh(state),
+  anewIsSafe: state => state.rules.isProtected && isUnspentAfresh(state),
+  /** Transactions that fail, as a buyer can arrange, burn the gas of each facilitator twice at most. */
+  anewIsWorthIt: ({ rounds, attempts }) =>
+    rounds < 2 || attempts.some(attempt => attempt.kind === 'unknown' && attempt.transaction === undefined),
   /** An attempt that has not ended may still charge. */
   nobodyOpen: state => openAttempts(state).length === 0,
-  /** What may have been charged, and may land still, is no failure. */
-  noDoubt: state => !isInDoubt(state),
+  /** What may have been charged, and may land still, is no failure: nor is what is said to be used, and is not yet. */
+  noDoubt: state =>
+    !isInDoubt(state) &&
+    !state.wasMined &&
+    !(state.rules.hasChain && state.attempts.some(({ kind }) => kind === 'spent')),
   /** Where a chain can be asked, only a block made since is believed that nothing was charged (invariant 2). */
   shownUncharged: state => !wasReached(state) || isUnspentAfresh(state),
   /** Without a chain, a facilitator's word that it broadcast nothing is not believed. */
@@ -186,7 +197,7 @@ export const guards = {
   claimSuffices: ({ rules }, _now, transaction) =>
     !(rules.isAudited && rules.hasChain) || (rules.isFree && transaction === ''),
   /** An old block disproves no claim of success. */
-  claimIsDisproved: (state, now) => now >= state.patienceEndsAt && isUnspentAfresh(state),
+  claimIsDisproved: state => isUnspentAfresh(state) && (state.unspent?.askedAt ?? 0) >= state.patienceEndsAt,
   /** A payment that was seen on the chain, and taken back by a reorganization, was no false claim. */
   claimWasFalse: ({ wasMined }) => !wasMined,
 } as const satisfies Record<string, Guard>
@@ -225,7 +236,7 @@ function absorb(state: State, event: Event, now: number): State {
         patienceEndsAt: now + state.rules.failoverAfterMs,
       }
     case 'route-empty':
-      return { ...state, route: 'exhausted', changedAt: now }
+      return { ...state, route: 'exhausted', rounds: state.rounds + 1, ...changed(now) }
     case 'ended':
       return absorbOutcome(
         { ...state, wasRefused: state.wasRefused || event.outcome.isUnconfirmed === true },
@@ -246,7 +257,7 @@ function absorbOutcome(state: State, index: number, ended: Attempt, now: number)
   const attempts = state.attempts.map((attempt, at) => (at === index ? ended : attempt))
   const isLatest = index === attempts.length - 1
   // The chain need not be asked again about one that did nothing.
-  const clearedAt = isLatest ? (state.unspent?.askedAt ?? now) : state.patienceEndsAt
+  const clearedAt = isLatest && !hasClaim(state) ? (state.unspent?.askedAt ?? now) : state.patienceEndsAt
   switch (ended.kind) {
     case 'unsent':
       return { ...state, attempts, patienceEndsAt: clearedAt }
@@ -263,7 +274,7 @@ function absorbOutcome(state: State, index: number, ended: Attempt, now: number)
     case 'denied':
     case 'rejected':
     case 'spent':
-      return { ...state, attempts, changedAt: now, patienceEndsAt: clearedAt }
+      return { ...state, attempts, ...changed(now), patienceEndsAt: clearedAt }
   }
 }
 
@@ -275,12 +286,19 @@ function absorbAnswer(state: State, { answer, blockAt }: ChainEvent, now: number
     question: { kind: 'next', at },
     pauseMs: Math.min(pauseMs * 1.5, longestPauseMs),
   }
-  if (answer.state === 'unspent')
-    return question.kind === 'stale' ? next : { ...next, unspent: { askedAt: question.at, blockAt } }
-  if (answer.state !== 'cannot-tell') return next
-  const seen: State = { ...next, wasMined: state.wasMined || answer.isMined === true }
+  if (answer.state === 'unspent') {
+    if (question.kind === 'stale') return next
+    const headAt = state.headAt ?? (question.at >= state.changedAt ? blockAt : undefined)
+    return { ...next, headAt, unspent: { askedAt: question.at, blockAt } }
+  }
+  const isMined = answer.state === 'cannot-tell' && answer.isMined === true
+  const seen: State = { ...next, wasMined: state.wasMined || isMined }
   const pending = state.attempts.findLastIndex(({ kind }) => kind === 'pending')
   return pending >= 0 && openAttempts(state).length === 0 ? repeatLater(seen, pending, now) : seen
+}
+
+function changed(now: number): Pick<State, 'changedAt' | 'headAt'> {
+  return { changedAt: now, headAt: undefined }
 }
 
 /** Something has happened that the chain should show now, or soon, and has not shown before. */
@@ -288,7 +306,7 @@ function askSoon(state: State, now: number): State {
   const { question } = state
   return {
     ...state,
-    changedAt: now,
+    ...changed(now),
     unspent: undefined,
     pauseMs: firstPauseMs,
     question: question.kind === 'next' ? { kind: 'next', at: now } : { ...question, kind: 'stale' },
@@ -322,7 +340,9 @@ function concludeFrom(answer: ProbeAnswer, state: State, now: number, may: Guard
   switch (answer.state) {
     case 'paid': {
       const { transaction, payer } = answer
-      if (!may.isOurs(state, now, transaction)) return indeterminate(state, transaction)
+      // Whose transaction is pending may have replaced it by this one, and is asked.
+      if (!may.isOurs(state, now, transaction))
+        return state.repeat === undefined ? indeterminate(state, transaction) : undefined
       if (!may.isAttributed(state, now, transaction)) return undefined
       const claims = state.attempts.filter(attempt => attempt.kind === 'claimed')
       const claim = claims.find(({ response }) => isSame(response.transaction, transaction)) ?? claims[0]
@@ -417,10 +437,12 @@ function proceed(known: State, event: Event, now: number, may: Guards): readonly
 
 function mayAskNext(state: State, now: number, may: Guards): boolean {
   if (state.route === 'asking' || !may.noVerdict(state, now) || !may.inTime(state, now)) return false
-  if (state.route === 'exhausted') return isInDoubt(state) && may.anewIsSafe(state, now)
+  if (state.route === 'exhausted')
+    return isInDoubt(state) && may.anewIsSafe(state, now) && may.anewIsWorthIt(state, now)
   const latest = state.attempts.at(-1)
   if (latest?.kind === 'open' || isInDoubt(state)) return !hasClaim(state) && may.doubtIsSafe(state, now)
-  return latest?.kind !== 'denied' || may.deniedIsSafe(state, now)
+  const isDenied = latest?.kind === 'denied' || (latest?.kind === 'refused' && latest.byClient)
+  return !isDenied || may.deniedIsSafe(state, now)
 }
 
 /** When the chain is to be asked next, if its answer matters. */
@@ -430,13 +452,19 @@ function questionDueAt(state: State): number {
   if (isInDoubt(state)) return question.at
   const open = attempts.find(attempt => attempt.kind === 'open')
   if (open !== undefined) return Math.max(question.at, open.since + rules.probeAfterMs)
-  // Nobody acted, they say: a block that shows it takes its time.
-  return wasReached(state) && state.route !== 'asking' ? Math.max(question.at, changedAt + skewMs) : never
+  if (!wasReached(state) || state.route === 'asking') return never
+  // Nobody acted, they say: the head as it is now, and then a block that is made since.
+  return state.headAt === undefined ? question.at : Math.max(question.at, changedAt + skewMs)
 }
 
-/** Whether a block that was made after everything that happened shows the payment unspent. */
-function isUnspentAfresh({ unspent, changedAt }: State): boolean {
-  return unspent !== undefined && unspent.askedAt >= changedAt && unspent.blockAt >= changedAt + skewMs
+/** Whether a block that was made after everything that happened, by our clock and by the chain's, shows it unspent. */
+function isUnspentAfresh({ unspent, changedAt, headAt }: State): boolean {
+  return (
+    unspent !== undefined &&
+    headAt !== undefined &&
+    unspent.blockAt > headAt &&
+    Math.min(unspent.askedAt, unspent.blockAt) >= changedAt + skewMs
+  )
 }
 
 /** Those whose claims are false, by the answer that ended the settlement. */
@@ -448,7 +476,10 @@ function accuse(state: State, answer: ProbeAnswer, now: number, may: Guards): Ac
         ? accuseAllBut(state, answer.transaction)
         : []
     case 'spent-otherwise':
-      return may.claimWasFalse(state, now) ? accuseAllBut(state, answer.transaction) : []
+      // By which transaction is not known: it may be the claimed one.
+      return answer.transaction !== undefined && may.claimWasFalse(state, now)
+        ? accuseAllBut(state, answer.transaction)
+        : []
     case 'unspent':
       return may.claimWasFalse(state, now) ? accuseAllBut(state, undefined) : []
     case 'cannot-tell':

@@ -10,6 +10,8 @@ import { effectiveState, type LedgerEntry } from './ledger.ts'
 
 /** A shared ledger is looked at now and then even when nothing is known to be unresolved, in intervals. */
 const idleIntervals = 6
+/** How many settlements it looks at together. */
+const atOnce = 8
 /** Milliseconds after which a lazy look is given up. */
 const longestLookMs = 60_000
 
@@ -134,8 +136,12 @@ export class Resolver {
       const keys = new Set(entries.map(entry => entry.key))
       for (const key of this.#found.keys()) if (!keys.has(key)) this.#found.delete(key)
       const open = entries.filter(entry => !this.#found.has(entry.key))
-      const isDone = await Promise.all(open.map(entry => this.#lookAtOne(entry)))
-      return isDone.every(Boolean)
+      let isDone = true
+      for (let at = 0; at < open.length; at += atOnce) {
+        const looks = open.slice(at, at + atOnce).map(entry => this.#lookAtOne(entry))
+        isDone = (await Promise.all(looks)).every(Boolean) && isDone
+      }
+      return isDone
     } catch (error) {
       this.books.failed(error)
       return false

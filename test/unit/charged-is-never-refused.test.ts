@@ -1,5 +1,5 @@
 /** What facilitators say after they have charged, in the worst order: never a 402, never "nothing was charged". */
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import type { AggregatorOptions, SettlementOptions, SettlementProbe } from '../../src/index.ts'
 import {
   after,
@@ -101,7 +101,7 @@ describe.each(denials)('a facilitator that charged and answered %s', (_, denial)
 describe('a failure is reported once a block made after the last attempt shows the payment unspent', () => {
   it.each([
     ['a verdict', refusal('insufficient_funds'), 'refused: insufficient_funds'],
-    ['"nonce used", though it is not', refusal(used), `refused: ${used}`],
+    ['"nonce used", though it is not yet', refusal(used), 'SETTLEMENT_INDETERMINATE'],
     ['a denial', refusal('failed_to_execute_transfer'), 'ALL_FACILITATORS_FAILED'],
     ['HTTP 401', httpError(401), 'ALL_FACILITATORS_FAILED'],
     ['the want of an ability', refusal('unsupported_scheme'), 'refused: unsupported_scheme'],
@@ -124,11 +124,9 @@ describe('a failure is reported once a block made after the last attempt shows t
   })
 
   it('and at once where nothing was sent', async () => {
-    const facilitators = ['a', 'b'].map(id => ({
-      id,
-      url: `https://${id}.example`,
-      fetch: () => Promise.reject(refused()),
-    }))
+    const fetched = vi.spyOn(globalThis, 'fetch').mockRejectedValue(refused())
+    onTestFinished(() => fetched.mockRestore())
+    const facilitators = ['a', 'b'].map(id => ({ id, url: `https://${id}.example` }))
     const startedAt = performance.now()
     await expect(done(pool({}, { facilitators }).settle(newPayload(), requirements()))).rejects.toThrow(
       /nothing was charged/,

@@ -325,9 +325,8 @@ describe('what client objects throw', () => {
       })
   })
 
-  it("a connection that a stranger's client could not make is its word only; of upstream's it is a fact", () => {
+  it("a connection that a client of the seller's could not make is unconfirmed: it may follow redirects, or ask again", () => {
     expect(classifyError('settle', refused())).toMatchObject({ kind: 'unreachable', isUnconfirmed: true })
-    expect(classifyError('settle', refused(), true)).toMatchObject({ isUnconfirmed: false })
   })
 
   it.each([

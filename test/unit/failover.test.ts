@@ -1,5 +1,5 @@
 import { SettleError } from '@x402/core/types'
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { FacilitatorRequestError } from '../../src/facilitator/request-error.ts'
 import {
   type FacilitatorAggregator as Aggregator,

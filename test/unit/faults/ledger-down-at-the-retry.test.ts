@@ -1,0 +1,34 @@
+import { expect, it } from 'vitest'
+import { MemoryLedger } from '../../../src/index.ts'
+import {
+  aggregatorOf,
+  FakeFacilitator,
+  httpError,
+  ledgerWith,
+  newPayload,
+  outcome,
+  requirements,
+} from '../builders.ts'
+
+it('a buyer who was charged and retries is not told at another replica that his payment is invalid, as the ledger is down', async () => {
+  const shared = new MemoryLedger()
+  const down = () => Promise.reject(new Error('down'))
+  const payment = newPayload()
+  const first = aggregatorOf(
+    { a: new FakeFacilitator({ settleAnswer: httpError(502) }) },
+    { ledger: ledgerWith(shared, {}) },
+    { retries: 0 },
+  )
+  expect(await outcome(first.settle(payment, requirements()))).toBe('SETTLEMENT_INDETERMINATE')
+  const used = { isValid: false, invalidReason: 'invalid_exact_evm_nonce_already_used' }
+  const second = aggregatorOf(
+    { a: new FakeFacilitator({ verifyAnswer: used }) },
+    { ledger: ledgerWith(shared, { get: down, claim: down }) },
+    { retries: 0 },
+  )
+  const verified = await second.verify(payment, requirements()).then(
+    ({ isValid }) => isValid,
+    () => 'an error: 502',
+  )
+  expect(verified).not.toBe(false)
+})

@@ -1,0 +1,36 @@
+import { expect, it } from 'vitest'
+import { MemoryLedger } from '../../../src/index.ts'
+import {
+  aggregatorOf,
+  FakeFacilitator,
+  ledgerWith,
+  newPayload,
+  outcome,
+  refusal,
+  requirements,
+  settled,
+} from '../builders.ts'
+
+it.each([
+  ['reason', refusal(`${'x'.repeat(1_000_000)}_signature`)],
+  ['transaction', { ...settled, transaction: 'x'.repeat(1_000_000) }],
+])(
+  'the ledger keeps no megabyte of what a facilitator calls a %s for each payment',
+  async (_field, answer) => {
+    const inner = new MemoryLedger()
+    let longest = 0
+    const ledger = ledgerWith(inner, {
+      update: (key, claim, state) => {
+        longest = Math.max(longest, JSON.stringify(state).length)
+        return inner.update(key, claim, state)
+      },
+    })
+    await outcome(
+      aggregatorOf({ a: new FakeFacilitator({ settleAnswer: answer }) }, { ledger }, {}).settle(
+        newPayload(),
+        requirements(),
+      ),
+    )
+    expect(longest).toBeLessThan(1_000)
+  },
+)

@@ -1,0 +1,35 @@
+import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import {
+  aggregatorOf,
+  done,
+  FakeFacilitator,
+  hash,
+  newPayload,
+  outcome,
+  paid,
+  probeOf,
+  requirements,
+  settled,
+} from '../builders.ts'
+
+beforeEach(() => void vi.useFakeTimers())
+afterEach(() => void vi.useRealTimers())
+
+it('a payload settled an hour ago and presented again quarantines no facilitator that answers it again with the transaction that paid it, or a healthy pool sells no more', async () => {
+  // What the probe says of a use before the settlement began by more than it searches (src/evm/payment-search.ts).
+  let chain = probeOf(() => ({ state: 'spent-otherwise' }))
+  const again = { ...settled, transaction: hash }
+  const a = new FakeFacilitator({ settleAnswer: again })
+  const b = new FakeFacilitator({ settleAnswer: again })
+  const aggregator = aggregatorOf(
+    { a, b },
+    {
+      probes: [{ supports: () => true, ask: (query, options) => chain.ask(query, options) }],
+      audit: 'always',
+    },
+    {},
+  )
+  for (let i = 0; i < 2; i++) await done(outcome(aggregator.settle(newPayload(), requirements())))
+  chain = probeOf(() => paid)
+  expect(await done(outcome(aggregator.settle(newPayload(), requirements())))).toBe('success')
+})
