@@ -20,7 +20,7 @@ import { HealthChecker } from './pool/health-checker.ts'
 import type { Member } from './pool/member.ts'
 import { Pool } from './pool/pool.ts'
 import { type HealthStatus, healthStatus, type Statistics, statistics } from './pool/status.ts'
-import { Alarms } from './runtime/clock.ts'
+import { Alarms, never } from './runtime/clock.ts'
 import { Books, ledgerError } from './settlement/books.ts'
 import { Chains } from './settlement/chain-view.ts'
 import { Resolver, type UnresolvedSettlement } from './settlement/resolver.ts'
@@ -210,7 +210,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
    *
    * @param limit at most this many; all that are kept by default
    */
-  getRecentLogs(limit = Number.POSITIVE_INFINITY): LogEntry[] {
+  getRecentLogs(limit = never): LogEntry[] {
     return this.#observer.recentLogs(limit)
   }
 

@@ -119,7 +119,7 @@ export class SettlementIndeterminateError extends UnavailableError {
   ) {
     super(
       `settle: the payment may have been charged${transaction === undefined ? '' : ` by transaction ${transaction}`}; ` +
-        'its outcome is not known yet. Do not ask the buyer to sign again: look the payment up on its chain.',
+        'do not ask the buyer to sign again, look it up on its chain.',
       attempts,
     )
   }
@@ -153,8 +153,7 @@ export class LedgerFullError extends LedgerError {
 
   constructor(maxEntries: number) {
     super(
-      `settle: the ledger is full (${maxEntries} live entries); nothing was charged. Give it more maxEntries, or ` +
-        'use one that is not in memory.',
+      `settle: the ledger is full (${maxEntries} live entries); nothing was charged. Raise maxEntries, or use another.`,
       'LEDGER_FULL',
     )
   }

@@ -76,20 +76,12 @@ function invoke(
 
 function withTimeout(called: PromiseLike<unknown>, timeoutMs: number, alarms: Alarms): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    const alarm = alarms.setTimeout(() => {
+    const alarm = alarms.setTimeout(() => end(resolve)(timedOut), timeoutMs)
+    const end = (settle: (value: unknown) => void) => (value: unknown) => {
       alarms.clearTimeout(alarm)
-      resolve(timedOut)
-    }, timeoutMs)
-    called.then(
-      answer => {
-        alarms.clearTimeout(alarm)
-        resolve(answer)
-      },
-      error => {
-        alarms.clearTimeout(alarm)
-        reject(error)
-      },
-    )
+      settle(value)
+    }
+    called.then(end(resolve), end(reject))
   })
 }
 

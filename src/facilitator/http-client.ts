@@ -85,14 +85,14 @@ async function authHeadersFor(
   const values = typeof all === 'object' && all !== null ? Object.values(all) : ['']
   if (values.some(value => value !== undefined && (typeof value !== 'object' || value === null)))
     throw credentialsError(
-      'createAuthHeaders must return headers keyed by operation, such as { verify: { Authorization: "…" }, ' +
-        'settle: { … }, supported: { … }, list: { … } }; it returned flat headers',
+      'createAuthHeaders must return headers keyed by operation, such as ' +
+        '{ settle: { Authorization: "…" } }; it returned flat headers',
     )
   const headers = (operation === 'list' ? (all.list ?? all.bazaar) : all[operation]) ?? {}
   try {
     new Headers(headers)
   } catch {
-    throw credentialsError(`createAuthHeaders returned a header that HTTP does not allow for ${operation}`)
+    throw credentialsError(`createAuthHeaders made a header that HTTP does not allow for ${operation}`)
   }
   return headers
 }
@@ -118,7 +118,7 @@ async function send(fetch_: typeof fetch, url: string, init: RequestInit): Promi
     if (next?.origin !== target.origin || !keepsMethod || redirects === maxRedirects) {
       const where = next === undefined ? 'elsewhere' : `to ${next.origin}${next.pathname}`
       throw new FacilitatorRequestError(
-        `redirected ${where}: set the facilitator's url to its final address`,
+        `redirected ${where}: set url to its final address`,
         // A 303 is the answer to a request that was processed (RFC 9110, section 15.4.4).
         response.status === 303 ? { kind: 'unknown' } : { kind: 'declined', cause: 'address' },
       )

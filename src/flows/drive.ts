@@ -13,7 +13,6 @@ import {
   step,
   wakesAt,
 } from '../settlement/machine.ts'
-import { EventQueue } from './event-queue.ts'
 import type { Run } from './run.ts'
 
 export interface Drive {
@@ -27,19 +26,25 @@ export interface Drive {
 }
 
 export async function drive({ run, rules, before, chain, accuse }: Drive): Promise<Conclusion> {
-  const queue = new EventQueue<Event>()
+  /** What has happened and was not taken in yet, in order. */
+  const events: Event[] = []
+  let wake = () => {}
+  const report = (event: Event) => {
+    events.push(event)
+    wake()
+  }
   const asked: Member[] = []
   const memberOf = (attempt: number) => asked[attempt] as Member
   const open = new Set<Member>()
 
   const ask = (member: Member | undefined) => {
-    if (member === undefined) return queue.push({ kind: 'route-empty' })
+    if (member === undefined) return report({ kind: 'route-empty' })
     const attempt = asked.push(member) - 1
     open.add(member)
-    queue.push({ kind: 'asking' })
+    report({ kind: 'asking' })
     const end = (outcome: Awaited<ReturnType<typeof run.ask>>) => {
       open.delete(member)
-      queue.push({ kind: 'ended', attempt, outcome })
+      report({ kind: 'ended', attempt, outcome })
     }
     // A fault of ours must neither crash the seller nor read as "not charged".
     run.ask(member).then(end, () => end({ kind: 'unknown', reason: 'a fault in the aggregator' }))
@@ -54,7 +59,7 @@ export async function drive({ run, rules, before, chain, accuse }: Drive): Promi
       case 'ask-chain':
         return chain?.ask(rules.deadline - now()).then(answer => {
           const blockAt = 'asOf' in answer ? answer.asOf * 1000 - Date.now() + now() : 0
-          queue.push({ kind: 'chain', answer, blockAt })
+          report({ kind: 'chain', answer, blockAt })
         })
       case 'overtake':
         return run.overtake(memberOf(action.attempt), rules.failoverAfterMs)
@@ -74,9 +79,15 @@ export async function drive({ run, rules, before, chain, accuse }: Drive): Promi
       if (action.kind === 'conclude') return action.conclusion
       perform(action)
     }
-    const wakeAt = wakesAt(state)
-    event = (await queue.next(wake => run.waitUntil(wakeAt, wake))) ?? {
-      kind: run.isAborted ? 'stopped' : 'tick',
+    if (events.length === 0) {
+      const wakeAt = wakesAt(state)
+      let cancel = wake
+      await new Promise<void>(resolve => {
+        wake = resolve
+        cancel = run.waitUntil(wakeAt, resolve)
+      })
+      cancel()
     }
+    event = events.shift() ?? { kind: run.isAborted ? 'stopped' : 'tick' }
   }
 }

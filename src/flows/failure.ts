@@ -27,14 +27,14 @@ export function allFailed(
   if (payment !== undefined && !pool.couldServe(payment)) {
     throw new AllFacilitatorsFailedError(
       `${operation}: no facilitator can take this payment (x402 version ${payment.x402Version}, scheme ${payment.scheme}, ` +
-        `network ${payment.network}). Each enabled one lacks the kind, lacks an extension that the payment uses, or ` +
-        'is not the one that the payment was made for. Compare getSupported() with your routes.',
+        `network ${payment.network}): each lacks the kind or an extension, or it was made for another. ` +
+        'Compare getSupported() with your routes.',
       [],
       'NO_ELIGIBLE_FACILITATOR',
     )
   }
   throw new AllFacilitatorsFailedError(
-    `${operation}: No healthy facilitators available. See getHealthStatus(), or set whenAllUnhealthy: 'try'.`,
+    `${operation}: No healthy facilitators available. See getHealthStatus().`,
     [],
     'NO_HEALTHY_FACILITATOR',
   )

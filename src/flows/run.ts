@@ -8,7 +8,7 @@ import type { Member } from '../pool/member.ts'
 import { MemberAttempt } from '../pool/member-attempt.ts'
 import type { Pool } from '../pool/pool.ts'
 import type { Route } from '../pool/route.ts'
-import { type Alarms, now } from '../runtime/clock.ts'
+import { type Alarms, never, now } from '../runtime/clock.ts'
 import type { Books } from '../settlement/books.ts'
 import type { Chains } from '../settlement/chain-view.ts'
 import type { Resolver } from '../settlement/resolver.ts'
@@ -40,8 +40,6 @@ export interface Context {
  * leave nothing for a third that works.
  */
 const reservedShare = 0.1
-/** However many there are, the one that is asked keeps half of it. */
-const longestReservedShare = 0.5
 
 export class Run<O extends Operation> {
   readonly reports: AttemptReport[] = []
@@ -115,7 +113,7 @@ export class Run<O extends Operation> {
 
   /** Calls back at `time` (monotonic, ms; may be never), or as soon as the aggregator aborts its work. */
   waitUntil(time: number, callback: () => void): () => void {
-    if (time === Number.POSITIVE_INFINITY) return () => {}
+    if (time === never) return () => {}
     return this.wait(callback, this.isAborted ? 0 : Math.max(0, Math.ceil(time - now())))
   }
 
@@ -244,10 +242,11 @@ export class Run<O extends Operation> {
     return this.deadline - now()
   }
 
+  /** However many are left, the one that is asked keeps its share of the time. */
   get #reservedMs(): number {
-    return (
-      Math.min(this.#left * reservedShare, longestReservedShare) * this.context.deadlineMs[this.operation]
-    )
+    const left = this.#left
+    const share = this.context.deadlineMs[this.operation] * reservedShare
+    return left * Math.min(share, this.#remainingMs / (left + 1))
   }
 
   get #left(): number {

@@ -4,6 +4,7 @@ import type { SettlementSummary } from '../observe/events.ts'
 import type { Payment } from '../payment/payment.ts'
 import { amountOf, identify, type KeyedPayment } from '../payment/payment-key.ts'
 import type { Member } from '../pool/member.ts'
+import { never } from '../runtime/clock.ts'
 import { writeJson } from '../runtime/json.ts'
 import { type Held, summaryOf } from '../settlement/books.ts'
 import { duplicate, isUnresolved, type SettlementState } from '../settlement/ledger.ts'
@@ -74,7 +75,7 @@ async function conclude(
         isExclusive: context.books.isShared,
         isAudited: audit === 'always' || (audit === 'sample' && Math.random() < sampleShare),
         isFree: Number(amountOf(payment.requirements)) === 0,
-        expiresAt: chain?.expiresAt ?? Number.POSITIVE_INFINITY,
+        expiresAt: chain?.expiresAt ?? never,
         network: payment.requirements.network,
         probeAfterMs,
         failoverAfterMs,
@@ -83,7 +84,7 @@ async function conclude(
     })
   } catch (error) {
     // A fault of ours must not read as "not charged".
-    context.observer.fault('fault', 'settle met a fault of its own', error)
+    context.observer.fault('fault', 'settle failed', error)
     return inDoubt(undefined)
   }
 }
@@ -115,16 +116,10 @@ function stateAfter(conclusion: Conclusion): SettlementState {
   }
 }
 
-/** A success that upstream's middleware cannot write as JSON would become a 402: then without what cannot be written. */
+/** A success that upstream's middleware cannot write as JSON would become a 402: what cannot be written is left out. */
 function writable(response: SettleResponse): SettleResponse {
-  if (Object.values(response).every(value => Object(value) !== value && typeof value !== 'bigint'))
-    return response
-  try {
-    JSON.stringify(response)
-    return response
-  } catch {
-    return JSON.parse(writeJson(response))
-  }
+  const isPlain = Object.values(response).every(value => Object(value) !== value && typeof value !== 'bigint')
+  return isPlain ? response : JSON.parse(writeJson(response))
 }
 
 /** A ledger keeps no more of what a facilitator says than anything honest takes. */
@@ -197,6 +192,6 @@ function quarantine({ observer, pool }: Context, member: Member, network: string
     { facilitator: member.id, network, transaction },
     'error',
     event =>
-      `${event.facilitator} claimed a settlement that the chain does not know (${event.transaction}): quarantined`,
+      `${event.facilitator} is quarantined: the chain does not know its settlement ${event.transaction}`,
   )
 }

@@ -3,6 +3,16 @@
 /** The four operations of a facilitator. */
 export type Operation = 'verify' | 'settle' | 'supported' | 'list'
 
+/** One value for each operation. */
+export function forEachOperation<T>(valueOf: (operation: Operation) => T): Record<Operation, T> {
+  return {
+    verify: valueOf('verify'),
+    settle: valueOf('settle'),
+    supported: valueOf('supported'),
+    list: valueOf('list'),
+  }
+}
+
 /** How it went; `Outcome` in `facilitator/outcome.ts` says what each means. */
 export type OutcomeKind = 'answered' | 'declined' | 'unreachable' | 'unknown' | 'pending' | 'spent'
 

@@ -78,7 +78,7 @@ export class Observer {
       'credentials',
       { facilitator, reason },
       fields =>
-        `${fields.facilitator} does not accept our credentials (${fields.reason}): check its createAuthHeaders and keys`,
+        `${fields.facilitator} does not accept our credentials (${fields.reason}): see createAuthHeaders`,
     )
   }
 

@@ -1,5 +1,5 @@
 /** Counts and durations per facilitator and operation, in memory that does not grow. */
-import type { AttemptReport, Operation } from './attempt-report.ts'
+import { type AttemptReport, forEachOperation, type Operation } from './attempt-report.ts'
 
 /** How many of the newest durations the percentiles look at. */
 const windowSize = 1000
@@ -75,10 +75,7 @@ export class MemberStatistics {
     return {
       id,
       operations: {
-        verify: count('verify'),
-        settle: count('settle'),
-        supported: count('supported'),
-        list: count('list'),
+        ...forEachOperation(count),
         total: successes + failures,
       },
       results: { success: successes, failure: failures, successRate: successRate(successes, failures) },

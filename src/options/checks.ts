@@ -1,6 +1,7 @@
 /** What the options may be, and what is said when they are not. */
 
 import { type KnownFacilitator, knownFacilitators } from '../facilitator/known.ts'
+import { forEachOperation } from '../observe/attempt-report.ts'
 import { longestTimerMs } from '../runtime/clock.ts'
 import { runtimeWithoutTimers } from '../runtime/without-timers.ts'
 import { unknownOption } from './unknown-option.ts'
@@ -52,7 +53,7 @@ const fields =
   }
 
 const timeout = milliseconds(1)
-const timeouts = fields({ verify: timeout, settle: timeout, supported: timeout, list: timeout })
+const timeouts = fields(forEachOperation(() => timeout))
 const perOperation: Check = (value, path) =>
   typeof value === 'object' ? timeouts(value, path) : timeout(value, path)
 
@@ -79,13 +80,13 @@ const facilitator: Check = (value, path) => {
   if (way === undefined || another !== undefined)
     problems.push(
       `${path}.${way === undefined ? 'url is missing' : `${another} is given beside ${way}`}: ` +
-        'give either a url, a client, or a known name',
+        'give a url, a client or a known name',
     )
   if (client !== undefined && createAuthHeaders !== undefined)
-    problems.push(`${path}.createAuthHeaders goes with url: a client makes its own headers`)
+    problems.push(`${path}.createAuthHeaders goes with url, not with client`)
   const table: Record<string, KnownFacilitator> = knownFacilitators
   if (table[known as string]?.auth === 'cdp' && createAuthHeaders === undefined)
-    problems.push(`${path}.createAuthHeaders is missing: cdpAuthHeaders of the entry point /env makes it`)
+    problems.push(`${path}.createAuthHeaders is missing: cdpAuthHeaders of /env makes it`)
   return problems
 }
 
@@ -112,7 +113,7 @@ const settlement: Check = (value, path) => {
   const problems = settlementFields(value, path)
   const { audit = 'off', probes } = (value ?? {}) as { audit?: unknown; probes?: unknown[] }
   if (audit !== 'off' && !probes?.length)
-    problems.push(`${path}.audit asks the chain: give ${path}.probes, such as [evmSettlementProbe({ … })]`)
+    problems.push(`${path}.audit needs ${path}.probes, such as [evmSettlementProbe({ … })]`)
   return problems
 }
 
@@ -167,10 +168,9 @@ export function problemsOfUrl(value: unknown): string[] {
   try {
     url = new URL(value as string)
   } catch {
-    return ['is not a URL: expected something like https://facilitator.example']
+    return ['is not a URL such as https://facilitator.example']
   }
-  if (!/^https?:$/.test(url.protocol)) return ['must begin with https:// or http://']
-  if (url.username + url.password !== '')
-    return ['carries credentials: give them by createAuthHeaders, so that they stay out of logs']
-  return url.search + url.hash === '' ? [] : ['must not have a query or a fragment']
+  if (!/^https?:$/.test(url.protocol)) return ['is not of https:// or http://']
+  if (url.username + url.password !== '') return ['carries credentials: give them by createAuthHeaders']
+  return url.search + url.hash === '' ? [] : ['has a query or a fragment']
 }

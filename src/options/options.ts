@@ -4,7 +4,7 @@ import { InvalidOptionsError } from '../errors.ts'
 import type { FacilitatorClientLike } from '../facilitator/client.ts'
 import { type AuthHeaders, httpFacilitatorClient } from '../facilitator/http-client.ts'
 import { type KnownFacilitatorName, knownFacilitators } from '../facilitator/known.ts'
-import type { Operation } from '../observe/attempt-report.ts'
+import { forEachOperation, type Operation } from '../observe/attempt-report.ts'
 import type { Logger, LogLevel } from '../observe/log.ts'
 import type { MemberOptions } from '../pool/member.ts'
 import type { Strategy } from '../pool/strategy.ts'
@@ -305,17 +305,12 @@ export function readOptions(options: AggregatorOptions): Settings {
 
 /** A longer patience with one facilitator leaves time for another. */
 function deadlinesFor(members: readonly MemberOptions[]): Readonly<Record<Operation, number>> {
-  const deadlineFor = (operation: Operation) =>
+  return forEachOperation(operation =>
     Math.max(
       defaults.deadlineMs[operation],
       ...members.map(({ timeoutMs }) => Math.min(2 * timeoutMs[operation], longestTimerMs)),
-    )
-  return {
-    verify: deadlineFor('verify'),
-    settle: deadlineFor('settle'),
-    supported: deadlineFor('supported'),
-    list: deadlineFor('list'),
-  }
+    ),
+  )
 }
 
 function readSettlement(options: SettlementOptions | undefined, isLazy: boolean): SettlementSettings {
@@ -382,7 +377,7 @@ function perOperation(
   given: PerOperation | undefined,
   otherwise: Readonly<Record<Operation, number>>,
 ): Record<Operation, number> {
-  const pick = (operation: Operation) =>
-    (typeof given === 'object' ? given[operation] : given) ?? otherwise[operation]
-  return { verify: pick('verify'), settle: pick('settle'), supported: pick('supported'), list: pick('list') }
+  return forEachOperation(
+    operation => (typeof given === 'object' ? given[operation] : given) ?? otherwise[operation],
+  )
 }

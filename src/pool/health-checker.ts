@@ -1,5 +1,5 @@
 /** Asks the facilitators now and then whether they are alive, so that payments need not find out. */
-import { now, setBackgroundTimeout } from '../runtime/clock.ts'
+import { longAgo, now, setBackgroundTimeout } from '../runtime/clock.ts'
 import type { Member } from './member.ts'
 
 /** Real traffic stands in for a check, but not for ever: capabilities change too. */
@@ -17,7 +17,7 @@ export interface HealthCheckerOptions {
 
 export class HealthChecker {
   #timer: ReturnType<typeof setTimeout> | undefined
-  #lastCheckAt = Number.NEGATIVE_INFINITY
+  #lastCheckAt = longAgo
 
   /** @param check asks one facilitator and takes the answer to where it counts */
   constructor(

@@ -2,12 +2,12 @@
 
 import type { FacilitatorClientLike, SupportedAnswer } from '../facilitator/client.ts'
 import type { Outcome } from '../facilitator/outcome.ts'
-import type { AttemptReport, Operation } from '../observe/attempt-report.ts'
+import { type AttemptReport, forEachOperation, type Operation } from '../observe/attempt-report.ts'
 import type { CircuitChange } from '../observe/events.ts'
 import { MemberStatistics } from '../observe/statistics.ts'
 import type { Payment } from '../payment/payment.ts'
 import { setBounded } from '../runtime/bounded-map.ts'
-import { now } from '../runtime/clock.ts'
+import { longAgo, now } from '../runtime/clock.ts'
 import { Capabilities } from './capabilities.ts'
 import { Circuit, type CircuitOptions } from './circuit.ts'
 
@@ -34,24 +34,23 @@ export interface Lane {
   readonly circuit: Circuit
 }
 
+/** Its fields are written by its own methods alone, which say what has happened. */
 export class Member {
   readonly id: string
   readonly statistics = new MemberStatistics()
   #enabled: boolean
   #isQuarantined = false
-  #capabilities: Capabilities | undefined
+  capabilities: Capabilities | undefined
   #isRefused = false
-  #lastSuccessfulCheck: Date | undefined
-  #lastPaymentAt = Number.NEGATIVE_INFINITY
-  #capabilitiesAt = Number.NEGATIVE_INFINITY
-  #askedAt = Number.NEGATIVE_INFINITY
+  lastSuccessfulCheck: Date | undefined
+  /** Monotonic time (ms) of the last verify or settle that spoke for the facilitator's health. */
+  lastPaymentAt = longAgo
+  /** Monotonic time (ms) of the last answer to `supported`. */
+  capabilitiesAt = longAgo
+  /** Monotonic time (ms) at which it was last asked what it supports. */
+  askedAt = longAgo
 
-  readonly #lanes: Record<Operation, Map<string | undefined, Lane>> = {
-    verify: new Map(),
-    settle: new Map(),
-    supported: new Map(),
-    list: new Map(),
-  }
+  readonly #lanes = forEachOperation(() => new Map<string | undefined, Lane>())
 
   constructor(
     readonly options: MemberOptions,
@@ -65,7 +64,7 @@ export class Member {
   /** Takes what an attempt has shown; `spoke` when it speaks for the facilitator's health. */
   recorded(report: AttemptReport, spoke: boolean): void {
     this.statistics.record(report, spoke)
-    if (spoke && (report.operation === 'verify' || report.operation === 'settle')) this.#lastPaymentAt = now()
+    if (spoke && (report.operation === 'verify' || report.operation === 'settle')) this.lastPaymentAt = now()
   }
 
   /** @returns whether it refuses our credentials, and has not before */
@@ -78,42 +77,19 @@ export class Member {
 
   /** It is being asked what it supports. */
   asked(): void {
-    this.#askedAt = now()
+    this.askedAt = now()
   }
 
   /** It has answered what it supports. */
   learned(answer: SupportedAnswer): void {
-    this.#capabilities = new Capabilities(answer, this.#capabilities)
-    this.#capabilitiesAt = now()
+    this.capabilities = new Capabilities(answer, this.capabilities)
+    this.capabilitiesAt = now()
     this.proved()
   }
 
   /** It has answered a health check, or traffic has stood in for one. */
   proved(): void {
-    this.#lastSuccessfulCheck = new Date()
-  }
-
-  get capabilities(): Capabilities | undefined {
-    return this.#capabilities
-  }
-
-  get lastSuccessfulCheck(): Date | undefined {
-    return this.#lastSuccessfulCheck
-  }
-
-  /** Monotonic time (ms) of the last verify or settle that spoke for the facilitator's health. */
-  get lastPaymentAt(): number {
-    return this.#lastPaymentAt
-  }
-
-  /** Monotonic time (ms) of the last answer to `supported`. */
-  get capabilitiesAt(): number {
-    return this.#capabilitiesAt
-  }
-
-  /** Monotonic time (ms) at which it was last asked what it supports. */
-  get askedAt(): number {
-    return this.#askedAt
+    this.lastSuccessfulCheck = new Date()
   }
 
   get enabled(): boolean {

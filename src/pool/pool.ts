@@ -157,7 +157,7 @@ export class Pool {
       'health:change',
       { facilitator: member.id, isHealthy },
       isHealthy ? 'info' : 'warn',
-      change => `${change.facilitator} is ${change.isHealthy ? 'healthy again' : 'unhealthy'}`,
+      change => `${change.facilitator} is ${change.isHealthy ? '' : 'un'}healthy`,
     )
   }
 }

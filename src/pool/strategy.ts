@@ -1,5 +1,5 @@
 /** In which order the facilitators are asked, before their health is looked at. */
-import type { Operation } from '../observe/attempt-report.ts'
+import { forEachOperation, type Operation } from '../observe/attempt-report.ts'
 import type { Member } from './member.ts'
 
 /** What a strategy of your own is told about each facilitator that may serve the request. */
@@ -54,7 +54,7 @@ function byPriority(members: readonly Member[]): Order {
     .map(priority => members.filter(member => member.options.priority === priority))
   const sorted = groups.flat()
   if (groups.length === sorted.length) return () => sorted
-  const turn: Record<Operation, number> = { verify: 0, settle: 0, supported: 0, list: 0 }
+  const turn = forEachOperation(() => 0)
   return (operation, first) => {
     const offset = turn[operation]++
     return groups.flatMap(group =>

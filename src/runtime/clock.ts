@@ -8,6 +8,10 @@ export function now(): number {
 /** The longest delay (ms) that a timer takes. */
 export const longestTimerMs = 2 ** 31 - 1
 
+/** A time that does not come, and one that lies behind all others. */
+export const never = Number.POSITIVE_INFINITY
+export const longAgo = -never
+
 type TimerHandle = ReturnType<typeof setTimeout>
 
 /** Calls back after `delayMs` (ms) without keeping the process alive, where the runtime knows how. */

@@ -4,6 +4,7 @@ import type { SettlementSummary } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
 import { safeMessageOf } from '../observe/redact.ts'
 import { type KeyedPayment, withLesserAmount } from '../payment/payment-key.ts'
+import { setBounded } from '../runtime/bounded-map.ts'
 import {
   type Claim,
   closedBySeller,
@@ -15,10 +16,17 @@ import {
   type SettlementState,
 } from './ledger.ts'
 import { MemoryLedger } from './memory-ledger.ts'
-import { OwnRecords } from './own-records.ts'
 
 /** A claim outlives its operation's deadline by this long (ms), and lapses then. */
 const leaseMarginMs = 30_000
+
+interface OwnRecord {
+  readonly entry: LedgerEntry
+  readonly claim: string
+}
+
+/** How many such records are kept. */
+const maxOwnRecords = 10_000
 
 type Refused = Extract<Claim, { kind: 'refused' }>
 
@@ -31,7 +39,8 @@ export type Held = Extract<Claim, { kind: 'claimed' }> & {
 export class Books {
   /** Other processes may use the ledger too, and it may forget. */
   readonly isShared: boolean
-  readonly #own = new OwnRecords()
+  /** What this process has concluded, by key, where the ledger could not store it or may lose it. */
+  readonly #own = new Map<string, OwnRecord>()
 
   constructor(
     private readonly ledger: SettlementLedger,
@@ -47,7 +56,7 @@ export class Books {
    */
   async claim(payment: KeyedPayment, deadlineMs: number): Promise<Held | Refused> {
     const { key, fingerprint, query } = payment
-    const own = this.#own.get(key)
+    const own = this.#own.get(key)?.entry
     if (own !== undefined && !(own.fingerprint === fingerprint && isOpen(own.settlement)))
       return { kind: 'refused', entry: own }
     const claim = crypto.randomUUID()
@@ -57,14 +66,14 @@ export class Books {
     try {
       claimed = await this.ledger.claim({ key, fingerprint, query, claim, since, leaseUntil })
       if (claimed?.kind !== 'claimed' && claimed?.kind !== 'refused')
-        throw new TypeError("claim() answered neither { kind: 'claimed' } nor { kind: 'refused' }")
+        throw new TypeError("claim() answered neither 'claimed' nor 'refused'")
     } catch (error) {
       this.failed(error)
       throw ledgerError(error, '; nothing was sent to a facilitator')
     }
     if (claimed.kind === 'refused') return claimed
     // What the ledger has lost.
-    if (claimed.before === undefined && own !== undefined)
+    if (own !== undefined && claimed.before?.state !== 'unresolved')
       claimed = {
         ...claimed,
         before: own.settlement,
@@ -96,7 +105,7 @@ export class Books {
     const { key, settlement } = entry
     const { state } = settlement
     const reportFault = (why: unknown) => {
-      const what = `the ledger did not record that a settlement is ${state}`
+      const what = `the ledger did not record ${state}`
       this.observer.fault('ledger:error', what, why, { key, state })
     }
     let isStored = false
@@ -113,8 +122,8 @@ export class Books {
     }
     // A success must not be reported again for want of a record, and what is unresolved must not be forgotten.
     const isKept = state === 'unresolved' ? this.isShared : state === 'settled' && !isStored
-    if (isKept) this.#own.keep(entry, claim)
-    else this.#own.forget(key)
+    if (isKept) setBounded(this.#own, key, { entry, claim }, maxOwnRecords)
+    else this.#own.delete(key)
     return isKept || state === 'unresolved' ? 'open' : 'closed'
   }
 
@@ -130,14 +139,14 @@ export class Books {
   /** Another try to store the successes that the ledger did not store. */
   async storeLate(): Promise<void> {
     await Promise.all(
-      this.#own.all().map(async ({ entry, claim }) => {
+      [...this.#own.values()].map(async ({ entry, claim }) => {
         if (entry.settlement.state !== 'settled') return
         try {
           const isStored =
             (await this.#store(entry, claim)) ||
             // What took long may have been stored after all.
             (await this.ledger.get(entry.key))?.settlement.state === 'settled'
-          if (isStored) this.#own.forget(entry.key)
+          if (isStored) this.#own.delete(entry.key)
         } catch (error) {
           this.failed(error)
         }
@@ -151,7 +160,7 @@ export class Books {
    * delivered; its settle will resume it), or `duplicate`.
    */
   async standing({ key, fingerprint }: KeyedPayment): Promise<'new' | 'suspect' | 'resumable' | 'duplicate'> {
-    const own = this.#own.get(key)
+    const own = this.#own.get(key)?.entry
     if (own?.settlement.state === 'settled') return 'duplicate'
     let entry: LedgerEntry | undefined
     try {
@@ -176,7 +185,7 @@ export class Books {
       'settlement:indeterminate',
       { ...summarize(entry), attempts: [], isRetryRejected: true },
       'warn',
-      event => `the retry of an unresolved settlement on ${event.network} was rejected, as onRetry says`,
+      event => `a retry on ${event.network} was rejected by onRetry`,
     )
   }
 
@@ -187,18 +196,18 @@ export class Books {
   async unresolved(): Promise<LedgerEntry[]> {
     const entries = await this.ledger.unresolved()
     const isListed = new Set(entries.map(({ key }) => key))
-    for (const { entry } of this.#own.all()) {
+    for (const { entry } of this.#own.values()) {
       const { key, settlement } = entry
       if (settlement.state !== 'unresolved' || isListed.has(key)) continue
       if ((await this.ledger.get(key)) === undefined) entries.push(entry)
-      else this.#own.forget(key)
+      else this.#own.delete(key)
     }
-    return entries.filter(({ key }) => this.#own.get(key)?.settlement.state !== 'settled')
+    return entries.filter(({ key }) => this.#own.get(key)?.entry.settlement.state !== 'settled')
   }
 
   /** The entry, if it is unresolved now. */
   async findUnresolved(key: string): Promise<LedgerEntry | undefined> {
-    const entry = (await this.ledger.get(key)) ?? this.#own.get(key)
+    const entry = (await this.ledger.get(key)) ?? this.#own.get(key)?.entry
     return isUnresolved(entry) ? entry : undefined
   }
 
@@ -220,7 +229,7 @@ export class Books {
       claim,
       isSame ? { state: 'rejected', reason } : before,
     )
-    if (isSame && isStored) this.#own.forget(entry.key)
+    if (isSame && isStored) this.#own.delete(entry.key)
     return isSame && isStored
   }
 

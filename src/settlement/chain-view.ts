@@ -3,7 +3,7 @@
 import type { Observer } from '../observe/observer.ts'
 import { messageOf, redact } from '../observe/redact.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
-import { now, within } from '../runtime/clock.ts'
+import { never, now, within } from '../runtime/clock.ts'
 import type { LedgerEntry } from './ledger.ts'
 import type { ProbeAnswer, SettlementProbe } from './probe.ts'
 
@@ -85,7 +85,7 @@ export class Chains {
       'warn',
       'probe',
       { network, reason: redact(reason.slice(0, longestReason).replace(/(\w+:\/\/[^\s/]+)\/\S*/g, '$1')) },
-      fields => `the chain ${fields.network} cannot tell what became of a payment: ${fields.reason}`,
+      fields => `the chain ${fields.network} does not show a payment: ${fields.reason}`,
     )
   }
 }
@@ -148,13 +148,13 @@ export class ChainView {
       ? { state: 'spent-otherwise', transaction: answer.transaction }
       : {
           state: 'cannot-tell',
-          reason: 'paid at about the time when its settlement began',
+          reason: 'paid at about the time of its claim',
           undatable: answer.transaction,
         }
   }
 
   /** Unix seconds from which an unused authorization counts as run out: then it can never be charged. */
   get expiresAt(): number {
-    return (this.query.validBefore ?? Number.POSITIVE_INFINITY) + expiryMarginSeconds
+    return (this.query.validBefore ?? never) + expiryMarginSeconds
   }
 }

@@ -4,8 +4,10 @@
  *
  * All times are milliseconds on the driver's monotonic clock, those of blocks included.
  */
+
 import type { SettleResponse } from '@x402/core/types'
 import type { Outcome } from '../facilitator/outcome.ts'
+import { never } from '../runtime/clock.ts'
 import {
   type Attempt,
   attemptAfter,
@@ -129,8 +131,6 @@ const firstRepeatMs = 1_000
 /** Milliseconds by which our clock may be behind the chain's before a block counts as made after an attempt. */
 const skewMs = 3_000
 
-const never = Number.POSITIVE_INFINITY
-
 export function start(rules: Rules, before: SettlementState | undefined, now: number): State {
   return {
     rules,
@@ -157,8 +157,6 @@ type Guard = (state: State, now: number, transaction?: string) => boolean
 export const guards = {
   /** A verdict is not shopped (invariant 4). */
   noVerdict: state => verdictOf(state) === undefined,
-  /** No attempt begins after the deadline (invariant 6). */
-  inTime: ({ rules }, now) => now < rules.deadline,
   /** After a denial, another facilitator is asked only where two cannot charge twice. */
   deniedIsSafe: ({ rules }) => rules.isProtected,
   /** After doubt, another one is asked only where two cannot charge twice, and the chain shows the payment unspent. */
@@ -424,7 +422,7 @@ function proceed(known: State, event: Event, now: number, may: Guards): readonly
     state = { ...state, route: 'asking' }
   }
   if (state.repeat !== undefined && now >= state.repeat.at && state.route !== 'asking') {
-    const mayRepeat = may.noVerdict(state, now) && may.inTime(state, now)
+    const mayRepeat = may.noVerdict(state, now)
     if (mayRepeat) actions.push({ kind: 'ask-again', attempt: state.repeat.attempt })
     state = { ...state, repeat: undefined, route: mayRepeat ? 'asking' : state.route }
   }
@@ -436,7 +434,7 @@ function proceed(known: State, event: Event, now: number, may: Guards): readonly
 }
 
 function mayAskNext(state: State, now: number, may: Guards): boolean {
-  if (state.route === 'asking' || !may.noVerdict(state, now) || !may.inTime(state, now)) return false
+  if (state.route === 'asking' || !may.noVerdict(state, now)) return false
   if (state.route === 'exhausted')
     return isInDoubt(state) && may.anewIsSafe(state, now) && may.anewIsWorthIt(state, now)
   const latest = state.attempts.at(-1)
@@ -500,8 +498,7 @@ function isMadeBy(attempt: Attempt, transaction: string | undefined): boolean {
   return own !== undefined && transaction !== undefined && isSame(own, transaction)
 }
 
+/** What it did, if anything, nobody knows. */
 function withoutClaim(attempt: Attempt): Attempt {
-  return attempt.kind === 'claimed'
-    ? { kind: 'unknown', transaction: attempt.response.transaction || undefined }
-    : attempt
+  return attempt.kind === 'claimed' ? { kind: 'unknown', transaction: undefined } : attempt
 }

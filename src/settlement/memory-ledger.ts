@@ -52,7 +52,7 @@ export class MemoryLedger implements SettlementLedger {
   /** @throws {RangeError} when `maxEntries` is no whole number above 0 */
   constructor({ maxEntries = 100_000 }: MemoryLedgerOptions = {}) {
     if (!(Number.isInteger(maxEntries) && maxEntries > 0))
-      throw new RangeError(`MemoryLedger: maxEntries: expected a whole number above 0, got ${maxEntries}`)
+      throw new RangeError(`MemoryLedger: maxEntries is no whole number above 0`)
     this.#maxEntries = maxEntries
   }
 

@@ -2,7 +2,7 @@
 
 import type { AggregatorEvents, SettlementSummary } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
-import { now, setBackgroundTimeout } from '../runtime/clock.ts'
+import { never, now, setBackgroundTimeout } from '../runtime/clock.ts'
 import { type Books, ledgerError, summarize } from './books.ts'
 import type { Chains } from './chain-view.ts'
 import { mayHaveMade } from './evidence.ts'
@@ -41,7 +41,7 @@ export interface ResolverOptions {
 export class Resolver {
   #timer: ReturnType<typeof setTimeout> | undefined
   /** Monotonic time (ms) of the next look. */
-  #dueAt = Number.POSITIVE_INFINITY
+  #dueAt = never
   /** By key: of these there is no more to find. */
   readonly #found = new Map<string, Finding>()
   /** Some settlements were not resolved when it last looked. */
@@ -79,7 +79,7 @@ export class Resolver {
   /** Ends the looks, and reports which settlements are left. */
   async stop(): Promise<void> {
     this.#isStopped = true
-    this.#dueAt = Number.POSITIVE_INFINITY
+    this.#dueAt = never
     clearTimeout(this.#timer)
     this.#timer = undefined
     try {
@@ -112,7 +112,7 @@ export class Resolver {
   }
 
   #schedule(delayMs: number): void {
-    if (this.#isStopped || this.#dueAt !== Number.POSITIVE_INFINITY) return
+    if (this.#isStopped || this.#dueAt !== never) return
     this.#dueAt = now() + delayMs
     if (!this.options.isLazy) this.#timer = setBackgroundTimeout(() => void this.#look(), delayMs)
   }
@@ -121,10 +121,10 @@ export class Resolver {
     const { watchIntervalMs, isLazy } = this.options
     // Due no more, but not yet to be scheduled anew: `runIfDue` must not look twice at a time. A look that ends with the
     // request beside which it began must not be the last, though.
-    this.#dueAt = isLazy ? now() + longestLookMs : Number.POSITIVE_INFINITY
+    this.#dueAt = isLazy ? now() + longestLookMs : never
     this.#isNeeded = false
     if (!(await this.#lookAtAll())) this.#isNeeded = true
-    if (isLazy && !this.#isStopped) this.#dueAt = Number.POSITIVE_INFINITY
+    if (isLazy && !this.#isStopped) this.#dueAt = never
     if (this.#isNeeded) this.#schedule(watchIntervalMs)
     else if (this.#looksWhenIdle) this.#schedule(watchIntervalMs * idleIntervals)
   }
@@ -201,5 +201,5 @@ function describe({ result, transaction }: AggregatorEvents['settlement:resolved
   if (result === 'paid') return `was paid by ${transaction}: deliver or refund`
   return transaction === undefined
     ? `was never charged (${result})`
-    : `or an earlier one of the same payment was paid by ${transaction}: look whether that was delivered`
+    : `may have been paid by ${transaction}: look whether that was delivered`
 }

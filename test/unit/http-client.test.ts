@@ -288,7 +288,7 @@ describe('a redirect', () => {
       expect(await outcomeAt(url)).toMatchObject({
         kind: 'declined',
         cause: 'address',
-        reason: expect.stringContaining('set the facilitator'),
+        reason: expect.stringContaining('set url'),
       })
       expect(arrived).toBe(0)
     },

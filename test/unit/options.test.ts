@@ -38,10 +38,10 @@ describe('wrong options are refused at construction, with the option and the fac
   })
 
   it.each([
-    ['ftp://x.example', 'must begin with https:// or http://'],
-    ['x.example', 'is not a URL: expected something like https://facilitator.example'],
-    [42, 'is not a URL: expected something like https://facilitator.example'],
-    ['https://x.example?key=1', 'must not have a query or a fragment'],
+    ['ftp://x.example', 'is not of https:// or http://'],
+    ['x.example', 'is not a URL such as https://facilitator.example'],
+    [42, 'is not a URL such as https://facilitator.example'],
+    ['https://x.example?key=1', 'has a query or a fragment'],
   ])('a url that cannot be one: %s', (url, problem) => {
     expect(withFacilitator({ url })).toEqual([`facilitators[0] "payai".url ${problem}`])
   })
@@ -54,10 +54,10 @@ describe('wrong options are refused at construction, with the option and the fac
 
   it('neither url nor client, or both', () => {
     expect(withFacilitator({})).toEqual([
-      'facilitators[0] "payai".url is missing: give either a url, a client, or a known name',
+      'facilitators[0] "payai".url is missing: give a url, a client or a known name',
     ])
     expect(withFacilitator({ url: 'https://x.example', client })).toEqual([
-      'facilitators[0] "payai".client is given beside url: give either a url, a client, or a known name',
+      'facilitators[0] "payai".client is given beside url: give a url, a client or a known name',
     ])
   })
 
@@ -217,7 +217,7 @@ it('audit without a probe is refused, as it would check nothing', () => {
     settlement,
   })
   expect(() => new FacilitatorAggregator(options({ audit: 'always' }))).toThrow(
-    'settlement.audit asks the chain: give settlement.probes',
+    'settlement.audit needs settlement.probes',
   )
   expect(() => new FacilitatorAggregator(options({ audit: 'off' }))).not.toThrow()
 })

@@ -276,9 +276,7 @@ describe('the word of a facilitator that had trouble', () => {
     pool({ probes: [] }, { facilitators, retries: 0 })
     for (const reason of ['insufficient_funds', used]) {
       b.settleAnswer = refusal(reason)
-      expect(await outcome(aggregator.settle(newPayload(), requirements()))).toBe(
-        'SETTLEMENT_INDETERMINATE',
-      )
+      expect(await outcome(aggregator.settle(newPayload(), requirements()))).toBe('SETTLEMENT_INDETERMINATE')
     }
   })
 

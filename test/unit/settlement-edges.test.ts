@@ -731,7 +731,9 @@ describe('the watch', () => {
     expect(resolved).toEqual([
       expect.objectContaining({ result: 'undatable', transaction: paid.transaction }),
     ])
-    expect(aggregator.getRecentLogs(1)[0]?.message).toMatch(/an earlier one of the same payment was paid/)
+    expect(aggregator.getRecentLogs(1)[0]?.message).toMatch(
+      /may have been paid by .*: look whether that was delivered/,
+    )
     questions = 0
     await vi.advanceTimersByTimeAsync(3_600_000)
     expect([questions, resolved.length]).toEqual([0, 1])
@@ -783,7 +785,7 @@ describe('the watch', () => {
     const told = aggregator.getRecentLogs().filter(({ event }) => event === 'probe')
     expect(told).toHaveLength(1)
     expect(told[0]?.message).toContain(
-      'cannot tell what became of a payment: no answer from https://node.example or wss://node.example',
+      'does not show a payment: no answer from https://node.example or wss://node.example',
     )
     expect(JSON.stringify(aggregator.getRecentLogs())).not.toContain('hunter2')
   })
