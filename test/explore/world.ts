@@ -159,7 +159,7 @@ export function moves(world: World, setup: Setup, guards: Guards): Move[] {
     if (place === 'mempool') add(`${id} reaches a block`, land(world, transaction, setup))
     if (place !== 'mined') continue
     add(`${id} is final`, move(world, transaction, { place: 'landed' }))
-    // One that nobody saw in a block before cannot be told from a false claim.
+    // One that nobody saw in a block before cannot be distinguished from a false claim.
     if (world.calls[transaction.call]?.machine?.wasMined)
       add(`a reorganization takes ${id} back`, takeBack(world, transaction))
   }
@@ -327,7 +327,7 @@ function answers(world: World, index: number, attempt: number, setup: Setup): An
       true,
       false,
     ])
-  // Without a chain nobody could tell these from the truth, once it has acted.
+  // Without a chain nobody could distinguish these from the truth, once it has acted.
   if (own === undefined || setup.hasChain) all.push(['rejects the payment', rejection, false, true])
   if (isSpentByOthers && setup.isProtected) {
     all.push([
@@ -360,12 +360,12 @@ function chainAnswers(world: World): (readonly [text: string, answer: ProbeAnswe
     if (included.place === 'mined') return { state: 'cannot-tell', reason: 'not final yet', isMined: true }
     return { state: 'paid', transaction: included.id, minedAt: included.landedAt / 1000, asOf: time / 1000 }
   }
-  const say = ({ state }: ProbeAnswer) => (state === 'cannot-tell' ? 'paid, though not for good' : state)
+  const shown = ({ state }: ProbeAnswer) => (state === 'cannot-tell' ? 'paid, though not for good' : state)
   const truth = answerAsOf(world.now)
   const lagging = answerAsOf(world.now - lagMs)
   return [
-    [`the chain shows it ${say(truth)}`, truth, world.now],
-    [`a node that is behind shows it ${say(lagging)}`, lagging, world.now - lagMs],
+    [`the chain shows it ${shown(truth)}`, truth, world.now],
+    [`a node that is behind shows it ${shown(lagging)}`, lagging, world.now - lagMs],
     ['the node is silent', { state: 'cannot-tell', reason: 'silent' }, 0],
   ]
 }
@@ -392,7 +392,7 @@ function pass(world: World, setup: Setup, guards: Guards): World | undefined {
   return later
 }
 
-/** The driver: gives the machine an event, and does what it says. */
+/** The driver: gives the machine an event, and performs its actions. */
 function feed(world: World, index: number, first: Event, setup: Setup, guards: Guards): World {
   let next = world
   const queue: Event[] = [first]
@@ -562,7 +562,7 @@ function findViolation(world: World): string | undefined {
     if (conclusion === undefined || !ours.some(({ call }) => isAbout.includes(call))) continue
     if (conclusion.kind === 'rejected') return 'charged, and answered 402 (invariant 2)'
     if (conclusion.kind === 'failed' && conclusion.isProven)
-      return 'charged, and said that nothing was (invariant 2)'
+      return 'charged, and reported that nothing was (invariant 2)'
   }
   return undefined
 }
@@ -571,7 +571,7 @@ function transactionBy(world: World, call: number, attempt: number): Transaction
   return world.transactions.find(one => one.call === call && one.attempt === attempt)
 }
 
-/** Whether the facilitator has said that this transaction is its own. */
+/** Whether the facilitator has reported that this transaction is its own. */
 function isNamed(world: World, { call, attempt, id }: Transaction): boolean {
   const known = (world.calls[call] as Call).machine?.attempts[attempt]
   return known !== undefined && 'transaction' in known && known.transaction === id

@@ -32,7 +32,7 @@ describe('the settlement machine', () => {
         'facilitator A broadcasts A10',
         'facilitator A denies, in the protocol',
         'A10 reaches a block',
-        'charged, and said that nothing was (invariant 2)',
+        'charged, and reported that nothing was (invariant 2)',
       ],
     ],
     [
