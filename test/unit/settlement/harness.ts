@@ -24,7 +24,7 @@ import {
 } from '../builders.ts'
 
 export const used = 'invalid_exact_evm_nonce_already_used'
-/** The deadline comes before a silent chain costs a test its time. */
+/** So that a settlement in doubt is left unresolved soon. */
 export const briefly = { deadlineMs: { settle: 3_000 } }
 
 export let a: FakeFacilitator
@@ -107,6 +107,11 @@ export function emitted<N extends keyof AggregatorEvents>(name: N): AggregatorEv
 
 export function quarantined(): string[] {
   return emitted('facilitator:quarantined').map(({ facilitator }) => facilitator)
+}
+
+/** What became of settlements that had been left unresolved. */
+export function resolved(): string[] {
+  return emitted('settlement:resolved').map(({ result }) => result)
 }
 
 /** How often each facilitator was asked to settle. */

@@ -1,8 +1,7 @@
 /** Unresolved settlements are watched until the chain shows what became of each, and it is announced once. */
 import { describe, expect, it, vi } from 'vitest'
 import {
-  type AggregatorEvents,
-  FacilitatorAggregator,
+  type FacilitatorAggregator,
   MemoryLedger,
   type ProbeAnswer,
   SettlementIndeterminateError,
@@ -29,7 +28,7 @@ import {
   supporting,
   unspent,
 } from '../builders.ts'
-import { a, aggregator, b, chain, emitted, pool, settle } from './harness.ts'
+import { a, aggregator, b, briefly, chain, emitted, pool, resolved, settle } from './harness.ts'
 
 const spentOtherwise: ProbeAnswer = { state: 'spent-otherwise' }
 
@@ -37,7 +36,7 @@ describe('an unresolved settlement', () => {
   async function unresolved(settlement: SettlementOptions = {}) {
     a.settleAnswer = httpError(502)
     chain.answer = silent
-    const aggregator = pool(settlement, { deadlineMs: { settle: 3_000 } })
+    const aggregator = pool(settlement, briefly)
     const one = newPayload()
     await expect(done(aggregator.settle(one, requirements()))).rejects.toBeInstanceOf(
       SettlementIndeterminateError,
@@ -73,13 +72,6 @@ describe('an unresolved settlement', () => {
 })
 
 describe('the watch', () => {
-  let resolved: AggregatorEvents['settlement:resolved'][]
-  const watched = (aggregator: FacilitatorAggregator) => {
-    resolved = []
-    aggregator.on('settlement:resolved', event => resolved.push(event))
-    return aggregator
-  }
-  const briefly = { deadlineMs: { settle: 3_000 } }
   const leaveUnresolved = async (aggregator: FacilitatorAggregator, payment = newPayload()) => {
     a.settleAnswer = httpError(502)
     chain.answer = silent
@@ -87,13 +79,13 @@ describe('the watch', () => {
   }
 
   it('goes on after stop() and start()', async () => {
-    const aggregator = watched(pool({}, briefly))
+    const aggregator = pool({}, briefly)
     await leaveUnresolved(aggregator)
     await aggregator.stop()
     aggregator.start()
     chain.answer = paid
     await vi.advanceTimersByTimeAsync(30_000)
-    expect(resolved.map(({ result }) => result)).toEqual(['paid'])
+    expect(resolved()).toEqual(['paid'])
   })
 
   it('is not switched off by a stop() that start() has overtaken', async () => {
@@ -102,7 +94,7 @@ describe('the watch', () => {
       new Promise(resolve => {
         release = () => resolve(settled)
       })
-    const aggregator = watched(pool({}, briefly))
+    const aggregator = pool({}, briefly)
     const first = outcome(aggregator.settle(newPayload(), requirements()))
     await vi.advanceTimersByTimeAsync(100)
     const stopping = aggregator.stop()
@@ -113,7 +105,7 @@ describe('the watch', () => {
     await leaveUnresolved(aggregator)
     chain.answer = paid
     await vi.advanceTimersByTimeAsync(30_000)
-    expect(resolved.map(({ result }) => result)).toEqual(['paid'])
+    expect(resolved()).toEqual(['paid'])
   })
 
   it('finds what another process has left in a shared ledger', async () => {
@@ -126,11 +118,11 @@ describe('the watch', () => {
       .catch(() => {})
     await vi.advanceTimersByTimeAsync(100)
     vi.clearAllTimers()
-    const next = watched(pool({ ledger }))
+    const next = pool({ ledger })
     next.start()
     chain.answer = paid
     await vi.advanceTimersByTimeAsync(200_000)
-    expect(resolved.map(({ result }) => result)).toEqual(['paid'])
+    expect(resolved()).toEqual(['paid'])
     await next.stop()
     expect(vi.getTimerCount()).toBe(0)
   })
@@ -146,7 +138,7 @@ describe('the watch', () => {
         return chain.ask()
       },
     }
-    const aggregator = watched(pool({ probes: [once] }, briefly))
+    const aggregator = pool({ probes: [once] }, briefly)
     const payment = newPayload()
     await leaveUnresolved(aggregator, payment)
     chain.answer = paid
@@ -154,7 +146,7 @@ describe('the watch', () => {
     while (isSlow) await vi.advanceTimersByTimeAsync(100)
     expect(await outcome(done(aggregator.settle(payment, requirements())))).toBe('success')
     await vi.advanceTimersByTimeAsync(20_000)
-    expect(resolved).toEqual([])
+    expect(resolved()).toEqual([])
   })
 
   it('sees what was added while it asked, after stop() and start() too', async () => {
@@ -169,7 +161,7 @@ describe('the watch', () => {
         return answer
       },
     }
-    const aggregator = watched(pool({ probes: [slowOnce] }, briefly))
+    const aggregator = pool({ probes: [slowOnce] }, briefly)
     await leaveUnresolved(aggregator)
     chain.answer = paid
     isSlow = true
@@ -180,7 +172,7 @@ describe('the watch', () => {
     aggregator.start()
     chain.answer = paid
     await vi.advanceTimersByTimeAsync(60_000)
-    expect(resolved.map(({ result }) => result)).toEqual(['paid', 'paid'])
+    expect(resolved()).toEqual(['paid', 'paid'])
     await done(aggregator.stop())
   })
 
@@ -193,20 +185,20 @@ describe('the watch', () => {
         return chain.ask()
       },
     }
-    const aggregator = watched(pool({ probes: [counting] }, briefly))
+    const aggregator = pool({ probes: [counting] }, briefly)
     a.settleAnswer = httpError(502)
     chain.answer = paidAt(Math.floor(Date.now() / 1000) - 10)
     expect(await outcome(done(aggregator.settle(newPayload(), requirements())))).toBe(
       'SETTLEMENT_INDETERMINATE',
     )
     await vi.advanceTimersByTimeAsync(11_000)
-    expect(resolved).toEqual([
+    expect(emitted('settlement:resolved')).toEqual([
       expect.objectContaining({ result: 'undatable', transaction: paid.transaction }),
     ])
     expect(aggregator.getRecentLogs(1)[0]?.message).toMatch(/an earlier one of the same payment was paid/)
     questions = 0
     await vi.advanceTimersByTimeAsync(3_600_000)
-    expect([questions, resolved.length]).toEqual([0, 1])
+    expect([questions, resolved().length]).toEqual([0, 1])
     expect(await aggregator.getUnresolvedSettlements()).toHaveLength(1)
   })
 
@@ -216,13 +208,13 @@ describe('the watch', () => {
     const ledger = ledgerWith(inner, {
       get: key => (key === failing ? Promise.reject(new Error('down')) : inner.get(key)),
     })
-    const aggregator = watched(pool({ ledger }, briefly))
+    const aggregator = pool({ ledger }, briefly)
     await leaveUnresolved(aggregator)
     await leaveUnresolved(aggregator)
     failing = (await aggregator.getUnresolvedSettlements())[1]?.key ?? ''
     chain.answer = paid
     await vi.advanceTimersByTimeAsync(70_000)
-    expect(resolved.map(({ result }) => result)).toEqual(['paid'])
+    expect(resolved()).toEqual(['paid'])
     await aggregator.stop()
   })
 
@@ -263,12 +255,12 @@ describe('the watch', () => {
   })
 
   it('announces the key by which the seller closes what was refunded, and then a retry is refused', async () => {
-    const aggregator = watched(pool({}, briefly))
+    const aggregator = pool({}, briefly)
     const payment = newPayload()
     await leaveUnresolved(aggregator, payment)
     chain.answer = paid
     await vi.advanceTimersByTimeAsync(30_000)
-    expect(await aggregator.closeSettlement(resolved[0]?.key ?? '')).toBe(true)
+    expect(await aggregator.closeSettlement(emitted('settlement:resolved')[0]?.key ?? '')).toBe(true)
     expect(await aggregator.getUnresolvedSettlements()).toEqual([])
     expect(await outcome(done(aggregator.settle(payment, requirements())))).toBe(
       'refused: duplicate_settlement',
@@ -290,9 +282,7 @@ describe('the watch', () => {
         return moved >= Number(amount) ? paid : { state: 'spent-otherwise', transaction: hash }
       },
     }
-    pool({ probes: [metered] }, { retries: 0, deadlineMs: { settle: 3_000 } })
-    const announced: unknown[] = []
-    aggregator.on('settlement:resolved', event => announced.push(event))
+    pool({ probes: [metered] }, { retries: 0, ...briefly })
     const payment = permit2Payload()
     const settleAt = (amount: string) => settle(payment, requirements({ scheme: 'upto', amount }))
     a.settleAnswer = httpError(502)
@@ -309,28 +299,25 @@ describe('the watch', () => {
     await vi.advanceTimersByTimeAsync(9_000)
     node = 'up'
     expect(await settleAt('4000')).toBe('success')
-    expect(announced).toEqual([])
+    expect(resolved()).toEqual([])
   })
 
   it('announces an entry anew that was not unresolved any more, and is again', async () => {
     const inner = new MemoryLedger()
     let isRetried = false
     const ledger = ledgerWith(inner, { unresolved: async () => (isRetried ? [] : inner.unresolved()) })
-    const announced: unknown[] = []
-    pool({ ledger }, { deadlineMs: { settle: 3_000 } }).on('settlement:resolved', event =>
-      announced.push(event),
-    )
+    pool({ ledger }, briefly)
     a.settleAnswer = httpError(502)
     chain.answer = silent
     expect(await settle()).toBe('SETTLEMENT_INDETERMINATE')
     chain.answer = paid
     await vi.advanceTimersByTimeAsync(130_000)
-    expect(announced).toHaveLength(1)
+    expect(resolved()).toEqual(['paid'])
     isRetried = true
     await vi.advanceTimersByTimeAsync(70_000)
     isRetried = false
     await vi.advanceTimersByTimeAsync(130_000)
-    expect(announced).toHaveLength(2)
+    expect(resolved()).toEqual(['paid', 'paid'])
   })
 
   it('announces others though one cannot be stored, and never that one, which was delivered', async () => {
@@ -343,10 +330,8 @@ describe('the watch', () => {
         return inner.update(key, claim, state)
       },
     })
-    const announced: unknown[] = []
-    pool({ ledger }, { deadlineMs: { settle: 3_000 } }).on('settlement:resolved', event =>
-      announced.push(event.key),
-    )
+    pool({ ledger }, briefly)
+    const announced = () => emitted('settlement:resolved').map(({ key }) => key)
     expect(await settle()).toBe('success')
     a.settleAnswer = httpError(502)
     chain.answer = silent
@@ -354,9 +339,9 @@ describe('the watch', () => {
     chain.answer = paid
     await vi.advanceTimersByTimeAsync(600_000)
     const left = await aggregator.getUnresolvedSettlements()
-    expect(announced).toEqual(left.map(({ key }) => key))
+    expect(announced()).toEqual(left.map(({ key }) => key))
     expect(left).toEqual([expect.objectContaining({ result: 'paid', transaction: paid.transaction })])
-    expect(announced).not.toContain(poisoned)
+    expect(announced()).not.toContain(poisoned)
   })
 
   it('keeps a settlement whose retry was rejected, though it asked in between', async () => {
@@ -368,16 +353,14 @@ describe('the watch', () => {
     }
     a.settleAnswer = httpError(502)
     chain.answer = silent
-    pool({ ledger, onRetry: 'reject', watchIntervalMs: 1_000 }, { deadlineMs: { settle: 3_000 } })
+    pool({ ledger, onRetry: 'reject', watchIntervalMs: 1_000 }, briefly)
     const payment = newPayload()
     expect(await settle(payment)).toBe('SETTLEMENT_INDETERMINATE')
     delayMs = 5_000
     expect(await settle(payment)).toBe('refused: duplicate_settlement')
-    const announced: unknown[] = []
-    aggregator.on('settlement:resolved', event => announced.push(event.result))
     chain.answer = paid
     await vi.advanceTimersByTimeAsync(3_000)
-    expect(announced).toEqual(['paid'])
+    expect(resolved()).toEqual(['paid'])
   })
 })
 
@@ -407,8 +390,6 @@ describe('where a request takes its work with it when its caller leaves', () => 
   it('an unresolved settlement is resolved beside later requests, without timers', async () => {
     const works: Promise<unknown>[] = []
     const aggregator = lazily(work => works.push(work))
-    const resolved: string[] = []
-    aggregator.on('settlement:resolved', ({ result }) => resolved.push(result))
     a.settleAnswer = httpError(502)
     chain.answer = silent
     expect(await outcome(done(aggregator.settle(newPayload(), requirements())))).toBe(
@@ -417,26 +398,24 @@ describe('where a request takes its work with it when its caller leaves', () => 
     expect(vi.getTimerCount()).toBe(0)
     chain.answer = paid
     await aggregator.verify(newPayload(), requirements())
-    expect(resolved).toEqual([])
+    expect(resolved()).toEqual([])
     await vi.advanceTimersByTimeAsync(10_000)
     await aggregator.verify(newPayload(), requirements())
     await Promise.all(works)
-    expect(resolved).toEqual(['paid'])
+    expect(resolved()).toEqual(['paid'])
     expect(vi.getTimerCount()).toBe(0)
   })
 
   it('a question that ended with its request is not the last', async () => {
     let isDead = false
-    const aggregator = new FacilitatorAggregator({
-      facilitators: [{ id: 'a', client: a }],
-      healthCheck: { mode: 'lazy', intervalMs: 3_600_000 },
-      deadlineMs: { settle: 3_000 },
-      settlement: {
-        probes: [{ supports: () => true, ask: () => (isDead ? hanging() : Promise.resolve(chain.ask())) }],
+    pool(
+      { probes: [{ supports: () => true, ask: () => (isDead ? hanging() : Promise.resolve(chain.ask())) }] },
+      {
+        facilitators: [{ id: 'a', client: a }],
+        healthCheck: { mode: 'lazy', intervalMs: 3_600_000 },
+        ...briefly,
       },
-    })
-    const resolved: string[] = []
-    aggregator.on('settlement:resolved', ({ result }) => resolved.push(result))
+    )
     a.settleAnswer = httpError(502)
     chain.answer = silent
     expect(await outcome(done(aggregator.settle(newPayload(), requirements())))).toBe(
@@ -453,7 +432,7 @@ describe('where a request takes its work with it when its caller leaves', () => 
       await aggregator.verify(newPayload(), requirements())
     }
     await vi.advanceTimersByTimeAsync(10)
-    expect(resolved).toEqual(['paid'])
+    expect(resolved()).toEqual(['paid'])
   })
 
   it('a waitUntil that throws changes nothing', async () => {

@@ -22,13 +22,13 @@ import {
   supporting,
   unspent,
 } from '../builders.ts'
-import { a, aggregator, b, chain, emitted, pool, settle, settleCalls } from './harness.ts'
+import { a, aggregator, b, briefly, chain, emitted, pool, settle, settleCalls } from './harness.ts'
 
 describe("the buyer's retry of an unresolved payment", () => {
   async function unresolved(settlement: SettlementOptions = {}) {
     a.settleAnswer = httpError(502)
     chain.answer = silent
-    const aggregator = pool(settlement, { deadlineMs: { settle: 3_000 } })
+    const aggregator = pool(settlement, briefly)
     const one = newPayload()
     await expect(done(aggregator.settle(one, requirements()))).rejects.toBeInstanceOf(
       SettlementIndeterminateError,
@@ -105,7 +105,7 @@ describe("the buyer's retry of an unresolved payment", () => {
   it('is refused with onRetry reject though it was verified before', async () => {
     a.settleAnswer = httpError(502)
     chain.answer = silent
-    pool({ onRetry: 'reject' }, { deadlineMs: { settle: 3_000 } })
+    pool({ onRetry: 'reject' }, briefly)
     const rejected: unknown[] = []
     aggregator.on('settlement:indeterminate', event => event.isRetryRejected && rejected.push(event))
     const payment = newPayload()
@@ -135,7 +135,7 @@ describe('with upto, settled at less than was verified', () => {
     }
     a.settleAnswer = httpError(502)
     chain.answer = silent
-    const aggregator = pool({ probes: [watching] }, { deadlineMs: { settle: 3_000 } })
+    const aggregator = pool({ probes: [watching] }, briefly)
     expect((await aggregator.verify(payment, terms('10000'))).isValid).toBe(true)
     expect(await outcome(done(aggregator.settle(payment, terms('4000'))))).toBe('SETTLEMENT_INDETERMINATE')
     expect((await aggregator.verify(payment, terms('10000'))).isValid).toBe(true)
@@ -161,7 +161,7 @@ describe('with upto, settled at less the second time', () => {
       },
     }
     const payment = permit2Payload()
-    const aggregator = pool({ probes: [counting] }, { retries: 0, deadlineMs: { settle: 3_000 } })
+    const aggregator = pool({ probes: [counting] }, { retries: 0, ...briefly })
     const settleAt = (amount: string) =>
       outcome(done(aggregator.settle(payment, requirements({ scheme: 'upto', amount }))))
     a.settleAnswer = first

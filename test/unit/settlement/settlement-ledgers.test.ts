@@ -23,7 +23,7 @@ import {
   settled,
   silent,
 } from '../builders.ts'
-import { a, aggregator, chain, pool, probe, settle, settleCalls, used } from './harness.ts'
+import { a, aggregator, briefly, chain, pool, probe, settle, settleCalls, used } from './harness.ts'
 
 /** A ledger whose entries are there no more after `lose()`. */
 function forgetful() {
@@ -202,7 +202,7 @@ describe('a ledger over an unsteady network', () => {
       update: (key, claim, state) =>
         isDown ? Promise.reject(new Error('down')) : inner.update(key, claim, state),
     })
-    const aggregator = pool({ ledger }, { deadlineMs: { settle: 3_000 } })
+    const aggregator = pool({ ledger }, briefly)
     a.settleAnswer = httpError(502)
     chain.answer = silent
     expect(await outcome(done(aggregator.settle(newPayload(), requirements())))).toBe(
@@ -271,7 +271,7 @@ describe('a ledger', () => {
       })
       a.settleAnswer = httpError(502)
       chain.answer = silent
-      pool({ ledger, ...settlement }, { deadlineMs: { settle: 3_000 } })
+      pool({ ledger, ...settlement }, briefly)
       const payment = newPayload()
       expect(await settle(payment)).toBe('SETTLEMENT_INDETERMINATE')
       isLost = true
@@ -319,7 +319,7 @@ describe('a ledger', () => {
     })
     a.settleAnswer = httpError(502)
     chain.answer = silent
-    pool({ ledger }, { deadlineMs: { settle: 3_000 } })
+    pool({ ledger }, briefly)
     const payment = newPayload()
     expect(await settle(payment)).toBe('SETTLEMENT_INDETERMINATE')
     delayMs = 6_000
