@@ -203,6 +203,8 @@ class World {
   attempts = 0
   /** The latest attempt of each call, known by the object of its requirements. */
   readonly attemptOf = new WeakMap<object, number>()
+  /** When each call was given a verdict about the payment. */
+  readonly #verdictAt = new WeakMap<object, number>()
   /** Broadcast, and not yet in a block. */
   mempool = 0
   readonly falseClaims = new Set<string>()
@@ -212,6 +214,13 @@ class World {
   readonly #startedAt = performance.now()
 
   constructor(readonly plan: Plan) {}
+
+  /** What was wrong where an exception would be taken for a facilitator's, or for a listener's. */
+  readonly violations: string[] = []
+
+  check(isRight: boolean, violation: string): void {
+    if (!isRight) this.violations.push(violation)
+  }
 
   now(): number {
     return performance.now() - this.#startedAt
@@ -227,9 +236,16 @@ class World {
       getSupported: () => supporting(),
       settle: (_payload, terms) => {
         onAttempt()
-        expect(this.attemptOf.has(terms), 'the requirements as they were given').toBe(true)
+        this.check(this.attemptOf.has(terms), 'requirements that no caller gave')
         this.attemptOf.set(terms, ++this.attempts)
-        return this.#settle(id, behaviours[Math.min(calls++, behaviours.length - 1)] as Behaviour)
+        // Invariant 4.
+        const verdictAt = this.#verdictAt.get(terms) ?? Number.POSITIVE_INFINITY
+        this.check(this.now() <= verdictAt, 'an attempt after a verdict')
+        const one = behaviours[Math.min(calls++, behaviours.length - 1)] as Behaviour
+        return this.#settle(id, one).then(answer => {
+          if (answer.errorReason === 'insufficient_funds') this.#verdictAt.set(terms, this.now())
+          return answer
+        })
       },
     }
   }
@@ -345,7 +361,7 @@ function enact(world: World) {
   let isStopped = false
   const onAttempt = () => {
     lastAttemptAt = world.now()
-    expect(isStopped, 'an attempt after stop()').toBe(false)
+    world.check(!isStopped, 'an attempt after stop()')
   }
   const made = faults && world.ledger(faults)
   const aggregator = new FacilitatorAggregator({
@@ -368,7 +384,7 @@ function enact(world: World) {
     },
   })
   aggregator.on('facilitator:quarantined', ({ facilitator }) =>
-    expect(world.falseClaims, 'only who claimed falsely is quarantined').toContain(facilitator),
+    world.check(world.falseClaims.has(facilitator), 'an honest facilitator is quarantined'),
   )
   const payment = newPayload()
 
@@ -444,6 +460,7 @@ async function timePasses<T>(world: World, work: Promise<T>): Promise<T> {
   for (let passedMs = 0; passedMs < 200_000 && !(isDone && world.mempool === 0); passedMs += 2_500)
     await vi.advanceTimersByTimeAsync(2_500)
   expect(isDone, 'everything ends').toBe(true)
+  expect(world.violations).toEqual([])
   return work
 }
 
