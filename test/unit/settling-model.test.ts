@@ -234,7 +234,7 @@ class World {
           ? valid
           : { isValid: false, invalidReason: 'invalid_exact_evm_nonce_already_used' },
       getSupported: () => supporting(),
-      settle: (_payload, terms) => {
+      settle: (_payload, terms, options) => {
         onAttempt()
         this.check(this.attemptOf.has(terms), 'requirements that no caller gave')
         this.attemptOf.set(terms, ++this.attempts)
@@ -243,7 +243,9 @@ class World {
         this.check(this.now() <= verdictAt, 'an attempt after a verdict')
         const one = behaviours[Math.min(calls++, behaviours.length - 1)] as Behaviour
         return this.#settle(id, one).then(answer => {
-          if (answer.errorReason === 'insufficient_funds') this.#verdictAt.set(terms, this.now())
+          // One that comes after the time of its attempt is not heard.
+          const isHeard = options?.signal?.aborted !== true
+          if (isHeard && answer.errorReason === 'insufficient_funds') this.#verdictAt.set(terms, this.now())
           return answer
         })
       },
