@@ -133,20 +133,25 @@ async function isBefore({ client }: ChainAccess, blockNumber: bigint, since: num
   return (await client.getBlock({ blockNumber })).timestamp < since
 }
 
+/** Too much at this moment, such as too many requests a second (EIP-1474). */
+const limitExceeded = -32005
+
 /** As many blocks as the node takes at once; it is asked for fewer when it refuses. */
 async function logsUpTo({ chain, query, signal, oldest }: Search, to: bigint) {
   let size = chain.blocksPerRequest
+  let isLimit = true
   for (;;) {
     signal.throwIfAborted()
     const from = to - size + 1n > oldest ? to - size + 1n : oldest
     try {
       const range = { fromBlock: numberToHex(from), toBlock: numberToHex(to) }
       const candidates = await candidatesIn(chain.client, query, range)
-      // Only what it has taken counts as its limit: it may have refused for another reason.
-      if (size < chain.blocksPerRequest) chain.blocksPerRequest = size
+      // Only what it has taken counts as its limit: it may have refused for another reason, or in passing.
+      if (isLimit && size < chain.blocksPerRequest) chain.blocksPerRequest = size
       return { candidates, from }
     } catch (error) {
       if (from === to || !isRefusal(error)) throw error
+      if ((error as { code?: unknown }).code === limitExceeded) isLimit = false
       size = (to - from + 1n) / 2n
     }
   }

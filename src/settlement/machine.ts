@@ -164,9 +164,6 @@ export const guards = {
     rules.isProtected && unspent !== undefined && unspent.askedAt >= patienceEndsAt,
   /** Those asked before are asked again only after a block made since shows that nothing came of it. */
   anewIsSafe: state => state.rules.isProtected && isUnspentAfresh(state),
-  /** Transactions that fail, as a buyer can arrange, burn the gas of each facilitator twice at most. */
-  anewIsWorthIt: ({ rounds, attempts }) =>
-    rounds < 2 || attempts.some(attempt => attempt.kind === 'unknown' && attempt.transaction === undefined),
   /** An attempt that has not ended may still charge. */
   nobodyOpen: state => openAttempts(state).length === 0,
   /** What may have been charged, and may land still, is no failure: nor is what is said to be used, and is not yet. */
@@ -436,11 +433,18 @@ function proceed(known: State, event: Event, now: number, may: Guards): readonly
 function mayAskNext(state: State, now: number, may: Guards): boolean {
   if (state.route === 'asking' || !may.noVerdict(state, now)) return false
   if (state.route === 'exhausted')
-    return isInDoubt(state) && may.anewIsSafe(state, now) && may.anewIsWorthIt(state, now)
+    return isInDoubt(state) && isWorthAnotherRound(state) && may.anewIsSafe(state, now)
   const latest = state.attempts.at(-1)
   if (latest?.kind === 'open' || isInDoubt(state)) return !hasClaim(state) && may.doubtIsSafe(state, now)
   const isDenied = latest?.kind === 'denied' || (latest?.kind === 'refused' && latest.byClient)
   return !isDenied || may.deniedIsSafe(state, now)
+}
+
+/** Transactions that fail, as a buyer can arrange, burn the gas of each facilitator twice at most. */
+function isWorthAnotherRound({ rounds, attempts }: State): boolean {
+  return (
+    rounds < 2 || attempts.some(attempt => attempt.kind === 'unknown' && attempt.transaction === undefined)
+  )
 }
 
 /** When the chain is to be asked next, if its answer matters. */

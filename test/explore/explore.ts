@@ -9,7 +9,7 @@ export interface Exploration {
   readonly seconds: number
   /** Every world that can be reached was seen. */
   readonly isComplete: boolean
-  /** The shortest history that breaks a promise, in words; the last line says which. */
+  /** The shortest history that breaks a promise, in words; the last line names it. */
   readonly violation: readonly string[] | undefined
 }
 

@@ -4,22 +4,23 @@
  */
 import { fork } from 'node:child_process'
 import { parseArgs } from 'node:util'
-import { type Guards, guards } from '../../src/settlement/machine.ts'
+import { guards } from '../../src/settlement/machine.ts'
 import { type Exploration, explore } from './explore.ts'
+import { mutations } from './mutations.ts'
 import { setups } from './setups.ts'
 
 const usage = `usage: npm run explore -- [options]
 
-  --states N   distinct worlds in each setup, at most (250000)
+  --states N   distinct worlds in each setup, at most (250000; with --mutate 300000)
   --setup NAME only this setup; may be repeated
-  --mutate     removes each guard of the machine in turn: each removal has to be caught
+  --mutate     removes or weakens each guard of the machine in turn: each mutation has to be caught
   --json       one JSON object a line instead of the table
 
 setups: ${setups.map(({ name }) => name).join(', ')}`
 
 interface Task {
   readonly setup: string
-  readonly without: string | undefined
+  readonly mutation: string | undefined
   readonly states: number
 }
 
@@ -34,7 +35,7 @@ function work(): void {
   process.on('message', (task: Task) => {
     const setup = setups.find(({ name }) => name === task.setup)
     if (setup === undefined) throw new Error(`there is no setup ${task.setup}`)
-    const mutated: Guards = task.without === undefined ? guards : { ...guards, [task.without]: () => true }
+    const mutated = { ...guards, ...mutations[task.mutation ?? ''] }
     process.send?.({ ...task, exploration: explore(setup, mutated, task.states) } satisfies Result)
   })
 }
@@ -42,14 +43,14 @@ function work(): void {
 async function main(): Promise<void> {
   const { values: flags } = parseArgs({
     options: {
-      states: { type: 'string', default: '250000' },
+      states: { type: 'string' },
       setup: { type: 'string', multiple: true },
       mutate: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   })
-  const states = Number(flags.states)
+  const states = Number(flags.states ?? (flags.mutate ? 300_000 : 250_000))
   const names = flags.setup ?? setups.map(({ name }) => name)
   const isWrong =
     !(Number.isInteger(states) && states > 0) || names.some(name => !setups.some(one => one.name === name))
@@ -70,7 +71,7 @@ async function exploreAll(names: readonly string[], states: number, show: Show):
   let isKept = true
   let total = 0
   await inTwoProcesses(
-    names.map(setup => ({ setup, without: undefined, states })),
+    names.map(setup => ({ setup, mutation: undefined, states })),
     result => {
       const { setup, exploration } = result
       const { states: seen, transitions, depth, seconds, isComplete, violation } = exploration
@@ -88,22 +89,22 @@ async function exploreAll(names: readonly string[], states: number, show: Show):
   return isKept
 }
 
-/** A guard is caught when one of the setups shows what it prevents. */
+/** A mutation is caught when one of the setups shows what it breaks. */
 async function mutate(names: readonly string[], states: number, show: Show): Promise<boolean> {
-  const left = new Set(Object.keys(guards))
-  const tasks = [...left].flatMap(without => names.map(setup => ({ setup, without, states })))
+  const all = Object.keys(mutations)
+  const left = new Set(all)
   await inTwoProcesses(
-    tasks,
+    all.flatMap(mutation => names.map(setup => ({ setup, mutation, states }))),
     result => {
-      const { without = '', setup, exploration } = result
-      if (exploration.violation === undefined || !left.delete(without)) return
-      show(`${without} removed, ${setup}:\n${story(exploration.violation)}`, result)
+      const { mutation = '', setup, exploration } = result
+      if (exploration.violation === undefined || !left.delete(mutation)) return
+      show(`${mutation}, ${setup}:\n${story(exploration.violation)}`, result)
     },
-    ({ without }) => left.has(without ?? ''),
+    ({ mutation = '' }) => left.has(mutation),
   )
-  const caught = Object.keys(guards).length - left.size
+  const caught = all.length - left.size
   const missed = left.size === 0 ? '' : `; NOT CAUGHT: ${[...left].join(', ')}`
-  show(`${caught} of ${Object.keys(guards).length} removals caught${missed}`, { caught, missed: [...left] })
+  show(`${caught} of ${all.length} mutations caught${missed}`, { caught, missed: [...left] })
   return left.size === 0
 }
 

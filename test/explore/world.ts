@@ -5,6 +5,7 @@
  */
 import type { SettleResponse } from '@x402/core/types'
 import type { Outcome } from '../../src/facilitator/outcome.ts'
+import { openAttempts } from '../../src/settlement/evidence.ts'
 import type { SettlementState } from '../../src/settlement/ledger.ts'
 import {
   type Action,
@@ -26,6 +27,12 @@ export interface Setup {
   readonly hasChain: boolean
   readonly isProtected: boolean
   readonly isAudited: boolean
+  /** A payment needs more blocks than its own to be final, and may be taken back until then. */
+  readonly hasReorganizations?: boolean
+  /** The granularity of time, in ms: a coarse one reaches the deadline in fewer moves. */
+  readonly tickMs?: number
+  /** In ms. */
+  readonly deadlineMs?: number
 }
 
 /** A transaction of an attempt, or of another process of the seller (`call` -1). */
@@ -34,7 +41,8 @@ interface Transaction {
   readonly call: number
   readonly attempt: number
   readonly at: number
-  readonly place: 'mempool' | 'landed' | 'reverted'
+  /** `mined`: in a block that a reorganization may take back. */
+  readonly place: 'mempool' | 'mined' | 'landed' | 'reverted'
   readonly landedAt: number
 }
 
@@ -76,16 +84,18 @@ export interface Move {
   readonly to: World
 }
 
-/** Milliseconds. A tick is the granularity of time here; blocks are made all the time. */
-const tickMs = 1_000
-const deadlineMs = 9_000
-const leaseMs = deadlineMs + tickMs
-const horizonMs = 2 * deadlineMs
+/** Milliseconds; blocks are made all the time. */
+const defaultTickMs = 1_000
+const defaultDeadlineMs = 9_000
 /** What somebody denies has landed this long after it was broadcast, or never does. */
 const denialLandsWithinMs = 2_000
 const lagMs = 2_000
 
 const network = 'eip155:1'
+
+function timesOf({ tickMs = defaultTickMs, deadlineMs = defaultDeadlineMs }: Setup) {
+  return { tickMs, deadlineMs, leaseMs: deadlineMs + tickMs, horizonMs: 2 * deadlineMs }
+}
 
 export function begin(setup: Setup): World {
   const call: Call = {
@@ -125,28 +135,34 @@ export function moves(world: World, setup: Setup, guards: Guards): Move[] {
     call.machine?.attempts.forEach((attempt, number) => {
       if (attempt.kind !== 'open') return
       for (const [text, outcome, mayAct, isAccounted] of answers(world, index, number, setup)) {
-        const told = change(world, index, {
+        const answered = change(world, index, {
           mayAct: call.mayAct.with(number, mayAct),
           isAccounted: call.isAccounted.with(number, isAccounted),
         })
         add(
           `${who}facilitator ${letter(call.asked[number])} ${text}`,
-          feed(told, index, { kind: 'ended', attempt: number, outcome }, setup, guards),
+          feed(answered, index, { kind: 'ended', attempt: number, outcome }, setup, guards),
         )
       }
     })
     if (call.isAsking)
       for (const [text, answer, blockAt] of chainAnswers(world)) {
-        const told = change(world, index, { isAsking: false })
-        add(who + text, feed(told, index, { kind: 'chain', answer, blockAt }, setup, guards))
+        const heard = change(world, index, { isAsking: false })
+        add(who + text, feed(heard, index, { kind: 'chain', answer, blockAt }, setup, guards))
       }
     add(`${who}the aggregator is stopped`, feed(world, index, { kind: 'stopped' }, setup, guards))
     if (index === 0 && setup.callers > 1)
       add(`${who}its process dies`, change(world, index, { phase: 'crashed', isAsking: false }))
   })
-  for (const transaction of world.transactions)
-    if (transaction.place === 'mempool')
-      add(`${transaction.id} reaches a block`, land(world, transaction, setup))
+  for (const transaction of world.transactions) {
+    const { id, place } = transaction
+    if (place === 'mempool') add(`${id} reaches a block`, land(world, transaction, setup))
+    if (place !== 'mined') continue
+    add(`${id} is final`, move(world, transaction, { place: 'landed' }))
+    // One that nobody saw in a block before cannot be distinguished from a false claim.
+    if (world.calls[transaction.call]?.machine?.wasMined)
+      add(`a reorganization takes ${id} back`, takeBack(world, transaction))
+  }
   if (!world.transactions.some(({ call }) => call < 0) && !isSpent(world, setup))
     add('another process of the seller settles the payment', {
       ...world,
@@ -163,6 +179,7 @@ export function moves(world: World, setup: Setup, guards: Guards): Move[] {
 /** A caller asks to settle: the ledger grants it or not, loses its answer, or has forgotten what it held. */
 function claims(world: World, index: number, setup: Setup, guards: Guards): Move[] {
   const { entry, own, now } = world
+  const { deadlineMs, leaseMs } = timesOf(setup)
   const isLapsed = entry?.state === 'settling' && entry.until <= now
   const held: SettlementState | undefined =
     entry?.state === 'settling'
@@ -236,7 +253,7 @@ type Answer = readonly [text: string, outcome: Outcome<'settle'>, mayAct: boolea
 /** What a facilitator may answer, by the truth or against it; whether it may broadcast afterwards, and accounts for itself. */
 function answers(world: World, index: number, attempt: number, setup: Setup): Answer[] {
   const own = transactionBy(world, index, attempt)
-  const isSpentByOthers = world.transactions.some(one => one.place === 'landed' && one.id !== own?.id)
+  const isSpentByOthers = world.transactions.some(one => isIncluded(one) && one.id !== own?.id)
   const refusal = (errorReason: string, transaction = ''): SettleResponse => ({
     success: false,
     errorReason,
@@ -257,19 +274,37 @@ function answers(world: World, index: number, attempt: number, setup: Setup): An
       false,
     ],
   ]
+  const rejection = {
+    kind: 'answered',
+    reason: 'insufficient_funds',
+    response: refusal('insufficient_funds'),
+  } as const
   // Where a second charge is possible, a refusal before processing has to be believed, or there is no failover at all.
-  if (own === undefined || setup.isProtected)
+  if (own === undefined || setup.isProtected) {
     all.push(['answers 401', { kind: 'declined', cause: 'credentials', reason: 'HTTP 401' }, false, false])
-  if (own?.place === 'landed')
+    all.push([
+      'answers 429, and is not reached when it is asked once more',
+      { kind: 'unreachable', reason: 'ECONNREFUSED', isUnconfirmed: true },
+      false,
+      false,
+    ])
+    all.push([
+      'answers 429, and rejects the payment when it is asked once more',
+      { ...rejection, isUnconfirmed: true },
+      false,
+      false,
+    ])
+  }
+  if (own !== undefined && isIncluded(own))
     all.push([
       'answers success',
       { kind: 'answered', response: { success: true, transaction: own.id, network } },
       false,
       true,
     ])
-  if (own !== undefined && own.place !== 'landed')
+  if (own !== undefined && !isIncluded(own))
     all.push([
-      'says that its transaction failed',
+      'reports that its transaction failed',
       { kind: 'unknown', reason: 'transaction_failed', transaction: own.id },
       false,
       true,
@@ -286,24 +321,18 @@ function answers(world: World, index: number, attempt: number, setup: Setup): An
       false,
       true,
     ])
-  if (setup.isAudited && own === undefined)
+  if (setup.isAudited)
     all.push([
       'claims a success falsely',
       { kind: 'answered', response: { success: true, transaction: `false${attempt}`, network } },
-      false,
-      false,
-    ])
-  // Without a chain nobody could tell these from the truth, once it has acted.
-  if (own === undefined || setup.hasChain)
-    all.push([
-      'rejects the payment',
-      { kind: 'answered', reason: 'insufficient_funds', response: refusal('insufficient_funds') },
-      false,
       true,
+      false,
     ])
+  // Without a chain nobody could distinguish these from the truth, once it has acted.
+  if (own === undefined || setup.hasChain) all.push(['rejects the payment', rejection, false, true])
   if (isSpentByOthers && setup.isProtected) {
     all.push([
-      'says that it was used before',
+      'reports that it was used before',
       { kind: 'spent', reason: 'nonce_already_used', response: refusal('nonce_already_used') },
       false,
       true,
@@ -327,52 +356,44 @@ function answers(world: World, index: number, attempt: number, setup: Setup): An
 
 function chainAnswers(world: World): (readonly [text: string, answer: ProbeAnswer, blockAt: number])[] {
   const answerAsOf = (time: number): ProbeAnswer => {
-    const landed = world.transactions.find(one => one.place === 'landed' && one.landedAt <= time)
-    return landed === undefined
-      ? { state: 'unspent', asOf: time / 1000 }
-      : { state: 'paid', transaction: landed.id, minedAt: landed.landedAt / 1000, asOf: time / 1000 }
+    const included = world.transactions.find(one => isIncluded(one) && one.landedAt <= time)
+    if (included === undefined) return { state: 'unspent', asOf: time / 1000 }
+    if (included.place === 'mined') return { state: 'cannot-tell', reason: 'not final yet', isMined: true }
+    return { state: 'paid', transaction: included.id, minedAt: included.landedAt / 1000, asOf: time / 1000 }
   }
-  const say = ({ state }: ProbeAnswer) => (state === 'paid' ? 'paid' : 'unspent')
+  const shown = ({ state }: ProbeAnswer) => (state === 'cannot-tell' ? 'paid, though not for good' : state)
   const truth = answerAsOf(world.now)
   const lagging = answerAsOf(world.now - lagMs)
   return [
-    [`the chain shows it ${say(truth)}`, truth, world.now],
-    [`a node that is behind shows it ${say(lagging)}`, lagging, world.now - lagMs],
+    [`the chain shows it ${shown(truth)}`, truth, world.now],
+    [`a node that is behind shows it ${shown(lagging)}`, lagging, world.now - lagMs],
     ['the node is silent', { state: 'cannot-tell', reason: 'silent' }, 0],
   ]
 }
 
 /** Time passes, until somebody waits no longer; `undefined` when nothing is to come. */
 function pass(world: World, setup: Setup, guards: Guards): World | undefined {
+  const { tickMs, horizonMs } = timesOf(setup)
   const now = world.now + tickMs
   const isRunning = world.calls.some(({ phase }) => phase === 'running' || phase === 'waiting')
   if (now > horizonMs || !isRunning) return undefined
-  const settled = world.transactions.filter(one => {
-    const isDenied =
-      one.call >= 0 && !(world.calls[one.call] as Call).mayAct[one.attempt] && !isNamed(world, one)
-    return !(one.place === 'mempool' && isDenied && now > one.at + denialLandsWithinMs)
-  })
-  let later: World = { ...world, now, transactions: settled }
+  const transactions = world.transactions.filter(one => one.place !== 'mempool' || mayLand(world, one, now))
+  let later: World = { ...world, now, transactions }
   world.calls.forEach((call, index) => {
     if (call.phase !== 'running' || call.machine === undefined) return
+    const open = openAttempts(call.machine)
     // An attempt ends by the deadline itself; without a chain nothing else ends the wait.
-    if (!setup.hasChain && now >= call.machine.rules.deadline)
-      call.machine.attempts.forEach(({ kind }, attempt) => {
-        if (kind === 'open')
-          later = feed(
-            later,
-            index,
-            { kind: 'ended', attempt, outcome: { kind: 'unknown', reason: 'timeout' } },
-            setup,
-            guards,
-          )
-      })
+    if (!setup.hasChain && open.length > 0 && now >= call.machine.rules.deadline)
+      for (const attempt of open) {
+        const outcome = { kind: 'unknown', reason: 'timeout' } as const
+        later = feed(later, index, { kind: 'ended', attempt, outcome }, setup, guards)
+      }
     else if (wakesAt(call.machine) <= now) later = feed(later, index, { kind: 'tick' }, setup, guards)
   })
   return later
 }
 
-/** The driver: gives the machine an event, and does what it says. */
+/** The driver: gives the machine an event, and performs its actions. */
 function feed(world: World, index: number, first: Event, setup: Setup, guards: Guards): World {
   let next = world
   const queue: Event[] = [first]
@@ -452,6 +473,14 @@ function conclude(world: World, index: number, conclusion: Conclusion): World {
     conclusion: isHeld ? conclusion : undefined,
     isAbout,
   })
+  const { attempts = [], patienceEndsAt = 0 } = world.calls[index]?.machine ?? {}
+  const isHasty =
+    conclusion.kind === 'recovered' &&
+    conclusion.transaction === 'theirs' &&
+    attempts.at(-1)?.kind === 'open' &&
+    world.now < patienceEndsAt
+  if (isHasty)
+    return { ...ended, violation: "another process's charge is delivered before an attempt had its time" }
   return isHeld
     ? {
         ...ended,
@@ -482,17 +511,37 @@ function stateAfter(conclusion: Conclusion): Exclude<SettlementState, { state: '
 
 /** The token accepts an authorization once; a scheme without protection charges every time. */
 function land(world: World, transaction: Transaction, setup: Setup): World {
-  const place = isSpent(world, setup) ? 'reverted' : 'landed'
+  const included = setup.hasReorganizations ? 'mined' : 'landed'
+  const place = isSpent(world, setup) ? 'reverted' : included
+  return move(world, transaction, { place, landedAt: world.now })
+}
+
+function takeBack(world: World, transaction: Transaction): World {
+  return mayLand(world, transaction, world.now)
+    ? move(world, transaction, { place: 'mempool', landedAt: 0 })
+    : { ...world, transactions: world.transactions.filter(one => one !== transaction) }
+}
+
+function move(world: World, transaction: Transaction, changes: Partial<Transaction>): World {
   return {
     ...world,
-    transactions: world.transactions.map(one =>
-      one === transaction ? { ...one, place, landedAt: world.now } : one,
-    ),
+    transactions: world.transactions.map(one => (one === transaction ? { ...one, ...changes } : one)),
   }
 }
 
+/** Whether it may reach a block: what somebody denies does so soon, or never. */
+function mayLand(world: World, transaction: Transaction, now: number): boolean {
+  const { call, attempt, at } = transaction
+  const isDenied = call >= 0 && !(world.calls[call] as Call).mayAct[attempt] && !isNamed(world, transaction)
+  return !isDenied || now <= at + denialLandsWithinMs
+}
+
 function isSpent(world: World, setup: Setup): boolean {
-  return setup.isProtected && world.transactions.some(({ place }) => place === 'landed')
+  return setup.isProtected && world.transactions.some(isIncluded)
+}
+
+function isIncluded({ place }: Transaction): boolean {
+  return place === 'landed' || place === 'mined'
 }
 
 /** The invariants of a whole world. */
@@ -522,7 +571,7 @@ function findViolation(world: World): string | undefined {
     if (conclusion === undefined || !ours.some(({ call }) => isAbout.includes(call))) continue
     if (conclusion.kind === 'rejected') return 'charged, and answered 402 (invariant 2)'
     if (conclusion.kind === 'failed' && conclusion.isProven)
-      return 'charged, and said that nothing was (invariant 2)'
+      return 'charged, and reported that nothing was (invariant 2)'
   }
   return undefined
 }
@@ -531,7 +580,7 @@ function transactionBy(world: World, call: number, attempt: number): Transaction
   return world.transactions.find(one => one.call === call && one.attempt === attempt)
 }
 
-/** Whether the facilitator has said that this transaction is its own. */
+/** Whether the facilitator has reported that this transaction is its own. */
 function isNamed(world: World, { call, attempt, id }: Transaction): boolean {
   const known = (world.calls[call] as Call).machine?.attempts[attempt]
   return known !== undefined && 'transaction' in known && known.transaction === id
@@ -543,7 +592,7 @@ function change(world: World, index: number, changes: Partial<Call>): World {
 
 /** Equal for equal worlds, and short. */
 export function keyOf({ now, calls, transactions, entry, own, violation }: World): string {
-  const sent = transactions.map(({ id, at, place, landedAt }) => `${id}${at}${place[0]}${landedAt}`)
+  const sent = transactions.map(({ id, at, place, landedAt }) => `${id}${at}${place}${landedAt}`)
   return `${now}|${calls.map(keyOfCall).join('|')}|${sent}|${keyOfEntry(entry)}|${keyOfEntry(own)}|${violation ?? ''}`
 }
 
@@ -553,7 +602,7 @@ function keyOfCall({ phase, machine, asked, mayAct, route, isAsking, conclusion 
     conclusion === undefined
       ? phase
       : `${conclusion.kind}${'transaction' in conclusion ? conclusion.transaction : ''}`
-  const { attempts, unspent, question, repeat, rules, before } = machine
+  const { attempts, unspent, question, repeat, rules, before, wasRefused } = machine
   const all = attempts.map((attempt, at) => {
     const detail = 'since' in attempt ? attempt.since : 'transaction' in attempt ? attempt.transaction : ''
     const reason =
@@ -564,7 +613,7 @@ function keyOfCall({ phase, machine, asked, mayAct, route, isAsking, conclusion 
   const shown = unspent && `${unspent.askedAt},${unspent.blockAt}`
   const asks = `${isAsking ? 'a' : ''}${question.kind[0]}${question.at},${machine.pauseMs}`
   const repeats = `${repeat?.attempt},${repeat?.at},${machine.repeatMs}`
-  return `${end};${all};${route};${machine.route};${machine.patienceEndsAt};${machine.changedAt};${shown};${machine.wasMined};${asks};${repeats};${rules.deadline};${keyOfEntry(before)}`
+  return `${end};${all};${route};${machine.route};${machine.patienceEndsAt};${machine.changedAt};${machine.headAt};${machine.rounds};${shown};${machine.wasMined}${wasRefused};${asks};${repeats};${rules.deadline};${keyOfEntry(before)}`
 }
 
 function keyOfEntry(entry: Entry | SettlementState | undefined): string {

@@ -1,4 +1,4 @@
-/** Payments and facilitators for tests, each with everything right unless told otherwise. */
+/** Payments and facilitators for tests, each with everything right unless a test changes it. */
 import type {
   PaymentPayload,
   PaymentRequirements,
@@ -260,7 +260,7 @@ export function permit2Payload(nonce = '77', deadline = '4000000000'): PaymentPa
   return { ...signed, payload: { signature: signed.payload.signature, permit2Authorization } }
 }
 
-/** What a chain says: an answer, or one for each question in turn, the last one for good. */
+/** What a chain answers: one thing, or one for each question in turn, the last one for good. */
 export type ChainScript = ProbeAnswer | ProbeAnswer[]
 
 export function nextAnswer(script: ChainScript): ProbeAnswer {
@@ -268,8 +268,8 @@ export function nextAnswer(script: ChainScript): ProbeAnswer {
   return (script.length > 1 ? script.shift() : script[0]) ?? silent
 }
 
-export function probeOf(says: () => ProbeAnswer): SettlementProbe {
-  return { supports: () => true, ask: async () => says() }
+export function probeOf(answer: () => ProbeAnswer): SettlementProbe {
+  return { supports: () => true, ask: async () => answer() }
 }
 
 /** An aggregator over these, in their order, that nobody else asks anything. */

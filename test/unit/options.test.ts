@@ -224,6 +224,6 @@ it('audit without a probe is refused, as it would check nothing', () => {
 
 it.each([0, -1, 1.5, Number.NaN, 'x'])('a ledger of %s entries is refused', maxEntries => {
   expect(() => new MemoryLedger({ maxEntries: maxEntries as number })).toThrow(
-    'maxEntries: expected a whole number above 0',
+    'maxEntries is no whole number above 0',
   )
 })
