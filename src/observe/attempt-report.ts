@@ -4,12 +4,12 @@
 export type Operation = 'verify' | 'settle' | 'supported' | 'list'
 
 /** One value for each operation. */
-export function forEachOperation<T>(valueOf: (operation: Operation) => T): Record<Operation, T> {
+export function forEachOperation<T>(of: (operation: Operation) => T): Record<Operation, T> {
   return {
-    verify: valueOf('verify'),
-    settle: valueOf('settle'),
-    supported: valueOf('supported'),
-    list: valueOf('list'),
+    verify: of('verify'),
+    settle: of('settle'),
+    supported: of('supported'),
+    list: of('list'),
   }
 }
 
