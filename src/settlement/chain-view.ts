@@ -37,7 +37,8 @@ function clockOffset(): number {
 export class Chains {
   /** What was reported of chains that cannot tell. */
   readonly #silences = new Set<string>()
-  readonly #clockOffset = clockOffset()
+  /** Taken with the first payment: some runtimes know no time before a request. */
+  #clockOffset: number | undefined
   #wasClockSet = false
 
   constructor(
@@ -49,6 +50,7 @@ export class Chains {
 
   /** Whether our clock has been set since this began: what it dated before says nothing then. */
   #isClockSet(): boolean {
+    this.#clockOffset ??= clockOffset()
     this.#wasClockSet ||= Math.abs(clockOffset() - this.#clockOffset) > toleranceMs
     return this.#wasClockSet
   }
@@ -64,6 +66,7 @@ export class Chains {
    */
   viewOf({ query, since }: Pick<LedgerEntry, 'query' | 'since'>, isOurClock: boolean): ChainView | undefined {
     const { network, method } = query
+    this.#isClockSet()
     const probe = method === 'payload' ? undefined : this.probes.find(one => one.supports(network, method))
     if (probe !== undefined)
       return new ChainView(
