@@ -110,7 +110,7 @@ export class Books {
     }
     let isStored = false
     try {
-      isStored = await this.#store(entry, claim)
+      isStored = (await this.ledger.update(key, claim, settlement)) || (await this.#restore(entry, claim))
       if (!isStored) {
         reportFault('another claim holds the entry')
         return 'taken'
@@ -127,11 +127,10 @@ export class Books {
     return isKept || state === 'unresolved' ? 'open' : 'closed'
   }
 
-  async #store(entry: LedgerEntry, claim: string): Promise<boolean> {
+  /** Stores what the ledger has lost, so that nobody else holds it. */
+  async #restore(entry: LedgerEntry, claim: string): Promise<boolean> {
     const { key, settlement } = entry
-    if (await this.ledger.update(key, claim, settlement)) return true
     if ((await this.ledger.get(key)) !== undefined) return false
-    // The ledger has lost the entry, so that nobody else holds it.
     const claimed = await this.ledger.claim({ ...entry, claim, leaseUntil: Date.now() + leaseMarginMs })
     return claimed.kind === 'claimed' && this.ledger.update(key, claim, settlement)
   }
@@ -143,7 +142,8 @@ export class Books {
         if (entry.settlement.state !== 'settled') return
         try {
           const isStored =
-            (await this.#store(entry, claim)) ||
+            (await this.ledger.update(entry.key, claim, entry.settlement)) ||
+            (await this.#restore(entry, claim)) ||
             // What took long may have been stored after all.
             (await this.ledger.get(entry.key))?.settlement.state === 'settled'
           if (isStored) this.#own.delete(entry.key)

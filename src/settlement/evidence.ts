@@ -53,11 +53,6 @@ export function attemptAfter(outcome: Outcome<'settle'>): Attempt {
   }
 }
 
-/** The positions of the attempts that have not ended. */
-export function openAttempts({ attempts }: Evidence): number[] {
-  return attempts.flatMap((attempt, index) => (attempt.kind === 'open' ? [index] : []))
-}
-
 export function hasClaim({ attempts }: Evidence): boolean {
   return attempts.some(({ kind }) => kind === 'claimed')
 }

@@ -17,7 +17,6 @@ import {
   isSame,
   isVerdictDoubtful,
   mayHaveMade,
-  openAttempts,
   ownTransactions,
   transactionOf,
   verdictOf,
@@ -165,7 +164,7 @@ export const guards = {
   /** Those asked before are asked again only after a block made since shows that nothing came of it. */
   anewIsSafe: state => state.rules.isProtected && isUnspentAfresh(state),
   /** An attempt that has not ended may still charge. */
-  nobodyOpen: state => openAttempts(state).length === 0,
+  nobodyOpen: ({ attempts }) => attempts.every(({ kind }) => kind !== 'open'),
   /** What may have been charged, and may land still, is no failure: nor is what is said to be used, and is not yet. */
   noDoubt: state =>
     !isInDoubt(state) &&
@@ -206,11 +205,18 @@ export function step(
   now: number,
   may: Guards = guards,
 ): readonly [State, readonly Action[]] {
+  const success = event.kind === 'ended' ? successOf(event.outcome) : undefined
+  if (success !== undefined && may.claimSuffices(before, now, success.transaction))
+    return [before, [{ kind: 'conclude', conclusion: { kind: 'settled', response: success } }]]
   const known = absorb(before, event, now)
   const conclusion = conclude(known, event, now, may)
   if (conclusion === undefined) return proceed(known, event, now, may)
   const accusations = event.kind === 'chain' ? accuse(known, event.answer, now, may) : []
   return [known, [...accusations, { kind: 'conclude', conclusion }]]
+}
+
+function successOf(outcome: Outcome<'settle'>): SettleResponse | undefined {
+  return outcome.kind === 'answered' && outcome.response.success ? outcome.response : undefined
 }
 
 /** When the driver is to report a `tick`, if nothing happens before. */
@@ -289,7 +295,7 @@ function absorbAnswer(state: State, { answer, blockAt }: ChainEvent, now: number
   const isMined = answer.state === 'cannot-tell' && answer.isMined === true
   const seen: State = { ...next, wasMined: state.wasMined || isMined }
   const pending = state.attempts.findLastIndex(({ kind }) => kind === 'pending')
-  return pending >= 0 && openAttempts(state).length === 0 ? repeatLater(seen, pending, now) : seen
+  return pending >= 0 && guards.nobodyOpen(state) ? repeatLater(seen, pending, now) : seen
 }
 
 function changed(now: number): Pick<State, 'changedAt' | 'headAt'> {
@@ -316,11 +322,6 @@ function repeatLater(state: State, attempt: number, now: number): State {
 }
 
 function conclude(state: State, event: Event, now: number, may: Guards): Conclusion | undefined {
-  if (event.kind === 'ended') {
-    const attempt = state.attempts[event.attempt]
-    if (attempt?.kind === 'claimed' && may.claimSuffices(state, now, attempt.response.transaction))
-      return { kind: 'settled', response: attempt.response }
-  }
   const shown = event.kind === 'chain' ? concludeFrom(event.answer, state, now, may) : undefined
   if (shown !== undefined) return shown
   const isOver = event.kind === 'stopped' || now >= state.rules.deadline

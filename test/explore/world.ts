@@ -5,7 +5,6 @@
  */
 import type { SettleResponse } from '@x402/core/types'
 import type { Outcome } from '../../src/facilitator/outcome.ts'
-import { openAttempts } from '../../src/settlement/evidence.ts'
 import type { SettlementState } from '../../src/settlement/ledger.ts'
 import {
   type Action,
@@ -381,7 +380,7 @@ function pass(world: World, setup: Setup, guards: Guards): World | undefined {
   let later: World = { ...world, now, transactions }
   world.calls.forEach((call, index) => {
     if (call.phase !== 'running' || call.machine === undefined) return
-    const open = openAttempts(call.machine)
+    const open = call.machine.attempts.flatMap(({ kind }, at) => (kind === 'open' ? [at] : []))
     // An attempt ends by the deadline itself; without a chain nothing else ends the wait.
     if (!setup.hasChain && open.length > 0 && now >= call.machine.rules.deadline)
       for (const attempt of open) {
