@@ -1,5 +1,6 @@
 /** Drives the machine of a settlement: does what it says, and reports what came of it. */
 
+import type { Outcome } from '../facilitator/outcome.ts'
 import type { Member } from '../pool/member.ts'
 import { now } from '../runtime/clock.ts'
 import type { ChainView } from '../settlement/chain-view.ts'
@@ -35,24 +36,20 @@ export async function drive({ run, rules, before, chain, accuse }: Drive): Promi
   }
   const asked: Member[] = []
   const memberOf = (attempt: number) => asked[attempt] as Member
-  const open = new Set<Member>()
 
   const ask = (member: Member | undefined) => {
     if (member === undefined) return report({ kind: 'route-empty' })
     const attempt = asked.push(member) - 1
-    open.add(member)
     report({ kind: 'asking' })
-    const end = (outcome: Awaited<ReturnType<typeof run.ask>>) => {
-      open.delete(member)
-      report({ kind: 'ended', attempt, outcome })
-    }
+    const end = (outcome: Outcome<'settle'>) => report({ kind: 'ended', attempt, outcome })
     // A fault of ours must neither crash the seller nor read as "not charged".
     run.ask(member).then(end, () => end({ kind: 'unknown', reason: 'a fault in the aggregator' }))
   }
   const perform = (action: Exclude<Action, { kind: 'conclude' }>): unknown => {
     switch (action.kind) {
       case 'ask-next':
-        if (action.isAnew) run.startOver(open)
+        if (action.isAnew)
+          run.startOver(asked.filter((_, attempt) => state.attempts[attempt]?.kind === 'open'))
         return ask(run.next())
       case 'ask-again':
         return ask(memberOf(action.attempt))

@@ -94,9 +94,9 @@ export class Run<O extends Operation> {
   }
 
   /** Begins the route anew, as the facilitators' health is now, without some of them. */
-  startOver(without: ReadonlySet<Member>): void {
+  startOver(without: readonly Member[]): void {
     const { preferred, lastResort } = this.context.pool.route(this.operation, this.request.payment)
-    const isLeft = (member: Member) => !without.has(member)
+    const isLeft = (member: Member) => !without.includes(member)
     this.#route = { preferred: preferred.filter(isLeft), lastResort: lastResort?.filter(isLeft) }
   }
 

@@ -27,28 +27,25 @@ const sampleShare = 0.1
  */
 export async function settle(context: Context, payment: Payment): Promise<SettleResponse> {
   const keyed = await identify(payment)
-  const hold = keyed && (await claim(context, keyed))
-  if (keyed !== undefined && hold === undefined) return refusal(payment)
+  const held = keyed && (await claim(context, keyed))
+  if (keyed !== undefined && held === undefined) return refusal(payment)
 
   const run = new Run(context, 'settle', { payment })
-  const conclusion = await conclude(context, payment, run, hold)
+  const conclusion = await conclude(context, payment, run, held)
   run.end()
-  const isHeld = hold === undefined || (await record(context, hold, conclusion))
+  const isHeld = held === undefined || (await record(context, held, stateAfter(conclusion)))
   // A claim that lapsed may be another one's by now, who delivers: one success, not two.
   return answer(context, payment, run, isHeld ? conclusion : inDoubt(conclusion), keyed)
 }
 
-/** A payment with its entry in the ledger. */
-interface Hold {
-  readonly keyed: KeyedPayment
-  readonly claimed: Held
-}
-
-async function claim(context: Context, keyed: KeyedPayment): Promise<Hold | undefined> {
-  const claimed = await context.books.claim(keyed, context.deadlineMs.settle)
-  if (claimed.kind === 'claimed') return { keyed, claimed }
+async function claim(
+  { books, resolver, deadlineMs }: Context,
+  keyed: KeyedPayment,
+): Promise<Held | undefined> {
+  const claimed = await books.claim(keyed, deadlineMs.settle)
+  if (claimed.kind === 'claimed') return claimed
   // A look at what is unresolved may have missed it while it was claimed.
-  if (isUnresolved(claimed.entry)) context.resolver.resume()
+  if (isUnresolved(claimed.entry)) resolver.resume()
   return undefined
 }
 
@@ -56,18 +53,18 @@ async function conclude(
   context: Context,
   payment: Payment,
   run: Run<'settle'>,
-  hold: Hold | undefined,
+  held: Held | undefined,
 ): Promise<Conclusion> {
   try {
-    const isOurClock = hold?.claimed.before === undefined || !context.books.isShared
-    const chain = hold && context.chains.viewOf(hold.claimed, isOurClock)
+    const isOurClock = held?.before === undefined || !context.books.isShared
+    const chain = held && context.chains.viewOf(held, isOurClock)
     const { audit, probeAfterMs, failoverAfterMs } = context.settlement
-    const isProtected = hold !== undefined && hold.keyed.query.method !== 'payload'
+    const isProtected = held !== undefined && held.query.method !== 'payload'
     run.mayRepeatUnconfirmed = isProtected
     return await drive({
       run,
       chain,
-      before: hold?.claimed.before,
+      before: held?.before,
       rules: {
         deadline: run.deadline,
         hasChain: chain !== undefined,
@@ -90,12 +87,13 @@ async function conclude(
 }
 
 /** Whether the claim still held; otherwise another one may deliver. */
-async function record(context: Context, hold: Hold, conclusion: Conclusion): Promise<boolean> {
-  const { keyed, claimed } = hold
-  const { query, since } = claimed
-  const entry = { ...keyed, query, since, settlement: stateAfter(conclusion) }
-  const recorded = await context.books.record(entry, claimed)
-  if (recorded === 'open') context.resolver.watch(keyed.key)
+async function record(
+  { books, resolver }: Context,
+  held: Held,
+  settlement: SettlementState,
+): Promise<boolean> {
+  const recorded = await books.record(held, settlement)
+  if (recorded === 'open') resolver.watch(held.key)
   return recorded !== 'taken'
 }
 

@@ -116,32 +116,30 @@ export class SafeEmitter {
     if (listeners === undefined) return
     for (const [listener, isOnce] of [...listeners]) {
       if (isOnce) listeners.delete(listener)
-      void this.#call(event, listener as Listener<E>, data)
+      this.#call(event, listener as Listener<E>, data)
     }
   }
 
-  async #call<E extends EventName>(
-    event: E,
-    listener: Listener<E>,
-    data: AggregatorEvents[E],
-  ): Promise<void> {
+  #call<E extends EventName>(event: E, listener: Listener<E>, data: AggregatorEvents[E]): void {
     const isLog = event === 'log'
     if (isLog && this.#hearing.has(listener)) return
+    const failed = (error: unknown) => this.#failed(error, event)
     try {
       if (isLog) this.#hearing.add(listener)
-      let heard: unknown
-      try {
-        heard = listener(data)
-      } finally {
-        if (isLog) this.#hearing.delete(listener)
-      }
-      await heard
+      const heard: unknown = listener(data)
+      if (heard !== undefined) Promise.resolve(heard).catch(failed)
     } catch (error) {
-      try {
-        this.onListenerError(error, event)
-      } catch {
-        // No stack is left, as listeners call each other without end: nobody waits for this promise to hear of it.
-      }
+      failed(error)
+    } finally {
+      if (isLog) this.#hearing.delete(listener)
+    }
+  }
+
+  #failed(error: unknown, event: EventName): void {
+    try {
+      this.onListenerError(error, event)
+    } catch {
+      // No stack is left, as listeners call each other without end.
     }
   }
 }

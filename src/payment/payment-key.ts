@@ -213,7 +213,7 @@ const digits = /^(?:\d{1,78}|0x[\da-f]{1,64})$/i
 function uint256(value: unknown, field: string): string {
   if (typeof value === 'string' || Number.isSafeInteger(value)) {
     const text = `${value}`
-    if (digits.test(text) && BigInt(text) >> 256n === 0n) return text
+    if (digits.test(text) && (text.length < 78 || BigInt(text) >> 256n === 0n)) return text
   }
   throw new InvalidPaymentError(field, 'expected a whole number below 2^256')
 }

@@ -30,8 +30,10 @@ const maxOwnRecords = 10_000
 
 type Refused = Extract<Claim, { kind: 'refused' }>
 
-/** A claim that was granted, until `leaseUntil` (Unix ms). */
-export type Held = Extract<Claim, { kind: 'claimed' }> & {
+/** An entry that is claimed here, until `leaseUntil` (Unix ms). */
+export interface Held extends Omit<LedgerEntry, 'settlement'> {
+  readonly kind: 'claimed'
+  readonly before: SettlementState | undefined
   readonly claim: string
   readonly leaseUntil: number
 }
@@ -80,9 +82,20 @@ export class Books {
         since: own.since,
         query: withLesserAmount(own.query, query),
       }
-    if (!this.#rejectsRetry(claimed.before)) return { ...claimed, claim, leaseUntil }
-    const entry = { ...payment, query: claimed.query, since: claimed.since, settlement: claimed.before }
-    await this.ledger.update(key, claim, entry.settlement).catch(error => this.failed(error))
+    const { before } = claimed
+    const held: Held = {
+      kind: 'claimed',
+      key,
+      fingerprint,
+      query: claimed.query,
+      since: claimed.since,
+      before,
+      claim,
+      leaseUntil,
+    }
+    if (!this.#rejectsRetry(before)) return held
+    await this.ledger.update(key, claim, before).catch(error => this.failed(error))
+    const entry = entryOf(held, before)
     this.#reportRejectedRetry(entry)
     return { kind: 'refused', entry }
   }
@@ -98,11 +111,8 @@ export class Books {
    * @returns `closed`: there is nothing left to do. `open`: it is unresolved, or still to be stored. `taken`: the claim
    * had lapsed and another one holds the entry: its holder may deliver, so this one must not.
    */
-  async record(
-    entry: LedgerEntry,
-    { claim, leaseUntil }: Pick<Held, 'claim' | 'leaseUntil'>,
-  ): Promise<'closed' | 'open' | 'taken'> {
-    const { key, settlement } = entry
+  async record(held: Held, settlement: SettlementState): Promise<'closed' | 'open' | 'taken'> {
+    const { key, claim, leaseUntil } = held
     const { state } = settlement
     const reportFault = (why: unknown) => {
       const what = `the ledger did not record ${state}`
@@ -110,7 +120,9 @@ export class Books {
     }
     let isStored = false
     try {
-      isStored = (await this.ledger.update(key, claim, settlement)) || (await this.#restore(entry, claim))
+      isStored =
+        (await this.ledger.update(key, claim, settlement)) ||
+        (await this.#restore(entryOf(held, settlement), claim))
       if (!isStored) {
         reportFault('another claim holds the entry')
         return 'taken'
@@ -122,7 +134,7 @@ export class Books {
     }
     // A success must not be reported again for want of a record, and what is unresolved must not be forgotten.
     const isKept = state === 'unresolved' ? this.isShared : state === 'settled' && !isStored
-    if (isKept) setBounded(this.#own, key, { entry, claim }, maxOwnRecords)
+    if (isKept) setBounded(this.#own, key, { entry: entryOf(held, settlement), claim }, maxOwnRecords)
     else this.#own.delete(key)
     return isKept || state === 'unresolved' ? 'open' : 'closed'
   }
@@ -237,6 +249,10 @@ export class Books {
   failed(error: unknown): void {
     this.observer.fault('ledger:error', 'the ledger failed', error)
   }
+}
+
+function entryOf({ key, fingerprint, query, since }: Held, settlement: SettlementState): LedgerEntry {
+  return { key, fingerprint, query, since, settlement }
 }
 
 /** A fault of the ledger, for the caller. */
