@@ -4,17 +4,22 @@ import type { AttemptReport, Operation } from '../observe/attempt-report.ts'
 import type { Payment } from '../payment/payment.ts'
 import type { Context } from './run.ts'
 
+/** An operation that nobody served. */
+export interface Failed {
+  readonly context: Context
+  readonly operation: Operation
+  readonly reports: readonly AttemptReport[]
+  readonly isAborted: boolean
+  readonly payment?: Payment | undefined
+}
+
 /**
  * @param isUncharged nothing was charged, and that is sure
  * @throws {AllFacilitatorsFailedError} always, with the reason why
  */
-export function allFailed(
-  { pool }: Context,
-  { reports, isAborted }: { readonly reports: readonly AttemptReport[]; readonly isAborted: boolean },
-  operation: Operation,
-  payment?: Payment,
-  isUncharged = payment !== undefined,
-): never {
+export function allFailed(failed: Failed, isUncharged = failed.payment !== undefined): never {
+  const { operation, reports, isAborted, payment } = failed
+  const { pool } = failed.context
   if (isAborted) throw new AggregatorStoppedError(operation, reports)
   if (reports.length > 0) {
     const asked = new Set(reports.map(report => report.facilitator)).size

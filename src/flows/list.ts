@@ -13,5 +13,5 @@ export async function list(context: Context, query?: DiscoveryQuery): Promise<Di
     const outcome = await run.ask(member)
     if (outcome.kind === 'answered') return outcome.response
   }
-  return allFailed(context, run, 'list')
+  return allFailed(run)
 }

@@ -4,6 +4,7 @@ import { attempt, type Request } from '../facilitator/attempt.ts'
 import type { Outcome, Responses } from '../facilitator/outcome.ts'
 import type { AttemptReport, Operation } from '../observe/attempt-report.ts'
 import type { Observer } from '../observe/observer.ts'
+import type { Payment } from '../payment/payment.ts'
 import type { Member } from '../pool/member.ts'
 import { MemberAttempt } from '../pool/member-attempt.ts'
 import type { Pool } from '../pool/pool.ts'
@@ -59,8 +60,8 @@ export class Run<O extends Operation> {
   #last: { readonly member: Member; readonly outcome: Outcome } | undefined
 
   constructor(
-    private readonly context: Context,
-    private readonly operation: O,
+    readonly context: Context,
+    readonly operation: O,
     private readonly request: Request,
     route: Route = context.pool.route(operation, request.payment),
   ) {
@@ -95,9 +96,13 @@ export class Run<O extends Operation> {
 
   /** Begins the route anew, as the facilitators' health is now, without some of them. */
   startOver(without: readonly Member[]): void {
-    const { preferred, lastResort } = this.context.pool.route(this.operation, this.request.payment)
+    const { preferred, lastResort } = this.context.pool.route(this.operation, this.payment)
     const isLeft = (member: Member) => !without.includes(member)
     this.#route = { preferred: preferred.filter(isLeft), lastResort: lastResort?.filter(isLeft) }
+  }
+
+  get payment(): Payment | undefined {
+    return this.request.payment
   }
 
   get isAborted(): boolean {
@@ -178,7 +183,7 @@ export class Run<O extends Operation> {
 
   async #attempt(member: Member): Promise<Outcome<O>> {
     const { observer, alarms } = this.context
-    const open = new MemberAttempt(member, this.operation, this.request.payment)
+    const open = new MemberAttempt(member, this.operation, this.payment)
     this.#open.push(open)
     const timeoutMs = this.#timeoutFor(member)
     const outcome = await attempt(member.options.client, this.operation, this.request, timeoutMs, alarms)
@@ -198,7 +203,7 @@ export class Run<O extends Operation> {
   #reportFailover({ member, outcome }: { member: Member; outcome: Outcome }, to: Member): void {
     this.context.observer.failover({
       operation: this.operation,
-      network: this.request.payment?.network,
+      network: this.payment?.network,
       from: member.id,
       to: to.id,
       outcome: outcome.kind,
@@ -254,7 +259,7 @@ export class Run<O extends Operation> {
   }
 
   #lane(member: Member) {
-    return member.lane(this.operation, this.request.payment)
+    return member.lane(this.operation, this.payment)
   }
 }
 

@@ -1,17 +1,13 @@
 import type { SettleResponse } from '@x402/core/types'
-import { SettlementIndeterminateError } from '../errors.ts'
-import type { SettlementSummary } from '../observe/events.ts'
 import type { Payment } from '../payment/payment.ts'
 import { amountOf, identify, type KeyedPayment } from '../payment/payment-key.ts'
-import type { Member } from '../pool/member.ts'
 import { never } from '../runtime/clock.ts'
-import { writeJson } from '../runtime/json.ts'
-import { type Held, summaryOf } from '../settlement/books.ts'
-import { duplicate, isUnresolved, type SettlementState } from '../settlement/ledger.ts'
+import type { Held } from '../settlement/books.ts'
+import { isUnresolved, type SettlementState } from '../settlement/ledger.ts'
 import type { Conclusion } from '../settlement/machine.ts'
 import { drive } from './drive.ts'
-import { allFailed } from './failure.ts'
 import { type Context, Run } from './run.ts'
+import { answer, quarantine, refusal, type Settling } from './settle-answer.ts'
 
 /** The share of successes that `audit: 'sample'` looks up. */
 const sampleShare = 0.1
@@ -30,12 +26,13 @@ export async function settle(context: Context, payment: Payment): Promise<Settle
   const held = keyed && (await claim(context, keyed))
   if (keyed !== undefined && held === undefined) return refusal(payment)
 
+  const settling = { payment, held }
   const run = new Run(context, 'settle', { payment })
-  const conclusion = await conclude(context, payment, run, held)
+  const conclusion = await conclude(run, settling)
   run.end()
   const isHeld = held === undefined || (await record(context, held, stateAfter(conclusion)))
   // A claim that lapsed may be another one's by now, who delivers: one success, not two.
-  return answer(context, payment, run, isHeld ? conclusion : inDoubt(conclusion), keyed)
+  return answer(run, settling, isHeld ? conclusion : inDoubt(conclusion))
 }
 
 async function claim(
@@ -49,12 +46,8 @@ async function claim(
   return undefined
 }
 
-async function conclude(
-  context: Context,
-  payment: Payment,
-  run: Run<'settle'>,
-  held: Held | undefined,
-): Promise<Conclusion> {
+async function conclude(run: Run<'settle'>, { payment, held }: Settling): Promise<Conclusion> {
+  const { context } = run
   try {
     const isOurClock = held?.before === undefined || !context.books.isShared
     const chain = held && context.chains.viewOf(held, isOurClock)
@@ -77,7 +70,7 @@ async function conclude(
         probeAfterMs,
         failoverAfterMs,
       },
-      accuse: (member, transaction) => quarantine(context, member, payment.network, transaction),
+      accuse: (member, transaction) => quarantine(context, { member, network: payment.network, transaction }),
     })
   } catch (error) {
     // A fault of ours must not read as "not charged".
@@ -114,55 +107,9 @@ function stateAfter(conclusion: Conclusion): SettlementState {
   }
 }
 
-/** A success that upstream's middleware cannot write as JSON would become a 402: what cannot be written is left out. */
-function writable(response: SettleResponse): SettleResponse {
-  const isPlain = Object.values(response).every(value => Object(value) !== value && typeof value !== 'bigint')
-  return isPlain ? response : JSON.parse(writeJson(response))
-}
-
 /** A ledger keeps no more of what a facilitator says than anything honest takes. */
 function short(text: string): string {
   return text.slice(0, 128)
-}
-
-function answer(
-  context: Context,
-  payment: Payment,
-  run: Run<'settle'>,
-  conclusion: Conclusion,
-  keyed: KeyedPayment | undefined,
-): SettleResponse {
-  const { observer } = context
-  const { network } = payment.requirements
-  const attempts = run.reports
-  switch (conclusion.kind) {
-    case 'settled':
-      return writable(conclusion.response)
-    case 'rejected':
-      return conclusion.response
-    case 'recovered': {
-      const { transaction, payer } = conclusion
-      observer.tell(
-        'settlement:recovered',
-        { ...summarize(payment, keyed), transaction, attempts },
-        'warn',
-        event => `a settlement on ${event.network} was recovered from the chain: ${event.transaction}`,
-      )
-      return { success: true, transaction, network, ...(payer === undefined ? {} : { payer }) }
-    }
-    case 'failed':
-      return run.verdictOnAbilities ?? allFailed(context, run, 'settle', payment, conclusion.isProven)
-    case 'indeterminate': {
-      const { transaction } = conclusion
-      observer.tell(
-        'settlement:indeterminate',
-        { ...summarize(payment, keyed), transaction, attempts },
-        'error',
-        event => `a settlement on ${event.network} is indeterminate: the buyer may have been charged`,
-      )
-      throw new SettlementIndeterminateError(attempts, transaction)
-    }
-  }
 }
 
 /** The doubt that is left of a conclusion which must not be reported. */
@@ -170,26 +117,4 @@ function inDoubt(conclusion: Conclusion | undefined): Conclusion {
   const after = conclusion && stateAfter(conclusion)
   const transaction = after && 'transaction' in after ? after.transaction : undefined
   return { kind: 'indeterminate', transaction, ownTransactions: undefined }
-}
-
-function refusal({ requirements: { network } }: Payment): SettleResponse {
-  const { reason: errorReason, message: errorMessage } = duplicate
-  return { success: false, errorReason, errorMessage, transaction: '', network }
-}
-
-function summarize({ requirements }: Payment, keyed: KeyedPayment | undefined): SettlementSummary {
-  if (keyed !== undefined) return summaryOf(keyed)
-  const { network, payTo, asset } = requirements
-  return { network, payTo, asset, amount: amountOf(requirements) }
-}
-
-function quarantine({ observer, pool }: Context, member: Member, network: string, transaction: string): void {
-  pool.quarantine(member)
-  observer.tell(
-    'facilitator:quarantined',
-    { facilitator: member.id, network, transaction },
-    'error',
-    event =>
-      `${event.facilitator} is quarantined: the chain does not know its settlement ${event.transaction}`,
-  )
 }

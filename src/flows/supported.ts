@@ -38,7 +38,12 @@ export class Supported {
     const reports = (await Promise.all(awaited.map(member => this.refresh(member)))).flat()
     const supported = this.#announce()
     if (supported.kinds.length === 0)
-      return allFailed(this.context, { reports, isAborted: this.context.alarms.signal.aborted }, 'supported')
+      return allFailed({
+        context: this.context,
+        operation: 'supported',
+        reports,
+        isAborted: this.context.alarms.signal.aborted,
+      })
     return structuredClone(supported)
   }
 

@@ -43,7 +43,7 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
     }
   }
   const verdict = standing === 'suspect' ? undefined : run.verdictOnAbilities
-  return verdict ?? allFailed(context, run, 'verify', payment, standing === 'new')
+  return verdict ?? allFailed(run, standing === 'new')
 }
 
 function resumable(keyed: KeyedPayment | undefined): VerifyResponse {

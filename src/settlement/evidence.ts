@@ -105,6 +105,11 @@ export function transactionOf(attempt: Attempt): string | undefined {
   return attempt.kind === 'unknown' || attempt.kind === 'pending' ? attempt.transaction : undefined
 }
 
+export function isMadeBy(attempt: Attempt, transaction: string | undefined): boolean {
+  const own = transactionOf(attempt)
+  return own !== undefined && transaction !== undefined && isSame(own, transaction)
+}
+
 /** The same transaction; hexadecimal names have no case. */
 export function isSame(one: string, other: string): boolean {
   return one === other || (one.startsWith('0x') && one.toLowerCase() === other.toLowerCase())

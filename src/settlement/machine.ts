@@ -8,12 +8,14 @@
 import type { SettleResponse } from '@x402/core/types'
 import type { Outcome } from '../facilitator/outcome.ts'
 import { never } from '../runtime/clock.ts'
+import { type Accusation, accusationsAfter, accuseAllBut, withoutClaim } from './audit.ts'
 import {
   type Attempt,
   attemptAfter,
   type Evidence,
   hasClaim,
   isInDoubt,
+  isMadeBy,
   isSame,
   isVerdictDoubtful,
   mayHaveMade,
@@ -72,8 +74,7 @@ export type Action =
   | { readonly kind: 'ask-chain' }
   /** The attempt is given up waiting for, though it stays open. */
   | { readonly kind: 'overtake'; readonly attempt: number }
-  /** The attempt's claim of success is false. */
-  | { readonly kind: 'accuse'; readonly attempt: number; readonly transaction: string }
+  | Accusation
   /** Nobody is asked any more, not even as the retry of an attempt that is open. */
   | { readonly kind: 'end-route' }
   | { readonly kind: 'conclude'; readonly conclusion: Conclusion }
@@ -211,7 +212,8 @@ export function step(
   const known = absorb(before, event, now)
   const conclusion = conclude(known, event, now, may)
   if (conclusion === undefined) return proceed(known, event, now, may)
-  const accusations = event.kind === 'chain' ? accuse(known, event.answer, now, may) : []
+  const accusations =
+    event.kind === 'chain' ? accusationsAfter(known, event.answer, may.claimWasFalse(known, now)) : []
   return [known, [...accusations, { kind: 'conclude', conclusion }]]
 }
 
@@ -468,42 +470,4 @@ function isUnspentAfresh({ unspent, changedAt, headAt }: State): boolean {
     unspent.blockAt > headAt &&
     Math.min(unspent.askedAt, unspent.blockAt) >= changedAt + skewMs
   )
-}
-
-/** Those whose claims are false, by the answer that ended the settlement. */
-function accuse(state: State, answer: ProbeAnswer, now: number, may: Guards): Action[] {
-  switch (answer.state) {
-    case 'paid':
-      // Where no attempt names the transaction that paid, a claim may name it otherwise.
-      return state.attempts.some(attempt => isMadeBy(attempt, answer.transaction))
-        ? accuseAllBut(state, answer.transaction)
-        : []
-    case 'spent-otherwise':
-      // By which transaction is not known: it may be the claimed one.
-      return answer.transaction !== undefined && may.claimWasFalse(state, now)
-        ? accuseAllBut(state, answer.transaction)
-        : []
-    case 'unspent':
-      return may.claimWasFalse(state, now) ? accuseAllBut(state, undefined) : []
-    case 'cannot-tell':
-      return []
-  }
-}
-
-function accuseAllBut({ attempts }: State, transaction: string | undefined): Action[] {
-  return attempts.flatMap((claim, attempt) =>
-    claim.kind === 'claimed' && !isMadeBy(claim, transaction)
-      ? [{ kind: 'accuse' as const, attempt, transaction: claim.response.transaction }]
-      : [],
-  )
-}
-
-function isMadeBy(attempt: Attempt, transaction: string | undefined): boolean {
-  const own = transactionOf(attempt)
-  return own !== undefined && transaction !== undefined && isSame(own, transaction)
-}
-
-/** What it did, if anything, nobody knows. */
-function withoutClaim(attempt: Attempt): Attempt {
-  return attempt.kind === 'claimed' ? { kind: 'unknown', transaction: undefined } : attempt
 }
