@@ -293,7 +293,7 @@ describe("a lane's circuit", () => {
       { numRuns: 5_000 },
     )
     expect(trials).toBeGreaterThan(1_000)
-  })
+  }, 60_000)
 
   it('is not decided by the trial of an earlier opening', () => {
     const circuit = new Circuit({ maxConsecutiveFailures: 1, coolDownMs: 50 }, () => {})
