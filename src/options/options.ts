@@ -3,7 +3,6 @@
 import { InvalidOptionsError } from '../errors.ts'
 import type { FacilitatorClientLike } from '../facilitator/client.ts'
 import { type AuthHeaders, httpFacilitatorClient } from '../facilitator/http-client.ts'
-import { type KnownFacilitatorName, knownFacilitators } from '../facilitator/known.ts'
 import { forEachOperation, type Operation } from '../observe/attempt-report.ts'
 import type { Logger, LogLevel } from '../observe/log.ts'
 import type { MemberOptions } from '../pool/member.ts'
@@ -43,7 +42,11 @@ interface FacilitatorCommon {
   retries?: number
 }
 
-interface OverHttp {
+/** A facilitator at a URL; `known` of `x402-facilitator-aggregator/known` makes public ones. */
+export interface FacilitatorByUrl extends FacilitatorCommon {
+  /** Where it answers, such as `https://facilitator.example`; `/verify` and so on are added. */
+  url: string
+  client?: never
   /**
    * Headers keyed by operation, as in upstream's `FacilitatorConfig`. Called afresh for each request, so that
    * short-lived tokens work.
@@ -56,34 +59,16 @@ interface OverHttp {
   fetch?: typeof fetch
 }
 
-/** A facilitator at a URL. */
-export interface FacilitatorByUrl extends FacilitatorCommon, OverHttp {
-  /** Where it answers, such as `https://facilitator.example`; `/verify` and so on are added. */
-  url: string
-  client?: never
-  known?: never
-}
-
-/** A public facilitator, by its name in `knownFacilitators`. */
-export interface FacilitatorByName extends Omit<FacilitatorCommon, 'id'>, OverHttp {
-  known: KnownFacilitatorName
-  /** @default the name in `known` */
-  id?: string
-  url?: never
-  client?: never
-}
-
 /** A facilitator given by a client object. */
 export interface FacilitatorByClient extends FacilitatorCommon {
   /** Upstream's `HTTPFacilitatorClient`, Coinbase CDP's client, an in-process `x402Facilitator`, or your own. */
   client: FacilitatorClientLike
   url?: never
-  known?: never
   createAuthHeaders?: never
   fetch?: never
 }
 
-export type FacilitatorOptions = FacilitatorByUrl | FacilitatorByName | FacilitatorByClient
+export type FacilitatorOptions = FacilitatorByUrl | FacilitatorByClient
 
 export interface HealthCheckOptions {
   /**
@@ -351,16 +336,14 @@ function readFacilitator(
   index: number,
   all: AggregatorOptions,
 ): MemberOptions {
-  const { known } = facilitator
-  const url = known === undefined ? facilitator.url : knownFacilitators[known].url
+  const { id, url, client } = facilitator
   return {
-    // The options were checked: one without an id is known by name, one without a URL is a client.
-    id: facilitator.id ?? known ?? '',
+    id,
     url,
     priority: facilitator.priority ?? index + 1,
     weight: facilitator.weight ?? 1,
     enabled: facilitator.enabled ?? true,
-    client: facilitator.client ?? httpFacilitatorClient({ ...facilitator, url: url ?? '' }),
+    client: client ?? httpFacilitatorClient(facilitator),
     timeoutMs: perOperation(facilitator.timeoutMs, perOperation(all.timeoutMs, defaults.timeoutMs)),
     retries: facilitator.retries ?? all.retries ?? defaults.retries,
   }
