@@ -1,5 +1,6 @@
 import { FacilitatorResponseError } from '@x402/core/server'
 import type { AttemptReport, Operation } from './observe/attempt-report.ts'
+import { isRecord } from './runtime/json.ts'
 
 /** Stable identifiers of what went wrong, for programs. */
 export type AggregatorErrorCode =
@@ -26,11 +27,14 @@ export abstract class AggregatorError extends Error {
   abstract readonly code: AggregatorErrorCode
   /** The attempts made before this error, oldest first. */
   readonly attempts: readonly AttemptReport[] = []
-  readonly [brand] = true
+  /** Known to every copy of this library. */
+  get [brand](): true {
+    return true
+  }
 
   static override [Symbol.hasInstance](this: unknown, value: unknown): boolean {
     return this === AggregatorError
-      ? typeof value === 'object' && value !== null && brand in value
+      ? isRecord(value) && brand in value
       : Function.prototype[Symbol.hasInstance].call(this, value)
   }
 }
@@ -73,7 +77,10 @@ export class InvalidPaymentError extends AggregatorError {
 abstract class UnavailableError extends FacilitatorResponseError {
   abstract readonly code: AggregatorErrorCode
   readonly attempts: readonly AttemptReport[]
-  readonly [brand] = true
+
+  get [brand](): true {
+    return true
+  }
 
   constructor(message: string, attempts: readonly AttemptReport[]) {
     super(attempts.length === 0 ? message : `${message}\n${attempts.map(describeAttempt).join('\n')}`)

@@ -18,6 +18,9 @@ export type RequestFailure =
       readonly retryAfterMs: number | undefined
     }
 
+/** The facilitator may have read the request. */
+export const mayHaveRead: RequestFailure = { kind: 'unknown' }
+
 /** A call of our HTTP client that failed. */
 export class FacilitatorRequestError extends Error {
   override readonly name = 'FacilitatorRequestError'

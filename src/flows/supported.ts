@@ -3,6 +3,7 @@ import type { SupportedResponse } from '@x402/core/types'
 import type { AttemptReport } from '../observe/attempt-report.ts'
 import type { Member } from '../pool/member.ts'
 import { now } from '../runtime/clock.ts'
+import { isRecord } from '../runtime/json.ts'
 import { runtimeWithoutTimers } from '../runtime/without-timers.ts'
 import { allFailed } from './failure.ts'
 import { type Context, Run } from './run.ts'
@@ -95,6 +96,6 @@ export class Supported {
 /** Arrays that are sets are compared as sets, objects whatever the order of their keys. */
 function sortKeys(_key: string, value: unknown): unknown {
   if (Array.isArray(value)) return value.map(item => JSON.stringify(item, sortKeys)).sort()
-  if (typeof value !== 'object' || value === null) return value
+  if (!isRecord(value)) return value
   return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
 }

@@ -2,6 +2,7 @@
 
 import { forEachOperation } from '../observe/attempt-report.ts'
 import { longestTimerMs } from '../runtime/clock.ts'
+import { isRecord } from '../runtime/json.ts'
 import { runtimeWithoutTimers } from '../runtime/without-timers.ts'
 import { unknownOption } from './unknown-option.ts'
 
@@ -42,7 +43,7 @@ const unless =
 const fields =
   (known: Fields): Check =>
   (value, path) => {
-    if (typeof value !== 'object' || value === null) return [`${path}: expected an object`]
+    if (!isRecord(value)) return [`${path}: expected an object`]
     return Object.entries(value).flatMap(([key, inner]) => {
       const name = path === '' ? key : `${path}.${key}`
       const check = known[key]

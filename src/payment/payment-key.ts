@@ -2,6 +2,7 @@
 import type { PaymentRequirements } from '@x402/core/types'
 import { InvalidPaymentError } from '../errors.ts'
 import { sha256 } from '../runtime/hash.ts'
+import { isRecord } from '../runtime/json.ts'
 import { foldAddress } from './address.ts'
 import { caip2 } from './networks.ts'
 import type { Payment } from './payment.ts'
@@ -187,7 +188,7 @@ async function readPayload(network: string, scheme: string, content: object): Pr
   const { transaction } = content as Record<string, unknown>
   const identity = typeof transaction === 'string' ? transaction : content
   const text = JSON.stringify([network, scheme, identity], (_field, value) => {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
+    if (!isRecord(value)) return value
     rejectDuplicateFields(value, contentPath, new Set())
     const fields = Object.entries(value).map(([name, inner]) => [foldName(name), inner] as const)
     return Object.fromEntries(fields.sort(([one], [other]) => (one < other ? -1 : 1)))
