@@ -1,6 +1,5 @@
 import { FacilitatorResponseError } from '@x402/core/server'
 import type { AttemptReport, Operation } from './observe/attempt-report.ts'
-import { isRecord } from './runtime/json.ts'
 
 /** Stable identifiers of what went wrong, for programs. */
 export type AggregatorErrorCode =
@@ -32,10 +31,8 @@ export abstract class AggregatorError extends Error {
     return true
   }
 
-  static override [Symbol.hasInstance](this: unknown, value: unknown): boolean {
-    return this === AggregatorError
-      ? isRecord(value) && brand in value
-      : Function.prototype[Symbol.hasInstance].call(this, value)
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return this === AggregatorError ? brand in Object(value) : super[Symbol.hasInstance](value)
   }
 }
 

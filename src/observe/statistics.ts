@@ -57,16 +57,20 @@ export class MemberStatistics {
   }
 
   get successes(): number {
-    return sum(this.#operations.values(), operation => operation.success)
+    return sum(this.#all, 'success')
   }
 
   get failures(): number {
-    return sum(this.#operations.values(), operation => operation.failure)
+    return sum(this.#all, 'failure')
   }
 
   /** Average over all attempts, in milliseconds; 0 before the first. */
   get averageMs(): number {
-    return averageMs([...this.#operations.values()])
+    return averageMs(this.#all)
+  }
+
+  get #all(): OperationStatistics[] {
+    return [...this.#operations.values()]
   }
 
   snapshot(id: string): FacilitatorStatistics {
@@ -79,7 +83,7 @@ export class MemberStatistics {
         total: successes + failures,
       },
       results: { success: successes, failure: failures, successRate: successRate(successes, failures) },
-      performance: performanceOf([...this.#operations.values()]),
+      performance: performanceOf(this.#all),
       perOperation: Object.fromEntries(
         [...this.#operations].map(([name, operation]) => [
           name,
@@ -98,8 +102,7 @@ export function successRate(successes: number, failures: number): string {
 }
 
 function averageMs(operations: readonly OperationStatistics[]): number {
-  const count = sum(operations, operation => operation.count)
-  return count === 0 ? 0 : sum(operations, operation => operation.totalMs) / count
+  return sum(operations, 'totalMs') / (sum(operations, 'count') || 1)
 }
 
 function performanceOf(operations: readonly OperationStatistics[]): Performance {
@@ -118,8 +121,9 @@ function round(milliseconds: number): number {
   return Math.round(milliseconds * 100) / 100
 }
 
-function sum<T>(items: Iterable<T>, measure: (item: T) => number): number {
-  let total = 0
-  for (const item of items) total += measure(item)
-  return total
+function sum(
+  operations: readonly OperationStatistics[],
+  field: 'success' | 'failure' | 'totalMs' | 'count',
+): number {
+  return operations.reduce((total, operation) => total + operation[field], 0)
 }

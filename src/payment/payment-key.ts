@@ -96,7 +96,7 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
   const { signature, transaction } = payload.payload
   const amount = amountOf(requirements)
   const token = foldAddress(asset)
-  const { method: spentBy, payer, nonce, validBefore } = spend
+  const { method: spentBy, payer = '', nonce } = spend
   // A probe looks at the token, or at Permit2. An authorization for another contract, such as Circle's Gateway, is
   // unspent there for ever. The key does not depend on it, or one authorization would have two.
   const isVisible =
@@ -106,10 +106,10 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
   // Some ledgers count in decimal fractions; what is compared with a chain, or with another amount, is whole.
   if (method !== 'payload' || scheme === 'upto') uint256(amount, 'paymentRequirements.amount')
   return {
-    key: `${spentBy}|${network}|${spentBy === 'eip3009' ? token : ''}|${foldAddress(payer ?? '')}|${nonce}`,
+    key: `${spentBy}|${network}|${spentBy === 'eip3009' ? token : ''}|${foldAddress(payer)}|${nonce}`,
     // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
     fingerprint: `${signature ?? transaction}|${token}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`,
-    query: { method, payer, nonce, validBefore, network, asset, payTo, amount },
+    query: { ...spend, method, network, asset, payTo, amount },
   }
 }
 
@@ -153,17 +153,18 @@ function readAuthorization(name: 'authorization' | 'permit2Authorization', recor
   seconds(value, `${path}.value`)
   seconds(validAfter, `${path}.validAfter`)
   const payer = hex(from, 20, `${path}.from`)
+  const noncePath = `${path}.nonce`
   return name === 'authorization'
     ? {
         method: 'eip3009',
         payer,
-        nonce: hex(nonce, 32, `${path}.nonce`).toLowerCase(),
+        nonce: hex(nonce, 32, noncePath).toLowerCase(),
         validBefore: seconds(validBefore, `${path}.validBefore`),
       }
     : {
         method: 'permit2',
         payer,
-        nonce: `${BigInt(uint256(nonce, `${path}.nonce`))}`,
+        nonce: `${BigInt(uint256(nonce, noncePath))}`,
         validBefore: seconds(deadline, `${path}.deadline`),
       }
 }

@@ -53,11 +53,13 @@ class Reader {
 
   /** A compact-u16: seven bits to a byte, the lowest first. Not a number, which ends every loop, in a longer spelling. */
   count(): number {
-    const first = this.byte()
-    if (first < 0x80) return first
-    const second = this.byte()
-    if (second < 0x80) return second === 0 ? Number.NaN : (first & 0x7f) | (second << 7)
-    const third = this.byte()
-    return third === 0 || third > 3 ? Number.NaN : (first & 0x7f) | ((second & 0x7f) << 7) | (third << 14)
+    let count = 0
+    for (let shift = 0; shift < 21; shift += 7) {
+      const byte = this.byte()
+      count |= (byte & 0x7f) << shift
+      const isLonger = shift > 0 && byte === 0
+      if (byte < 0x80) return isLonger || count > 0xffff ? Number.NaN : count
+    }
+    return Number.NaN
   }
 }

@@ -64,14 +64,13 @@ export class Alarms {
   readonly #armed = new Set<Alarm>()
   #controller = new AbortController()
 
-  readonly setTimeout = (ring: () => void, delayMs: number): Alarm => {
+  setTimeout(ring: () => void, delayMs: number): Alarm {
     const alarm: Alarm = { ring, handle: setTimeout(ring, delayMs) }
     this.#armed.add(alarm)
     return alarm
   }
 
-  readonly clearTimeout = (alarm: Alarm | undefined): void => {
-    if (alarm === undefined) return
+  clearTimeout(alarm: Alarm): void {
     clearTimeout(alarm.handle)
     this.#armed.delete(alarm)
   }
