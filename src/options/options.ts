@@ -242,7 +242,6 @@ export interface Settings {
 /** What the environment variables start from as well. */
 export const defaults = {
   timeoutMs: { verify: 5_000, settle: 30_000, supported: 5_000, list: 5_000 },
-  deadlineMs: { verify: 10_000, settle: 60_000, supported: 10_000, list: 10_000 },
   retries: 1,
   intervalMs: 30_000,
   maxConsecutiveFailures: 3,
@@ -288,12 +287,11 @@ export function readOptions(options: AggregatorOptions): Settings {
   }
 }
 
-/** A longer patience with one facilitator leaves time for another. */
+/** Twice the longest patience with one facilitator, which leaves time for another; of the defaults at least. */
 function deadlinesFor(members: readonly MemberOptions[]): Readonly<Record<Operation, number>> {
   return forEachOperation(operation =>
     Math.max(
-      defaults.deadlineMs[operation],
-      ...members.map(({ timeoutMs }) => Math.min(2 * timeoutMs[operation], longestTimerMs)),
+      ...[defaults, ...members].map(({ timeoutMs }) => Math.min(2 * timeoutMs[operation], longestTimerMs)),
     ),
   )
 }
