@@ -64,7 +64,7 @@ function invoke(
     case 'supported':
       return client.getSupported(options)
     case 'list':
-      if (client.list === undefined)
+      if (!client.list)
         throw new FacilitatorRequestError('its client has no list()', {
           kind: 'declined',
           cause: 'ability',
@@ -95,7 +95,7 @@ class LazyAbort implements CallOptions {
   #isOver = false
 
   get signal(): AbortSignal {
-    if (this.#controller === undefined) {
+    if (!this.#controller) {
       this.#controller = new AbortController()
       if (this.#isOver) this.now()
     }

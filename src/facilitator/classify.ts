@@ -81,7 +81,7 @@ export function classifyResponse<O extends Operation>(
   const meaning = meaningOf(reason, invalidMessage ?? errorMessage)
   const hash = operation === 'settle' && transaction ? transaction.slice(0, longestHash) : undefined
   // With a reason that nobody has listed a telling status says more; 400 and 422 merely repeat the refusal.
-  if (meaning === undefined && hash === undefined && !isOk(httpStatus) && ![400, 422].includes(httpStatus))
+  if (!meaning && hash === undefined && !isOk(httpStatus) && ![400, 422].includes(httpStatus))
     return classifyStatus(operation, httpStatus, retryAfterMs, response)
   return classifyRefusal(operation, response, redact(reason), meaning, hash)
 }
@@ -105,7 +105,7 @@ export function classifyError<O extends Operation>(operation: O, error: unknown)
 
   const telling = (error ?? {}) as PossiblyTelling
   const response = responseOfUpstreamError(telling)
-  if (response !== undefined) return classifyResponse(operation, response, telling.statusCode)
+  if (response) return classifyResponse(operation, response, telling.statusCode)
 
   const message = typeof telling.message === 'string' ? telling.message : messageOf(error)
   const status = statusInUpstreamMessage.exec(message)?.[1]
@@ -140,7 +140,7 @@ function classifyRefusal<O extends Operation>(
   transaction: string | undefined,
 ): Outcome<O> {
   if (meaning === 'spent') return { kind: 'spent', reason, response }
-  const isVerdict = meaning === 'verdict' || (meaning === undefined && operation === 'verify')
+  const isVerdict = meaning === 'verdict' || (!meaning && operation === 'verify')
   if (isVerdict && transaction === undefined) return { kind: 'answered', reason, response }
   if (operation === 'settle') {
     if (meaning === 'pending' && transaction !== undefined)
@@ -168,7 +168,7 @@ function classifyStatus<O extends Operation>(
   const reason = `HTTP ${status}`
   const isSettle = operation === 'settle'
   const cause = declinedStatuses[status] ?? (isSettle ? undefined : declinedUnlessSettle[status])
-  if (cause === undefined) return { kind: 'unknown', reason, retryAfterMs }
+  if (!cause) return { kind: 'unknown', reason, retryAfterMs }
   return { kind: 'declined', cause, reason, response, retryAfterMs, transient: cause === 'trouble' }
 }
 

@@ -122,7 +122,7 @@ async function send(fetch_: typeof fetch, url: string, init: RequestInit): Promi
     const next = location === null ? undefined : new URL(location, target)
     const keepsMethod = init.method !== 'POST' || [307, 308].includes(response.status)
     if (next?.origin !== target.origin || !keepsMethod || redirects === maxRedirects) {
-      const where = next === undefined ? 'elsewhere' : `to ${next.origin}${next.pathname}`
+      const where = next ? `to ${next.origin}${next.pathname}` : 'elsewhere'
       throw new FacilitatorRequestError(
         `redirected ${where}: set url to its final address`,
         // A 303 is the answer to a request that was processed (RFC 9110, section 15.4.4).
@@ -172,10 +172,10 @@ function interpret<O extends Operation>(operation: O, answer: Response, text: st
   const body = parseJson(text)
   const response = parseResponse(operation, body)
   const { ok, status } = answer
-  if (ok && response !== undefined) return withExtensionResponses(response, answer)
+  if (ok && response) return withExtensionResponses(response, answer)
   // A success that is not whole is one all the same, whatever the status: nobody else may be asked without the chain.
   const claimsSuccess = (body as { success?: unknown } | null | undefined)?.success === true
-  if (ok || (response === undefined && claimsSuccess))
+  if (ok || (!response && claimsSuccess))
     throw new FacilitatorRequestError("an answer that is not the protocol's", mayHaveRead)
   throw new FacilitatorRequestError(`HTTP ${status}`, {
     kind: 'status',

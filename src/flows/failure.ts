@@ -24,7 +24,7 @@ export function allFailed(
       reports,
     )
   }
-  if (payment !== undefined && !pool.couldServe(payment)) {
+  if (payment && !pool.couldServe(payment)) {
     throw new AllFacilitatorsFailedError(
       `${operation}: no facilitator can take this payment (x402 version ${payment.x402Version}, scheme ${payment.scheme}, ` +
         `network ${payment.network}): each lacks the kind or an extension, or it was made for another. ` +

@@ -28,9 +28,9 @@ export class Supported {
    */
   async get(inBackground: (work: Promise<unknown>) => void): Promise<SupportedResponse> {
     const inService = this.context.pool.members.filter(member => member.isInService)
-    const isAnyKnown = inService.some(member => member.capabilities !== undefined)
+    const isAnyKnown = inService.some(member => member.capabilities)
     const awaited = inService.filter(
-      member => member.capabilities === undefined && (!isAnyKnown || member.lane('supported').failures === 0),
+      member => !member.capabilities && (!isAnyKnown || member.lane('supported').failures === 0),
     )
     const oldest = now() - this.maxAgeMs
     const stale = inService.filter(member => member.askedAt < oldest && !awaited.includes(member))
@@ -46,9 +46,9 @@ export class Supported {
   /** Asks one facilitator what it supports, unless it is being asked already. */
   refresh(member: Member): Promise<readonly AttemptReport[]> {
     // Work that ends with the request that began it must not be waited for in another.
-    if (runtimeWithoutTimers() !== undefined) return this.#ask(member)
+    if (runtimeWithoutTimers()) return this.#ask(member)
     let asking = this.#asking.get(member)
-    if (asking === undefined) {
+    if (!asking) {
       asking = this.#ask(member).finally(() => this.#asking.delete(member))
       this.#asking.set(member, asking)
     }

@@ -113,7 +113,7 @@ export class SafeEmitter {
 
   emit<E extends EventName>(event: E, data: AggregatorEvents[E]): void {
     const listeners = this.#listeners.get(event)
-    if (listeners === undefined) return
+    if (!listeners) return
     for (const [listener, isOnce] of [...listeners]) {
       if (isOnce) listeners.delete(listener)
       void this.#call(event, listener as Listener<E>, data)

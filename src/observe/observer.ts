@@ -36,10 +36,10 @@ export class Observer {
     const count = this.#records.push(record)
     if (count > 2 * maxLogEntries) this.#records.splice(0, count - maxLogEntries)
     const isHeard = !this.#isMuted && this.emitter.has('log')
-    if (logger === undefined && !isHeard) return
+    if (!logger && !isHeard) return
     const entry = toEntry(record)
     if (isHeard) this.emitter.emit('log', entry)
-    if (logger !== undefined) passOn(logger, entry)
+    if (logger) passOn(logger, entry)
   }
 
   /** Logs what was thrown where no caller could be told. */

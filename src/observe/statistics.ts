@@ -49,7 +49,7 @@ export class MemberStatistics {
 
   record(report: AttemptReport, succeeded: boolean): void {
     let operation = this.#operations.get(report.operation)
-    if (operation === undefined) {
+    if (!operation) {
       operation = new OperationStatistics()
       this.#operations.set(report.operation, operation)
     }

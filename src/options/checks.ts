@@ -47,7 +47,7 @@ const fields =
     return Object.entries(value).flatMap(([key, inner]) => {
       const name = path === '' ? key : `${path}.${key}`
       const check = known[key]
-      if (check === undefined) return [unknownOption(name, Object.keys(known))]
+      if (!check) return [unknownOption(name, Object.keys(known))]
       return inner === undefined ? [] : check(inner, name)
     })
   }
@@ -98,7 +98,7 @@ const facilitators: Check = (value, path) => {
 
 const checkMode: Check = (value, path) => {
   const runtime = runtimeWithoutTimers()
-  return value === 'interval' && runtime !== undefined
+  return value === 'interval' && runtime
     ? [`${path}: ${runtime} runs no timers between requests: use 'lazy', and waitUntil`]
     : oneOf('interval', 'lazy')(value, path)
 }

@@ -324,7 +324,7 @@ function readHealthCheck(options: HealthCheckOptions | false = {}): Settings['he
     intervalMs = defaults.intervalMs,
     maxConsecutiveFailures = defaults.maxConsecutiveFailures,
     coolDownMs = intervalMs,
-    mode = runtimeWithoutTimers() === undefined ? 'interval' : 'lazy',
+    mode = runtimeWithoutTimers() ? 'lazy' : 'interval',
   } = options || {}
   return { enabled: options !== false, intervalMs, maxConsecutiveFailures, coolDownMs, mode }
 }

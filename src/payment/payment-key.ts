@@ -178,7 +178,7 @@ async function readSvm(content: Record<string, unknown>): Promise<Spend> {
   const { transaction } = content
   const bytes = typeof transaction === 'string' ? fromBase64(transaction) : undefined
   const message = bytes && messageOfSvm(bytes)
-  if (message === undefined)
+  if (!message)
     throw new InvalidPaymentError(`${contentPath}.transaction`, 'expected a Solana transaction in base64')
   return { method: 'svm', nonce: await sha256(message) }
 }

@@ -83,7 +83,7 @@ function looksRight(payload: AnyPaymentPayload, requirements: AnyPaymentRequirem
 
 function demand(name: string, schema: z.ZodTypeAny, value: unknown): void {
   const issue = schema.safeParse(value).error?.issues[0]
-  if (issue !== undefined) throw new InvalidPaymentError([name, ...issue.path].join('.'), issue.message)
+  if (issue) throw new InvalidPaymentError([name, ...issue.path].join('.'), issue.message)
 }
 
 function isText(value: unknown): value is string {

@@ -107,7 +107,7 @@ export class Member {
   lane(operation: Operation, kind?: Pick<Payment, 'scheme' | 'network' | 'kindKey'>): Circuit {
     const lanes = this.#lanes[operation]
     const known = lanes.get(kind?.kindKey)
-    if (known !== undefined) return known.circuit
+    if (known) return known.circuit
     const lane = { operation, scheme: kind?.scheme, network: kind?.network }
     const circuit = new Circuit(this.circuit, (from, to, consecutiveFailures) =>
       this.onLaneChange(this, { facilitator: this.id, ...lane, from, to, consecutiveFailures }),

@@ -61,7 +61,7 @@ export class Pool {
     const verified = isSettle ? this.#verifications.get(paymentIdentity(payment)) : undefined
     const request = { operation, payment, whenAllUnhealthy: this.#whenAllUnhealthy }
     const route = findRoute(this.#order(operation, verified?.verifier), this.#bindings, request, now())
-    if (verified !== undefined && verified.unanswered.length > 0) {
+    if (verified?.unanswered.length) {
       const rank = (member: Member) => Number(verified.unanswered.includes(member))
       route.preferred.sort((a, b) => rank(a) - rank(b))
     }
@@ -110,7 +110,7 @@ export class Pool {
    */
   supported(keepSilent: boolean): SupportedResponse {
     const isSilent = (member: Member) => member.lane('supported').state === 'open'
-    const known = this.members.filter(member => member.isInService && member.capabilities !== undefined)
+    const known = this.members.filter(member => member.isInService && member.capabilities)
     const answering = known.filter(member => !isSilent(member))
     const silent = keepSilent ? known.filter(isSilent) : []
     return uniteCapabilities(

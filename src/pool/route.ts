@@ -42,11 +42,11 @@ export class BindingIndex {
     for (const value of Object.values(payment.requirements.extra ?? {})) {
       if (typeof value !== 'string') continue
       const named = this.#byName.get(foldAddress(value))
-      if (named !== undefined && !named.has(member)) return false
+      if (named && !named.has(member)) return false
     }
     for (const extension of Object.keys(payment.payload.extensions ?? {})) {
       const supporters = this.#byExtension.get(extension)
-      if (supporters !== undefined && !supporters.has(member)) return false
+      if (supporters && !supporters.has(member)) return false
     }
     return true
   }
@@ -73,7 +73,7 @@ export function findRoute(
   for (const member of ordered) {
     if (!isEligible(member, payment, bindings)) continue
     if (!member.lane(operation, payment).isAvailable(now)) troubled.push(member)
-    else if (member.capabilities === undefined) unknown.push(member)
+    else if (!member.capabilities) unknown.push(member)
     else known.push(member)
   }
   return {
@@ -85,7 +85,7 @@ export function findRoute(
 /** Whether the facilitator could serve the request, whatever its health. */
 export function isEligible(member: Member, payment: Payment | undefined, bindings: BindingIndex): boolean {
   if (!member.isInService) return false
-  if (payment === undefined) return true
+  if (!payment) return true
   return member.capabilities?.supports(payment) !== false && bindings.agrees(member, payment)
 }
 

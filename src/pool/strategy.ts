@@ -58,7 +58,7 @@ function byPriority(members: readonly Member[]): Order {
   return (operation, first) => {
     const offset = turn[operation]++
     return groups.flatMap(group =>
-      first !== undefined && group.includes(first) ? ahead(first, group) : rotate(group, offset),
+      first && group.includes(first) ? ahead(first, group) : rotate(group, offset),
     )
   }
 }
@@ -104,7 +104,7 @@ function averageMs(member: Member): number {
 }
 
 function ahead(first: Member | undefined, members: readonly Member[]): readonly Member[] {
-  return first === undefined ? members : [first, ...members.filter(member => member !== first)]
+  return first ? [first, ...members.filter(member => member !== first)] : members
 }
 
 function rotate(group: readonly Member[], offset: number): readonly Member[] {
