@@ -8,6 +8,7 @@ import type { Logger, LogLevel } from '../observe/log.ts'
 import type { MemberOptions } from '../pool/member.ts'
 import type { Strategy } from '../pool/strategy.ts'
 import { longestTimerMs } from '../runtime/clock.ts'
+import { sortedBy } from '../runtime/sorted-by.ts'
 import { runtimeWithoutTimers } from '../runtime/without-timers.ts'
 import { BoundedLedger } from '../settlement/bounded-ledger.ts'
 import type { SettlementLedger } from '../settlement/ledger.ts'
@@ -349,9 +350,8 @@ function readFacilitator(
 
 /** The first enabled one by priority; a disabled one where all are. */
 function firstOf(members: readonly MemberOptions[]): MemberOptions[] {
-  return [...members]
-    .sort((a, b) => Number(b.enabled) - Number(a.enabled) || a.priority - b.priority)
-    .slice(0, 1)
+  const sorted = sortedBy(members, ({ priority }) => priority)
+  return sortedBy(sorted, ({ enabled }) => Number(!enabled)).slice(0, 1)
 }
 
 function perOperation(

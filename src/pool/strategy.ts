@@ -1,5 +1,6 @@
 /** In which order the facilitators are asked, before their health is looked at. */
 import { forEachOperation, type Operation } from '../observe/attempt-report.ts'
+import { sortedBy } from '../runtime/sorted-by.ts'
 import type { Member } from './member.ts'
 
 /** What a strategy of your own is told about each facilitator that may serve the request. */
@@ -35,25 +36,24 @@ export function orderBy(
     case 'priority':
       return byPriority(members)
     case 'latency':
+      return (_operation, first) => ahead(first, sortedBy(members, averageMs))
+    case 'weighted':
+      // Each gets the key random^(1/weight) (Efraimidis and Spirakis, 2006).
       return (_operation, first) =>
         ahead(
           first,
-          [...members].sort((a, b) => averageMs(a) - averageMs(b)),
+          sortedBy(members, member => -(Math.random() ** (1 / member.options.weight))),
         )
-    case 'weighted':
-      return (_operation, first) => ahead(first, byWeight(members))
     default:
       return byChoice(strategy, members, onFault)
   }
 }
 
 function byPriority(members: readonly Member[]): Order {
-  const priorities = new Set(members.map(member => member.options.priority))
-  const groups = [...priorities]
-    .sort((a, b) => a - b)
-    .map(priority => members.filter(member => member.options.priority === priority))
-  const sorted = groups.flat()
-  if (groups.length === sorted.length) return () => sorted
+  const sorted = sortedBy(members, priorityOf)
+  const priorities = [...new Set(sorted.map(priorityOf))]
+  if (priorities.length === sorted.length) return () => sorted
+  const groups = priorities.map(priority => sorted.filter(member => priorityOf(member) === priority))
   const turn = forEachOperation(() => 0)
   return (operation, first) => {
     const offset = turn[operation]++
@@ -61,14 +61,6 @@ function byPriority(members: readonly Member[]): Order {
       first && group.includes(first) ? ahead(first, group) : rotate(group, offset),
     )
   }
-}
-
-/** Weighted random order: each gets the key random^(1/weight) (Efraimidis and Spirakis, 2006). */
-function byWeight(members: readonly Member[]): Member[] {
-  return members
-    .map(member => ({ member, key: Math.random() ** (1 / member.options.weight) }))
-    .sort((a, b) => b.key - a.key)
-    .map(({ member }) => member)
 }
 
 /** A choice that throws or names nobody must not stop a sale: the priorities decide then. It is told of once. */
@@ -97,6 +89,10 @@ function byChoice(
       return fallback(operation, first)
     }
   }
+}
+
+export function priorityOf(member: Member): number {
+  return member.options.priority
 }
 
 function averageMs(member: Member): number {
