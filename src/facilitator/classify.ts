@@ -5,7 +5,7 @@ import { messageOf, redact } from '../observe/redact.ts'
 import { isRecord } from '../runtime/json.ts'
 import type { DeclineCause, Outcome, Responses } from './outcome.ts'
 import { meaningOf, type ReasonMeaning } from './reasons.ts'
-import { FacilitatorRequestError } from './request-error.ts'
+import { FacilitatorRequestError, notTheProtocols, notWritable } from './request-error.ts'
 import { parseResponse } from './response-schema.ts'
 
 /**
@@ -63,7 +63,7 @@ export function classifyResponse<O extends Operation>(
 ): Outcome<O> {
   const response = answer as Responses[O]
   const isSuccess = succeeds(operation, answer)
-  if (isSuccess === undefined) return { kind: 'unknown', reason: "an answer that is not the protocol's" }
+  if (isSuccess === undefined) return { kind: 'unknown', reason: notTheProtocols }
   if (isSuccess) {
     if (isOk(httpStatus)) return { kind: 'answered', response }
     if (operation !== 'settle') return classifyStatus(operation, httpStatus, retryAfterMs)
@@ -99,9 +99,9 @@ export function classifyError<O extends Operation>(operation: O, error: unknown)
       : classifyResponse(operation, response, status, retryAfterMs)
   }
 
-  // A payload nested some thousand deep can be read, but not written. A buyer must not open circuits with it.
+  // A buyer must not open circuits with it.
   if (operation === 'verify' && error instanceof RangeError)
-    return { kind: 'declined', cause: 'request', reason: 'a payment that cannot be written as JSON' }
+    return { kind: 'declined', cause: 'request', reason: notWritable }
 
   const telling = (error ?? {}) as PossiblyTelling
   const response = responseOfUpstreamError(telling)

@@ -9,7 +9,13 @@ import { readText } from '../runtime/read-text.ts'
 import { networkProblem, saysNothingSent } from './classify.ts'
 import type { CallOptions, DiscoveryQuery, FacilitatorClientLike } from './client.ts'
 import type { Responses } from './outcome.ts'
-import { FacilitatorRequestError, mayHaveRead, type RequestFailure } from './request-error.ts'
+import {
+  FacilitatorRequestError,
+  mayHaveRead,
+  notTheProtocols,
+  notWritable,
+  type RequestFailure,
+} from './request-error.ts'
 import { parseResponse } from './response-schema.ts'
 
 /** The longest answer that is read, in bytes. */
@@ -175,8 +181,7 @@ function interpret<O extends Operation>(operation: O, answer: Response, text: st
   if (ok && response) return withExtensionResponses(response, answer)
   // A success that is not whole is one all the same, whatever the status: nobody else may be asked without the chain.
   const claimsSuccess = (body as { success?: unknown } | null | undefined)?.success === true
-  if (ok || (!response && claimsSuccess))
-    throw new FacilitatorRequestError("an answer that is not the protocol's", mayHaveRead)
+  if (ok || (!response && claimsSuccess)) throw new FacilitatorRequestError(notTheProtocols, mayHaveRead)
   throw new FacilitatorRequestError(`HTTP ${status}`, {
     kind: 'status',
     status,
@@ -216,9 +221,12 @@ function stringify(body: unknown): string {
   try {
     return toJson(body)
   } catch (cause) {
-    // A payload nested some thousand deep can be read, but not written. A buyer must not open circuits with it.
-    const message = 'a payment that cannot be written as JSON'
-    throw new FacilitatorRequestError(message, { kind: 'declined', cause: 'request', isUnsent: true }, cause)
+    // A buyer must not open circuits with it.
+    throw new FacilitatorRequestError(
+      notWritable,
+      { kind: 'declined', cause: 'request', isUnsent: true },
+      cause,
+    )
   }
 }
 

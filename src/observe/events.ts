@@ -108,7 +108,7 @@ export class SafeEmitter {
   }
 
   has(event: EventName): boolean {
-    return (this.#listeners.get(event)?.size ?? 0) > 0
+    return Boolean(this.#listeners.get(event)?.size)
   }
 
   emit<E extends EventName>(event: E, data: AggregatorEvents[E]): void {

@@ -11,7 +11,8 @@ export interface ObserverOptions {
   readonly maxLogEntries: number
 }
 
-const rank: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 }
+/** From the least. */
+const levels: readonly LogLevel[] = ['debug', 'info', 'warn', 'error']
 
 export class Observer {
   readonly emitter = new SafeEmitter((error, event) => this.#listenerFailed(error, event))
@@ -31,7 +32,7 @@ export class Observer {
   /** Logs what has happened; `describe` makes its sentence from the fields when it is read. */
   log<F extends object>(level: LogLevel, event: string, fields: F, describe: (fields: F) => string): void {
     const { logger, logLevel, maxLogEntries } = this.options
-    if (rank[level] < rank[logLevel]) return
+    if (levels.indexOf(level) < levels.indexOf(logLevel)) return
     const record: LogRecord = { time: Date.now(), level, event, fields, describe }
     const count = this.#records.push(record)
     if (count > 2 * maxLogEntries) this.#records.splice(0, count - maxLogEntries)
@@ -93,28 +94,16 @@ export class Observer {
   }
 }
 
-const attemptLevels: Record<OutcomeKind, LogLevel> = {
-  answered: 'info',
-  declined: 'warn',
-  unreachable: 'warn',
-  unknown: 'warn',
-  pending: 'info',
-  spent: 'info',
-}
+/** How an attempt ends at a facilitator that works. */
+const goodOutcomes: readonly OutcomeKind[] = ['answered', 'pending', 'spent']
 
 function attemptLevel({ operation, outcome }: AttemptReport): LogLevel {
   if (outcome === 'answered' && operation === 'supported') return 'debug'
-  return attemptLevels[outcome]
+  return goodOutcomes.includes(outcome) ? 'info' : 'warn'
 }
 
-function describeAttempt({
-  facilitator,
-  operation,
-  network,
-  outcome,
-  reason,
-  durationMs,
-}: AttemptReport): string {
+function describeAttempt(report: AttemptReport): string {
+  const { facilitator, operation, network, outcome, reason, durationMs } = report
   const where = network === undefined ? '' : ` on ${network}`
   const why = reason === undefined ? '' : ` (${reason})`
   return `${facilitator}: ${operation}${where} ${outcome}${why} in ${Math.round(durationMs)} ms`

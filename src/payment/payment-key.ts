@@ -45,10 +45,10 @@ export function withLesserAmount(one: SettlementQuery, other: SettlementQuery): 
 const contentPath = 'paymentPayload.payload'
 
 /** Payment flows that settle one payload once. In an escrow, two phases share a payload. */
-const onePhaseFlows = new Set<unknown>([undefined, null, 'authorization', 'upfront'])
+const onePhaseFlows: readonly unknown[] = [undefined, null, 'authorization', 'upfront']
 
 /** What a seller collects of, or returns from, a payment channel (batch-settlement): as often as need be. */
-const channelOperations = new Set<unknown>(['claim', 'settle', 'refund'])
+const channelOperations: readonly unknown[] = ['claim', 'settle', 'refund']
 
 /**
  * The identity of a payment; `undefined` where one payload is settled several times on purpose. A promise where it is
@@ -63,12 +63,13 @@ export function identify(payment: Payment): KeyedPayment | undefined | Promise<K
   const content = payload.payload
   const isSvm = network.startsWith('solana:')
   // `upto` on Solana is an escrow, whether or not the requirements say so.
-  if (!onePhaseFlows.has(requirements.extra?.paymentFlow) || (isSvm && scheme === 'upto')) return undefined
+  if (!onePhaseFlows.includes(requirements.extra?.paymentFlow) || (isSvm && scheme === 'upto'))
+    return undefined
 
   rejectDuplicateFields(payload, 'paymentPayload')
   if (scheme === 'batch-settlement') {
     rejectDuplicateFields(content, contentPath)
-    if (channelOperations.has(content.type)) return undefined
+    if (channelOperations.includes(content.type)) return undefined
   }
   const spend =
     isSvm && scheme === 'exact'
@@ -213,10 +214,8 @@ const digits = /^(?:\d{1,78}|0x[\da-f]{1,64})$/i
 
 /** Decimal, as clients write it, or whatever else all facilitators read as the same number. */
 function uint256(value: unknown, field: string): string {
-  if (typeof value === 'string' || Number.isSafeInteger(value)) {
-    const text = `${value}`
-    if (digits.test(text) && BigInt(text) >> 256n === 0n) return text
-  }
+  const text = typeof value === 'string' || Number.isSafeInteger(value) ? `${value}` : ''
+  if (digits.test(text) && BigInt(text) >> 256n === 0n) return text
   throw new InvalidPaymentError(field, 'expected a whole number below 2^256')
 }
 

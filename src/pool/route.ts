@@ -5,11 +5,8 @@ import { foldAddress } from '../payment/address.ts'
 import type { Payment } from '../payment/payment.ts'
 import type { Member } from './member.ts'
 
-/**
- * Extensions that describe a resource to the world. A payment is as good at a facilitator without them, so
- * they exclude nobody.
- */
-const descriptiveExtensions = new Set(['bazaar'])
+/** The extension that describes a resource to the world. A payment is as good at a facilitator without it. */
+const descriptiveExtension = 'bazaar'
 
 /** Facilitators in trouble come last, not never. */
 export interface Route {
@@ -28,7 +25,7 @@ export class BindingIndex {
     for (const member of members) {
       for (const name of member.capabilities?.names() ?? []) add(this.#byName, name, member)
       for (const extension of member.capabilities?.extensions ?? [])
-        if (!descriptiveExtensions.has(extension)) add(this.#byExtension, extension, member)
+        if (extension !== descriptiveExtension) add(this.#byExtension, extension, member)
     }
   }
 

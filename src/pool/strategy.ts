@@ -72,22 +72,20 @@ function byChoice(
   let isTold = false
   const fallback = byPriority(members)
   return (operation, first) => {
-    const candidates = members.map(member => ({
-      id: member.id,
-      priority: member.options.priority,
-      weight: member.options.weight,
-      averageResponseTimeMs: averageMs(member),
-    }))
+    const candidates = members.map(member => {
+      const { id, priority, weight } = member.options
+      return { id, priority, weight, averageResponseTimeMs: averageMs(member) }
+    })
     try {
       const chosen = [...new Set(choose(candidates, operation))].flatMap(
         id => members.find(member => member.id === id) ?? [],
       )
-      return chosen.length > 0 ? chosen : fallback(operation, first)
+      if (chosen.length > 0) return chosen
     } catch (error) {
       if (!isTold) onFault(error)
       isTold = true
-      return fallback(operation, first)
     }
+    return fallback(operation, first)
   }
 }
 
