@@ -9,7 +9,7 @@ export function now(): number {
 export const longestTimerMs = 2 ** 31 - 1
 
 /** A time that does not come, and one that lies behind all others. */
-export const never = Number.POSITIVE_INFINITY
+export const never = Infinity
 export const longAgo = -never
 
 type TimerHandle = ReturnType<typeof setTimeout>
