@@ -6,6 +6,7 @@ const entry = {
   env: 'src/env/index.ts',
   http: 'src/http/index.ts',
   node: 'src/node/index.ts',
+  known: 'src/known/index.ts',
   testing: 'src/testing/index.ts',
 }
 

@@ -322,7 +322,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
    */
   stop(options: { inFlight?: 'finish' | 'abort' } = {}): Promise<void> {
     if (options.inFlight === 'abort') this.#alarms.ringAll()
-    if (this.#stopping !== undefined) return this.#stopping
+    if (this.#stopping) return this.#stopping
     this.#state = 'stopped'
     this.#healthChecker.stop()
     const stopping = Promise.allSettled(this.#inFlight).then(async () => {
@@ -339,7 +339,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
 
   #member(id: string): Member {
     const member = this.#pool.member(id)
-    if (member !== undefined) return member
+    if (member) return member
     const known = this.#pool.members.map(other => other.id).join(', ')
     throw new InvalidOptionsError([`there is no facilitator "${id}"; there are ${known}`])
   }
@@ -363,7 +363,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
 
   #keepAlive(work: Promise<unknown>): void {
     const { waitUntil } = this.#settings
-    if (waitUntil !== undefined) void this.#contain(async () => waitUntil(work.catch(() => undefined)))
+    if (waitUntil) void this.#contain(async () => waitUntil(work.catch(() => undefined)))
   }
 
   async #track<T>(work: () => Promise<T>): Promise<T> {

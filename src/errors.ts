@@ -1,5 +1,5 @@
 import { FacilitatorResponseError } from '@x402/core/server'
-import type { AttemptReport, Operation } from './observe/attempt-report.ts'
+import { type AttemptReport, describeOutcome, type Operation } from './observe/attempt-report.ts'
 
 /** Stable identifiers of what went wrong, for programs. */
 export type AggregatorErrorCode =
@@ -26,12 +26,13 @@ export abstract class AggregatorError extends Error {
   abstract readonly code: AggregatorErrorCode
   /** The attempts made before this error, oldest first. */
   readonly attempts: readonly AttemptReport[] = []
-  readonly [brand] = true
+  /** Known to every copy of this library. */
+  get [brand](): true {
+    return true
+  }
 
-  static override [Symbol.hasInstance](this: unknown, value: unknown): boolean {
-    return this === AggregatorError
-      ? typeof value === 'object' && value !== null && brand in value
-      : Function.prototype[Symbol.hasInstance].call(this, value)
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return this === AggregatorError ? brand in Object(value) : super[Symbol.hasInstance](value)
   }
 }
 
@@ -42,9 +43,11 @@ export class InvalidOptionsError extends AggregatorError {
 
   constructor(readonly problems: readonly string[]) {
     super(
-      problems.length === 1
-        ? `FacilitatorAggregator: ${problems[0]}`
-        : `FacilitatorAggregator: ${problems.length} problems in the options:\n${problems.map(line => `  - ${line}`).join('\n')}`,
+      `FacilitatorAggregator: ${
+        problems.length === 1
+          ? problems[0]
+          : [`${problems.length} problems in the options:`, ...problems].join('\n  - ')
+      }`,
     )
   }
 }
@@ -73,10 +76,13 @@ export class InvalidPaymentError extends AggregatorError {
 abstract class UnavailableError extends FacilitatorResponseError {
   abstract readonly code: AggregatorErrorCode
   readonly attempts: readonly AttemptReport[]
-  readonly [brand] = true
+
+  get [brand](): true {
+    return true
+  }
 
   constructor(message: string, attempts: readonly AttemptReport[]) {
-    super(attempts.length === 0 ? message : `${message}\n${attempts.map(describeAttempt).join('\n')}`)
+    super([message, ...attempts.map(describeAttempt)].join('\n  '))
     this.attempts = attempts
   }
 }
@@ -160,6 +166,5 @@ export class LedgerFullError extends LedgerError {
 }
 
 function describeAttempt(attempt: AttemptReport): string {
-  const reason = attempt.reason === undefined ? '' : `, ${attempt.reason}`
-  return `  ${attempt.facilitator}: ${attempt.outcome}${reason} (${Math.round(attempt.durationMs)} ms)`
+  return `${attempt.facilitator}: ${describeOutcome(attempt)} (${Math.round(attempt.durationMs)} ms)`
 }

@@ -22,7 +22,6 @@ export type {
   SupportedAnswer,
 } from './facilitator/client.ts'
 export type { AuthHeaders } from './facilitator/http-client.ts'
-export { type KnownFacilitator, type KnownFacilitatorName, knownFacilitators } from './facilitator/known.ts'
 export type { AttemptReport, Operation, OutcomeKind } from './observe/attempt-report.ts'
 export type {
   AggregatorEvents,
@@ -37,7 +36,6 @@ export type { FacilitatorStatistics, Performance } from './observe/statistics.ts
 export type {
   AggregatorOptions,
   FacilitatorByClient,
-  FacilitatorByName,
   FacilitatorByUrl,
   FacilitatorOptions,
   HealthCheckOptions,

@@ -1,6 +1,6 @@
 /** Headers for Coinbase CDP's facilitator, signed by CDP's own SDK (`@coinbase/cdp-sdk`, an optional peer). */
 import type { AuthHeaders } from '../facilitator/http-client.ts'
-import { knownFacilitators } from '../facilitator/known.ts'
+import { knownFacilitators } from '../known/index.ts'
 
 /** A secret API key of the Coinbase Developer Platform. */
 export interface CdpCredentials {
@@ -21,7 +21,7 @@ const requests = {
  *
  * @example
  * ```ts
- * const facilitators = [{ known: 'coinbase-cdp', createAuthHeaders: cdpAuthHeaders({ apiKeyId, apiKeySecret }) }]
+ * const facilitators = [known('coinbase-cdp', { createAuthHeaders: cdpAuthHeaders({ apiKeyId, apiKeySecret }) })]
  * ```
  */
 export function cdpAuthHeaders(credentials: CdpCredentials): () => Promise<AuthHeaders> {

@@ -1,6 +1,6 @@
 /** Which facilitators the variables name, in which order. */
 import type { AuthHeaders } from '../facilitator/http-client.ts'
-import { type KnownFacilitatorName, knownFacilitators } from '../facilitator/known.ts'
+import { type KnownFacilitatorName, knownFacilitators } from '../known/index.ts'
 import type { FacilitatorOptions } from '../options/options.ts'
 import { type CdpCredentials, cdpAuthHeaders } from './cdp.ts'
 import { facilitatorFields } from './names.ts'

@@ -36,8 +36,8 @@ export async function attempt<O extends Operation>(
   } catch (error) {
     return readError(operation, error)
   }
-  abort.now()
   const reason = signal.aborted ? 'aborted by stop()' : `no answer within ${Math.round(timeoutMs)} ms`
+  abort.now(reason)
   return { kind: 'unknown', reason, timedOut: true }
 }
 
@@ -64,7 +64,7 @@ function invoke(
     case 'supported':
       return client.getSupported(options)
     case 'list':
-      if (client.list === undefined)
+      if (!client.list)
         throw new FacilitatorRequestError('its client has no list()', {
           kind: 'declined',
           cause: 'ability',
@@ -92,18 +92,19 @@ function isThenable(value: unknown): value is PromiseLike<unknown> {
 /** Call options whose signal is made when a client first looks at it. */
 class LazyAbort implements CallOptions {
   #controller: AbortController | undefined
-  #isOver = false
+  /** Why it is over, when it is. */
+  #reason: string | undefined
 
   get signal(): AbortSignal {
-    if (this.#controller === undefined) {
+    if (!this.#controller) {
       this.#controller = new AbortController()
-      if (this.#isOver) this.now()
+      if (this.#reason) this.now(this.#reason)
     }
     return this.#controller.signal
   }
 
-  now(): void {
-    this.#isOver = true
-    this.#controller?.abort(new DOMException('The attempt was given up.', 'TimeoutError'))
+  now(reason: string): void {
+    this.#reason = reason
+    this.#controller?.abort(new DOMException(reason, 'TimeoutError'))
   }
 }

@@ -2,9 +2,10 @@
 
 import type { Operation } from '../observe/attempt-report.ts'
 import { messageOf, redact } from '../observe/redact.ts'
+import { isRecord } from '../runtime/json.ts'
 import type { DeclineCause, Outcome, Responses } from './outcome.ts'
 import { meaningOf, type ReasonMeaning } from './reasons.ts'
-import { FacilitatorRequestError } from './request-error.ts'
+import { FacilitatorRequestError, notTheProtocols, notWritable } from './request-error.ts'
 import { parseResponse } from './response-schema.ts'
 
 /**
@@ -62,7 +63,7 @@ export function classifyResponse<O extends Operation>(
 ): Outcome<O> {
   const response = answer as Responses[O]
   const isSuccess = succeeds(operation, answer)
-  if (isSuccess === undefined) return { kind: 'unknown', reason: "an answer that is not the protocol's" }
+  if (isSuccess === undefined) return { kind: 'unknown', reason: notTheProtocols }
   if (isSuccess) {
     if (isOk(httpStatus)) return { kind: 'answered', response }
     if (operation !== 'settle') return classifyStatus(operation, httpStatus, retryAfterMs)
@@ -80,7 +81,7 @@ export function classifyResponse<O extends Operation>(
   const meaning = meaningOf(reason, invalidMessage ?? errorMessage)
   const hash = operation === 'settle' && transaction ? transaction.slice(0, longestHash) : undefined
   // With a reason that nobody has listed a telling status says more; 400 and 422 merely repeat the refusal.
-  if (meaning === undefined && hash === undefined && !isOk(httpStatus) && ![400, 422].includes(httpStatus))
+  if (!meaning && hash === undefined && !isOk(httpStatus) && ![400, 422].includes(httpStatus))
     return classifyStatus(operation, httpStatus, retryAfterMs, response)
   return classifyRefusal(operation, response, redact(reason), meaning, hash)
 }
@@ -89,15 +90,22 @@ export function classifyResponse<O extends Operation>(
  * The outcome of a call that threw.
  */
 export function classifyError<O extends Operation>(operation: O, error: unknown): Outcome<O> {
-  if (error instanceof FacilitatorRequestError) return classifyRequestError(operation, error)
+  if (error instanceof FacilitatorRequestError) {
+    const { failure } = error
+    if (failure.kind !== 'status') return { ...failure, reason: redact(error.message) }
+    const { status, response, retryAfterMs } = failure
+    return response === undefined
+      ? classifyStatus(operation, status, retryAfterMs)
+      : classifyResponse(operation, response, status, retryAfterMs)
+  }
 
-  // A payload nested some thousand deep can be read, but not written. A buyer must not open circuits with it.
+  // A buyer must not open circuits with it.
   if (operation === 'verify' && error instanceof RangeError)
-    return { kind: 'declined', cause: 'request', reason: 'a payment that cannot be written as JSON' }
+    return { kind: 'declined', cause: 'request', reason: notWritable }
 
   const telling = (error ?? {}) as PossiblyTelling
   const response = responseOfUpstreamError(telling)
-  if (response !== undefined) return classifyResponse(operation, response, telling.statusCode)
+  if (response) return classifyResponse(operation, response, telling.statusCode)
 
   const message = typeof telling.message === 'string' ? telling.message : messageOf(error)
   const status = statusInUpstreamMessage.exec(message)?.[1]
@@ -132,7 +140,7 @@ function classifyRefusal<O extends Operation>(
   transaction: string | undefined,
 ): Outcome<O> {
   if (meaning === 'spent') return { kind: 'spent', reason, response }
-  const isVerdict = meaning === 'verdict' || (meaning === undefined && operation === 'verify')
+  const isVerdict = meaning === 'verdict' || (!meaning && operation === 'verify')
   if (isVerdict && transaction === undefined) return { kind: 'answered', reason, response }
   if (operation === 'settle') {
     if (meaning === 'pending' && transaction !== undefined)
@@ -150,15 +158,6 @@ function causeOf(meaning: ReasonMeaning | undefined): DeclineCause {
   return meaning === 'reverted' ? 'simulation' : 'trouble'
 }
 
-function classifyRequestError<O extends Operation>(operation: O, error: FacilitatorRequestError): Outcome<O> {
-  const { failure } = error
-  if (failure.kind !== 'status') return { ...failure, reason: redact(error.message) }
-  const { status, response, retryAfterMs } = failure
-  return response === undefined
-    ? classifyStatus(operation, status, retryAfterMs)
-    : classifyResponse(operation, response, status, retryAfterMs)
-}
-
 /** @param response the answer, where it is the protocol's, but its status says more */
 function classifyStatus<O extends Operation>(
   operation: O,
@@ -169,7 +168,7 @@ function classifyStatus<O extends Operation>(
   const reason = `HTTP ${status}`
   const isSettle = operation === 'settle'
   const cause = declinedStatuses[status] ?? (isSettle ? undefined : declinedUnlessSettle[status])
-  if (cause === undefined) return { kind: 'unknown', reason, retryAfterMs }
+  if (!cause) return { kind: 'unknown', reason, retryAfterMs }
   return { kind: 'declined', cause, reason, response, retryAfterMs, transient: cause === 'trouble' }
 }
 
@@ -186,24 +185,24 @@ interface Refusal {
 }
 
 /** Fields of the errors that upstream's clients and `fetch` throw, none of them certain. */
-interface PossiblyTelling extends Refusal {
+interface PossiblyTelling {
   name?: unknown
   message?: unknown
   statusCode?: number
-  payer?: string
-  network?: string
   code?: unknown
   cause?: unknown
 }
 
 /** Upstream's `VerifyError` and `SettleError`: known by name, as another copy of upstream may throw them. */
 function responseOfUpstreamError(error: PossiblyTelling): unknown {
-  const { name, payer, invalidReason, invalidMessage } = error
-  if (name === 'VerifyError') return { isValid: false, invalidReason, invalidMessage, payer }
-  const { errorReason, errorMessage, transaction = '', network = '' } = error
-  if (name === 'SettleError')
-    return { success: false, errorReason, errorMessage, payer, transaction, network }
-  return undefined
+  switch (error.name) {
+    case 'VerifyError':
+      return parseResponse('verify', { ...error, isValid: false })
+    case 'SettleError':
+      return parseResponse('settle', { ...error, success: false })
+    default:
+      return undefined
+  }
 }
 
 /** The code of the network error behind what was thrown: `ECONNREFUSED`, `UND_ERR_SOCKET`, … */
@@ -228,8 +227,8 @@ export function saysNothingSent(error: unknown): boolean {
 }
 
 function isConnectFailure(cause: unknown): boolean {
-  if (typeof cause !== 'object' || cause === null) return false
-  const { code, syscall, errors, message } = cause as Record<string, unknown>
+  if (!isRecord(cause)) return false
+  const { code, syscall, errors, message } = cause
   if (Array.isArray(errors) && errors.length > 0) return errors.every(isConnectFailure)
   if (denoConnectFailure.test(String(message))) return true
   // Some of the codes come in mid-connection too, where the call that failed is named.

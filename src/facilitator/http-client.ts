@@ -4,12 +4,18 @@ import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import { safeBase64Decode } from '@x402/core/utils'
 import type { Operation } from '../observe/attempt-report.ts'
 import { messageOf } from '../observe/redact.ts'
-import { toJson } from '../runtime/json.ts'
+import { isRecord, toJson } from '../runtime/json.ts'
 import { readText } from '../runtime/read-text.ts'
 import { networkProblem, saysNothingSent } from './classify.ts'
 import type { CallOptions, DiscoveryQuery, FacilitatorClientLike } from './client.ts'
 import type { Responses } from './outcome.ts'
-import { FacilitatorRequestError, type RequestFailure } from './request-error.ts'
+import {
+  FacilitatorRequestError,
+  mayHaveRead,
+  notTheProtocols,
+  notWritable,
+  type RequestFailure,
+} from './request-error.ts'
 import { parseResponse } from './response-schema.ts'
 
 /** The longest answer that is read, in bytes. */
@@ -42,13 +48,16 @@ export function httpFacilitatorClient(config: HttpClientOptions): Required<Facil
     options?: CallOptions,
     body?: object,
   ): Promise<Responses[O]> {
-    const headers: Record<string, string> = { 'content-type': 'application/json' }
-    if (config.createAuthHeaders !== undefined)
-      Object.assign(headers, await authHeadersFor(operation, config.createAuthHeaders))
-    const init: RequestInit = { headers, redirect: 'manual', signal: options?.signal ?? null }
-    // As a blob: Deno sends a POST of a text again by itself when a reused connection closes without an answer, and the
-    // second settle is told that the authorization is used.
-    if (body !== undefined) Object.assign(init, { method: 'POST', body: new Blob([stringify(body)]) })
+    const { createAuthHeaders } = config
+    const authHeaders = createAuthHeaders && (await authHeadersFor(operation, createAuthHeaders))
+    const init: RequestInit = {
+      headers: { 'content-type': 'application/json', ...authHeaders },
+      redirect: 'manual',
+      signal: options?.signal ?? null,
+      // As a blob: Deno sends a POST of a text again by itself when a reused connection closes without an answer, and the
+      // second settle is told that the authorization is used.
+      ...(body && { method: 'POST', body: new Blob([stringify(body)]) }),
+    }
 
     const response = await send(config.fetch ?? fetch, `${base}${path}`, init)
     const text = await readBody(response)
@@ -82,8 +91,7 @@ async function authHeadersFor(
   } catch (cause) {
     throw credentialsError(`createAuthHeaders threw: ${messageOf(cause)}`, cause)
   }
-  const values = typeof all === 'object' && all !== null ? Object.values(all) : ['']
-  if (values.some(value => value !== undefined && (typeof value !== 'object' || value === null)))
+  if (!isKeyedByOperation(all))
     throw credentialsError(
       'createAuthHeaders must return headers keyed by operation, such as ' +
         '{ settle: { Authorization: "…" } }; it returned flat headers',
@@ -95,6 +103,10 @@ async function authHeadersFor(
     throw credentialsError(`createAuthHeaders made a header that HTTP does not allow for ${operation}`)
   }
   return headers
+}
+
+function isKeyedByOperation(headers: unknown): boolean {
+  return isRecord(headers) && Object.values(headers).every(value => value === undefined || isRecord(value))
 }
 
 function credentialsError(message: string, cause?: unknown): FacilitatorRequestError {
@@ -114,13 +126,13 @@ async function send(fetch_: typeof fetch, url: string, init: RequestInit): Promi
     await response.body?.cancel()
     const location = response.headers.get('location')
     const next = location === null ? undefined : new URL(location, target)
-    const keepsMethod = init.method !== 'POST' || response.status === 307 || response.status === 308
+    const keepsMethod = init.method !== 'POST' || [307, 308].includes(response.status)
     if (next?.origin !== target.origin || !keepsMethod || redirects === maxRedirects) {
-      const where = next === undefined ? 'elsewhere' : `to ${next.origin}${next.pathname}`
+      const where = next ? `to ${next.origin}${next.pathname}` : 'elsewhere'
       throw new FacilitatorRequestError(
         `redirected ${where}: set url to its final address`,
         // A 303 is the answer to a request that was processed (RFC 9110, section 15.4.4).
-        response.status === 303 ? { kind: 'unknown' } : { kind: 'declined', cause: 'address' },
+        response.status === 303 ? mayHaveRead : { kind: 'declined', cause: 'address' },
       )
     }
     target = next
@@ -145,7 +157,7 @@ async function fetchOrExplain(
     const failure: RequestFailure =
       !wasRead && saysNothingSent(cause)
         ? { kind: 'unreachable', ...(fetch_ !== fetch && { isUnconfirmed: true }) }
-        : { kind: 'unknown' }
+        : mayHaveRead
     throw new FacilitatorRequestError(networkProblem(cause), failure, cause)
   }
 }
@@ -156,21 +168,20 @@ async function readBody(response: Response): Promise<string> {
     text = await readText(response.body, maxBodyBytes)
   } catch (cause) {
     const why = networkProblem(cause)
-    throw new FacilitatorRequestError(`the answer was cut off: ${why}`, { kind: 'unknown' }, cause)
+    throw new FacilitatorRequestError(`the answer was cut off: ${why}`, mayHaveRead, cause)
   }
   if (text !== undefined) return text
-  throw new FacilitatorRequestError(`an answer of more than ${maxBodyBytes} bytes`, { kind: 'unknown' })
+  throw new FacilitatorRequestError(`an answer of more than ${maxBodyBytes} bytes`, mayHaveRead)
 }
 
 function interpret<O extends Operation>(operation: O, answer: Response, text: string): Responses[O] {
   const body = parseJson(text)
   const response = parseResponse(operation, body)
   const { ok, status } = answer
-  if (ok && response !== undefined) return withExtensionResponses(response, answer)
+  if (ok && response) return withExtensionResponses(response, answer)
   // A success that is not whole is one all the same, whatever the status: nobody else may be asked without the chain.
   const claimsSuccess = (body as { success?: unknown } | null | undefined)?.success === true
-  if (ok || (response === undefined && claimsSuccess))
-    throw new FacilitatorRequestError("an answer that is not the protocol's", { kind: 'unknown' })
+  if (ok || (!response && claimsSuccess)) throw new FacilitatorRequestError(notTheProtocols, mayHaveRead)
   throw new FacilitatorRequestError(`HTTP ${status}`, {
     kind: 'status',
     status,
@@ -185,8 +196,7 @@ function withExtensionResponses<R extends object>(parsed: R, response: Response)
   if (header === null) return parsed
   try {
     const extensionResponses: unknown = JSON.parse(safeBase64Decode(header))
-    if (typeof extensionResponses !== 'object' || extensionResponses === null) return parsed
-    return { ...parsed, extensionResponses }
+    return isRecord(extensionResponses) ? { ...parsed, extensionResponses } : parsed
   } catch {
     return parsed
   }
@@ -211,9 +221,12 @@ function stringify(body: unknown): string {
   try {
     return toJson(body)
   } catch (cause) {
-    // A payload nested some thousand deep can be read, but not written. A buyer must not open circuits with it.
-    const message = 'a payment that cannot be written as JSON'
-    throw new FacilitatorRequestError(message, { kind: 'declined', cause: 'request', isUnsent: true }, cause)
+    // A buyer must not open circuits with it.
+    throw new FacilitatorRequestError(
+      notWritable,
+      { kind: 'declined', cause: 'request', isUnsent: true },
+      cause,
+    )
   }
 }
 

@@ -18,6 +18,15 @@ export type RequestFailure =
       readonly retryAfterMs: number | undefined
     }
 
+/** What is said of an answer in another shape. */
+export const notTheProtocols = "an answer that is not the protocol's"
+
+/** What is said of a payload nested some thousand deep, which can be read, but not written. */
+export const notWritable = 'a payment that cannot be written as JSON'
+
+/** The facilitator may have read the request. */
+export const mayHaveRead: RequestFailure = { kind: 'unknown' }
+
 /** A call of our HTTP client that failed. */
 export class FacilitatorRequestError extends Error {
   override readonly name = 'FacilitatorRequestError'

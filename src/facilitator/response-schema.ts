@@ -19,23 +19,18 @@ const verifyResponse = z.object({
 })
 
 /** A refusal may leave out `transaction` and `network` (version 1 facilitators do); a success may not. */
+const settleRefusal = z.object({
+  success: z.literal(false),
+  errorReason: optionalText,
+  errorMessage: optionalText,
+  transaction: textOrEmpty,
+  network: textOrEmpty,
+  amount: optionalText,
+  ...details,
+})
 const settleResponse = z.discriminatedUnion('success', [
-  z.object({
-    success: z.literal(true),
-    transaction: z.string(),
-    network: z.string(),
-    amount: optionalText,
-    ...details,
-  }),
-  z.object({
-    success: z.literal(false),
-    errorReason: optionalText,
-    errorMessage: optionalText,
-    transaction: textOrEmpty,
-    network: textOrEmpty,
-    amount: optionalText,
-    ...details,
-  }),
+  settleRefusal,
+  settleRefusal.extend({ success: z.literal(true), transaction: z.string(), network: z.string() }),
 ])
 
 const supportedResponse = z.object({

@@ -29,11 +29,11 @@ export function allFailed(failed: Failed, isUncharged = failed.payment !== undef
       reports,
     )
   }
-  if (payment !== undefined && !pool.couldServe(payment)) {
+  if (payment && !pool.couldServe(payment)) {
     throw new AllFacilitatorsFailedError(
       `${operation}: no facilitator can take this payment (x402 version ${payment.x402Version}, scheme ${payment.scheme}, ` +
         `network ${payment.network}): each lacks the kind or an extension, or it was made for another. ` +
-        'Compare getSupported() with your routes.',
+        'See getSupported().',
       [],
       'NO_ELIGIBLE_FACILITATOR',
     )

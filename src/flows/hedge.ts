@@ -15,17 +15,17 @@ interface Ended {
  */
 export async function* hedged(run: Run<'verify'>, afterMs: number | undefined): AsyncGenerator<Ended> {
   if (afterMs === undefined) {
-    for (let member = run.next(); member !== undefined; member = run.next())
+    for (let member = run.next(); member; member = run.next())
       yield { member, outcome: await run.ask(member) }
     return
   }
   const open = new Map<Member, Promise<Ended>>()
   try {
-    for (let member = run.next(); member !== undefined || open.size > 0; member = run.next()) {
-      if (member !== undefined) open.set(member, begin(run, member))
-      const ended = await first(run, open, member === undefined ? undefined : afterMs)
-      if (ended === undefined) {
-        if (member !== undefined) run.hedge(member, afterMs)
+    for (let member = run.next(); member || open.size > 0; member = run.next()) {
+      if (member) open.set(member, begin(run, member))
+      const ended = await first(run, open, member && afterMs)
+      if (!ended) {
+        if (member) run.hedge(member, afterMs)
         continue
       }
       open.delete(ended.member)

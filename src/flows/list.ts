@@ -9,7 +9,7 @@ import { type Context, Run } from './run.ts'
  */
 export async function list(context: Context, query?: DiscoveryQuery): Promise<DiscoveryResponse> {
   const run = new Run(context, 'list', { query })
-  for (let member = run.next(); member !== undefined; member = run.next()) {
+  for (let member = run.next(); member; member = run.next()) {
     const outcome = await run.ask(member)
     if (outcome.kind === 'answered') return outcome.response
   }

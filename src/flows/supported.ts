@@ -3,6 +3,7 @@ import type { SupportedResponse } from '@x402/core/types'
 import type { AttemptReport } from '../observe/attempt-report.ts'
 import type { Member } from '../pool/member.ts'
 import { now } from '../runtime/clock.ts'
+import { isRecord } from '../runtime/json.ts'
 import { runtimeWithoutTimers } from '../runtime/without-timers.ts'
 import { allFailed } from './failure.ts'
 import { type Context, Run } from './run.ts'
@@ -27,9 +28,9 @@ export class Supported {
    */
   async get(inBackground: (work: Promise<unknown>) => void): Promise<SupportedResponse> {
     const inService = this.context.pool.members.filter(member => member.isInService)
-    const isAnyKnown = inService.some(member => member.capabilities !== undefined)
+    const isAnyKnown = inService.some(member => member.capabilities)
     const awaited = inService.filter(
-      member => member.capabilities === undefined && (!isAnyKnown || member.lane('supported').failures === 0),
+      member => !member.capabilities && (!isAnyKnown || member.lane('supported').failures === 0),
     )
     const oldest = now() - this.maxAgeMs
     const stale = inService.filter(member => member.askedAt < oldest && !awaited.includes(member))
@@ -50,9 +51,9 @@ export class Supported {
   /** Asks one facilitator what it supports, unless it is being asked already. */
   refresh(member: Member): Promise<readonly AttemptReport[]> {
     // Work that ends with the request that began it must not be waited for in another.
-    if (runtimeWithoutTimers() !== undefined) return this.#ask(member)
+    if (runtimeWithoutTimers()) return this.#ask(member)
     let asking = this.#asking.get(member)
-    if (asking === undefined) {
+    if (!asking) {
       asking = this.#ask(member).finally(() => this.#asking.delete(member))
       this.#asking.set(member, asking)
     }
@@ -100,6 +101,6 @@ export class Supported {
 /** Arrays that are sets are compared as sets, objects whatever the order of their keys. */
 function sortKeys(_key: string, value: unknown): unknown {
   if (Array.isArray(value)) return value.map(item => JSON.stringify(item, sortKeys)).sort()
-  if (typeof value !== 'object' || value === null) return value
+  if (!isRecord(value)) return value
   return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
 }

@@ -19,7 +19,7 @@ import { type Context, Run } from './run.ts'
  */
 export async function verify(context: Context, payment: Payment): Promise<VerifyResponse> {
   const keyed = await identify(payment)
-  const standing = keyed === undefined ? 'new' : await context.books.standing(keyed)
+  const standing = keyed ? await context.books.standing(keyed) : 'new'
   if (standing === 'resumable') return resumable(keyed)
   if (standing === 'duplicate')
     return { isValid: false, invalidReason: duplicate.reason, invalidMessage: duplicate.message }

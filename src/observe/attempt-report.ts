@@ -16,6 +16,11 @@ export function forEachOperation<T>(of: (operation: Operation) => T): Record<Ope
 /** How it went; `Outcome` in `facilitator/outcome.ts` says what each means. */
 export type OutcomeKind = 'answered' | 'declined' | 'unreachable' | 'unknown' | 'pending' | 'spent'
 
+/** Such as `unknown, HTTP 502`. */
+export function describeOutcome({ outcome, reason }: Pick<AttemptReport, 'outcome' | 'reason'>): string {
+  return reason === undefined ? outcome : `${outcome}, ${reason}`
+}
+
 /** One call of one operation on one facilitator. */
 export interface AttemptReport {
   readonly facilitator: string

@@ -108,12 +108,12 @@ export class SafeEmitter {
   }
 
   has(event: EventName): boolean {
-    return (this.#listeners.get(event)?.size ?? 0) > 0
+    return Boolean(this.#listeners.get(event)?.size)
   }
 
   emit<E extends EventName>(event: E, data: AggregatorEvents[E]): void {
     const listeners = this.#listeners.get(event)
-    if (listeners === undefined) return
+    if (!listeners) return
     for (const [listener, isOnce] of [...listeners]) {
       if (isOnce) listeners.delete(listener)
       this.#call(event, listener as Listener<E>, data)

@@ -1,4 +1,4 @@
-/** Structured log entries: the newest in a ring, each also to the seller's logger. */
+/** Structured log entries, and how the seller's logger gets them. */
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
 
@@ -28,26 +28,6 @@ export interface LogRecord {
   readonly event: string
   readonly fields: object
   readonly describe: (fields: never) => string
-}
-
-/** The newest records. */
-export class LogRing {
-  readonly #records: LogRecord[] = []
-  #next = 0
-
-  constructor(private readonly size: number) {}
-
-  keep(record: LogRecord): void {
-    if (this.size === 0) return
-    this.#records[this.#next] = record
-    this.#next = (this.#next + 1) % this.size
-  }
-
-  /** The newest entries, oldest first. */
-  recent(limit: number): LogEntry[] {
-    const ordered = [...this.#records.slice(this.#next), ...this.#records.slice(0, this.#next)]
-    return ordered.slice(Math.max(0, ordered.length - limit)).map(toEntry)
-  }
 }
 
 export function toEntry({ time, level, event, fields, describe }: LogRecord): LogEntry {

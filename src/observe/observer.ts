@@ -1,8 +1,8 @@
 /** Everything that is told about what happens: events and log. */
 
-import type { AttemptReport, OutcomeKind } from './attempt-report.ts'
+import { type AttemptReport, describeOutcome, type OutcomeKind } from './attempt-report.ts'
 import { type AggregatorEvents, type EventName, SafeEmitter } from './events.ts'
-import { type LogEntry, type Logger, type LogLevel, type LogRecord, LogRing, passOn, toEntry } from './log.ts'
+import { type LogEntry, type Logger, type LogLevel, type LogRecord, passOn, toEntry } from './log.ts'
 import { safeMessageOf } from './redact.ts'
 
 export interface ObserverOptions {
@@ -11,33 +11,36 @@ export interface ObserverOptions {
   readonly maxLogEntries: number
 }
 
-const rank: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 }
+/** From the least. */
+const levels: readonly LogLevel[] = ['debug', 'info', 'warn', 'error']
 
 export class Observer {
   readonly emitter = new SafeEmitter((error, event) => this.#listenerFailed(error, event))
-  readonly #ring: LogRing
+  /** The newest, oldest first: up to twice as many as are kept, so that the others can be dropped together. */
+  readonly #records: LogRecord[] = []
   /** An error of a listener of `log` is kept from all of them: two that fail would report each other without end. */
   #isMuted = false
 
-  constructor(private readonly options: ObserverOptions) {
-    this.#ring = new LogRing(options.maxLogEntries)
-  }
+  constructor(private readonly options: ObserverOptions) {}
 
+  /** The newest entries, oldest first. */
   recentLogs(limit: number): LogEntry[] {
-    return this.#ring.recent(limit)
+    const count = Math.min(limit, this.options.maxLogEntries)
+    return this.#records.slice(Math.max(0, this.#records.length - count)).map(toEntry)
   }
 
   /** Logs what has happened; `describe` makes its sentence from the fields when it is read. */
   log<F extends object>(level: LogLevel, event: string, fields: F, describe: (fields: F) => string): void {
-    const { logger, logLevel } = this.options
-    if (rank[level] < rank[logLevel]) return
+    const { logger, logLevel, maxLogEntries } = this.options
+    if (levels.indexOf(level) < levels.indexOf(logLevel)) return
     const record: LogRecord = { time: Date.now(), level, event, fields, describe }
-    this.#ring.keep(record)
+    const count = this.#records.push(record)
+    if (count > 2 * maxLogEntries) this.#records.splice(0, count - maxLogEntries)
     const isHeard = !this.#isMuted && this.emitter.has('log')
-    if (logger === undefined && !isHeard) return
+    if (!logger && !isHeard) return
     const entry = toEntry(record)
     if (isHeard) this.emitter.emit('log', entry)
-    if (logger !== undefined) passOn(logger, entry)
+    if (logger) passOn(logger, entry)
   }
 
   /** Logs what was thrown where no caller could be told. */
@@ -67,8 +70,7 @@ export class Observer {
       'failover',
       data,
       'warn',
-      ({ operation, from, to, outcome, reason }) =>
-        `${operation} goes on from ${from} to ${to} (${outcome}${reason === undefined ? '' : `, ${reason}`})`,
+      event => `${event.operation} goes on from ${event.from} to ${event.to} (${describeOutcome(event)})`,
     )
   }
 
@@ -92,28 +94,16 @@ export class Observer {
   }
 }
 
-const attemptLevels: Record<OutcomeKind, LogLevel> = {
-  answered: 'info',
-  declined: 'warn',
-  unreachable: 'warn',
-  unknown: 'warn',
-  pending: 'info',
-  spent: 'info',
-}
+/** How an attempt ends at a facilitator that works. */
+const goodOutcomes: readonly OutcomeKind[] = ['answered', 'pending', 'spent']
 
 function attemptLevel({ operation, outcome }: AttemptReport): LogLevel {
   if (outcome === 'answered' && operation === 'supported') return 'debug'
-  return attemptLevels[outcome]
+  return goodOutcomes.includes(outcome) ? 'info' : 'warn'
 }
 
-function describeAttempt({
-  facilitator,
-  operation,
-  network,
-  outcome,
-  reason,
-  durationMs,
-}: AttemptReport): string {
+function describeAttempt(report: AttemptReport): string {
+  const { facilitator, operation, network, outcome, reason, durationMs } = report
   const where = network === undefined ? '' : ` on ${network}`
   const why = reason === undefined ? '' : ` (${reason})`
   return `${facilitator}: ${operation}${where} ${outcome}${why} in ${Math.round(durationMs)} ms`

@@ -42,6 +42,6 @@ export function messageOf(thrown: unknown): string {
   try {
     return String(thrown instanceof Error ? thrown.message : thrown)
   } catch {
-    return 'an error without words'
+    return 'an error that cannot be read'
   }
 }

@@ -22,68 +22,78 @@ export interface FacilitatorStatistics {
   perOperation: Partial<Record<Operation, { success: number; failure: number } & Performance>>
 }
 
-class OperationStatistics {
+class Tally {
   success = 0
   failure = 0
-  totalMs = 0
-  readonly #window = new Float64Array(windowSize)
+  #totalMs = 0
+  readonly #newest = new Float64Array(windowSize)
 
   record(succeeded: boolean, durationMs: number): void {
-    this.#window[this.count % windowSize] = durationMs
+    this.#newest[this.count % windowSize] = durationMs
     if (succeeded) this.success++
     else this.failure++
-    this.totalMs += durationMs
+    this.#totalMs += durationMs
   }
 
   get count(): number {
     return this.success + this.failure
   }
 
-  durations(): Float64Array {
-    return this.#window.subarray(0, Math.min(this.count, windowSize))
+  get averageMs(): number {
+    return this.#totalMs / (this.count || 1)
+  }
+
+  performance(): Performance {
+    const durations = this.#newest.slice(0, this.count).sort()
+    const rank = (quantile: number) =>
+      round(durations[Math.max(0, Math.ceil(durations.length * quantile) - 1)] ?? 0)
+    return {
+      averageResponseTimeMs: round(this.averageMs),
+      p50Ms: rank(0.5),
+      p95Ms: rank(0.95),
+      p99Ms: rank(0.99),
+    }
   }
 }
 
 export class MemberStatistics {
-  readonly #operations = new Map<Operation, OperationStatistics>()
+  readonly #all = new Tally()
+  readonly #operations = new Map<Operation, Tally>()
 
-  record(report: AttemptReport, succeeded: boolean): void {
-    let operation = this.#operations.get(report.operation)
-    if (operation === undefined) {
-      operation = new OperationStatistics()
-      this.#operations.set(report.operation, operation)
+  record({ operation, durationMs }: AttemptReport, succeeded: boolean): void {
+    let tally = this.#operations.get(operation)
+    if (!tally) {
+      tally = new Tally()
+      this.#operations.set(operation, tally)
     }
-    operation.record(succeeded, report.durationMs)
+    tally.record(succeeded, durationMs)
+    this.#all.record(succeeded, durationMs)
   }
 
   get successes(): number {
-    return sum(this.#operations.values(), operation => operation.success)
+    return this.#all.success
   }
 
   get failures(): number {
-    return sum(this.#operations.values(), operation => operation.failure)
+    return this.#all.failure
   }
 
   /** Average over all attempts, in milliseconds; 0 before the first. */
   get averageMs(): number {
-    return averageMs([...this.#operations.values()])
+    return this.#all.averageMs
   }
 
   snapshot(id: string): FacilitatorStatistics {
-    const count = (operation: Operation) => this.#operations.get(operation)?.count ?? 0
-    const { successes, failures } = this
+    const { success, failure, count: total } = this.#all
     return {
       id,
-      operations: {
-        ...forEachOperation(count),
-        total: successes + failures,
-      },
-      results: { success: successes, failure: failures, successRate: successRate(successes, failures) },
-      performance: performanceOf([...this.#operations.values()]),
+      operations: { ...forEachOperation(operation => this.#operations.get(operation)?.count ?? 0), total },
+      results: { success, failure, successRate: successRate(success, failure) },
+      performance: this.#all.performance(),
       perOperation: Object.fromEntries(
-        [...this.#operations].map(([name, operation]) => [
-          name,
-          { success: operation.success, failure: operation.failure, ...performanceOf([operation]) },
+        [...this.#operations].map(([operation, tally]) => [
+          operation,
+          { success: tally.success, failure: tally.failure, ...tally.performance() },
         ]),
       ),
     }
@@ -97,29 +107,6 @@ export function successRate(successes: number, failures: number): string {
   return `${Number.isInteger(percent) ? percent : percent.toFixed(2)}%`
 }
 
-function averageMs(operations: readonly OperationStatistics[]): number {
-  const count = sum(operations, operation => operation.count)
-  return count === 0 ? 0 : sum(operations, operation => operation.totalMs) / count
-}
-
-function performanceOf(operations: readonly OperationStatistics[]): Performance {
-  const durations = Float64Array.from(operations.flatMap(operation => [...operation.durations()])).sort()
-  const rank = (quantile: number) =>
-    round(durations[Math.max(0, Math.ceil(durations.length * quantile) - 1)] ?? 0)
-  return {
-    averageResponseTimeMs: round(averageMs(operations)),
-    p50Ms: rank(0.5),
-    p95Ms: rank(0.95),
-    p99Ms: rank(0.99),
-  }
-}
-
 function round(milliseconds: number): number {
   return Math.round(milliseconds * 100) / 100
-}
-
-function sum<T>(items: Iterable<T>, measure: (item: T) => number): number {
-  let total = 0
-  for (const item of items) total += measure(item)
-  return total
 }

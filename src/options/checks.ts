@@ -1,8 +1,8 @@
 /** What the options may be, and what is said when they are not. */
 
-import { type KnownFacilitator, knownFacilitators } from '../facilitator/known.ts'
 import { forEachOperation } from '../observe/attempt-report.ts'
 import { longestTimerMs } from '../runtime/clock.ts'
+import { isRecord } from '../runtime/json.ts'
 import { runtimeWithoutTimers } from '../runtime/without-timers.ts'
 import { unknownOption } from './unknown-option.ts'
 
@@ -43,11 +43,11 @@ const unless =
 const fields =
   (known: Fields): Check =>
   (value, path) => {
-    if (typeof value !== 'object' || value === null) return [`${path}: expected an object`]
+    if (!isRecord(value)) return [`${path}: expected an object`]
     return Object.entries(value).flatMap(([key, inner]) => {
       const name = path === '' ? key : `${path}.${key}`
       const check = known[key]
-      if (check === undefined) return [unknownOption(name, Object.keys(known))]
+      if (!check) return [unknownOption(name, Object.keys(known))]
       return inner === undefined ? [] : check(inner, name)
     })
   }
@@ -60,7 +60,6 @@ const perOperation: Check = (value, path) =>
 const facilitatorFields = fields({
   id: text,
   url: (value, path) => problemsOfUrl(value).map(problem => `${path} ${problem}`),
-  known: oneOf(...Object.keys(knownFacilitators)),
   client: having('a facilitator client', 'verify', 'settle', 'getSupported'),
   createAuthHeaders: callable('a function that returns headers keyed by operation'),
   fetch: callable('a fetch function'),
@@ -73,27 +72,22 @@ const facilitatorFields = fields({
 
 const facilitator: Check = (value, path) => {
   const problems = facilitatorFields(value, path)
-  const given = (value ?? {}) as Record<string, unknown>
-  const { id, client, known, createAuthHeaders } = given
-  if (id === undefined && known === undefined) problems.push(`${path}.id is missing`)
-  const [way, another] = ['url', 'client', 'known'].filter(name => given[name] !== undefined)
-  if (way === undefined || another !== undefined)
+  const { id, url, client, createAuthHeaders } = (value ?? {}) as Record<string, unknown>
+  if (id === undefined) problems.push(`${path}.id is missing`)
+  if ((url === undefined) === (client === undefined))
     problems.push(
-      `${path}.${way === undefined ? 'url is missing' : `${another} is given beside ${way}`}: ` +
-        'give a url, a client or a known name',
+      `${path}.${url === undefined ? 'url is missing' : 'client is given beside url'}: ` +
+        'give a url or a client; known of /known makes public ones',
     )
   if (client !== undefined && createAuthHeaders !== undefined)
     problems.push(`${path}.createAuthHeaders goes with url, not with client`)
-  const table: Record<string, KnownFacilitator> = knownFacilitators
-  if (table[known as string]?.auth === 'cdp' && createAuthHeaders === undefined)
-    problems.push(`${path}.createAuthHeaders is missing: cdpAuthHeaders of /env makes it`)
   return problems
 }
 
 const facilitators: Check = (value, path) => {
   if (!Array.isArray(value) || value.length === 0)
     return [`${path}: expected a list of at least one facilitator`]
-  const ids = value.map((member: { id?: unknown; known?: unknown } | null) => member?.id ?? member?.known)
+  const ids = value.map((member: { id?: unknown } | null) => member?.id)
   return value.flatMap((member, index) => {
     const id = ids[index]
     const name = `${path}[${index}]${typeof id === 'string' ? ` "${id}"` : ''}`
@@ -104,7 +98,7 @@ const facilitators: Check = (value, path) => {
 
 const checkMode: Check = (value, path) => {
   const runtime = runtimeWithoutTimers()
-  return value === 'interval' && runtime !== undefined
+  return value === 'interval' && runtime
     ? [`${path}: ${runtime} runs no timers between requests: use 'lazy', and waitUntil`]
     : oneOf('interval', 'lazy')(value, path)
 }

@@ -3,12 +3,12 @@
 import { InvalidOptionsError } from '../errors.ts'
 import type { FacilitatorClientLike } from '../facilitator/client.ts'
 import { type AuthHeaders, httpFacilitatorClient } from '../facilitator/http-client.ts'
-import { type KnownFacilitatorName, knownFacilitators } from '../facilitator/known.ts'
 import { forEachOperation, type Operation } from '../observe/attempt-report.ts'
 import type { Logger, LogLevel } from '../observe/log.ts'
 import type { MemberOptions } from '../pool/member.ts'
 import type { Strategy } from '../pool/strategy.ts'
 import { longestTimerMs } from '../runtime/clock.ts'
+import { sortedBy } from '../runtime/sorted-by.ts'
 import { runtimeWithoutTimers } from '../runtime/without-timers.ts'
 import { BoundedLedger } from '../settlement/bounded-ledger.ts'
 import type { SettlementLedger } from '../settlement/ledger.ts'
@@ -43,7 +43,11 @@ interface FacilitatorCommon {
   retries?: number
 }
 
-interface OverHttp {
+/** A facilitator at a URL; `known` of `x402-facilitator-aggregator/known` makes public ones. */
+export interface FacilitatorByUrl extends FacilitatorCommon {
+  /** Where it answers, such as `https://facilitator.example`; `/verify` and so on are added. */
+  url: string
+  client?: never
   /**
    * Headers keyed by operation, as in upstream's `FacilitatorConfig`. Called afresh for each request, so that
    * short-lived tokens work.
@@ -56,34 +60,16 @@ interface OverHttp {
   fetch?: typeof fetch
 }
 
-/** A facilitator at a URL. */
-export interface FacilitatorByUrl extends FacilitatorCommon, OverHttp {
-  /** Where it answers, such as `https://facilitator.example`; `/verify` and so on are added. */
-  url: string
-  client?: never
-  known?: never
-}
-
-/** A public facilitator, by its name in `knownFacilitators`. */
-export interface FacilitatorByName extends Omit<FacilitatorCommon, 'id'>, OverHttp {
-  known: KnownFacilitatorName
-  /** @default the name in `known` */
-  id?: string
-  url?: never
-  client?: never
-}
-
 /** A facilitator given by a client object. */
 export interface FacilitatorByClient extends FacilitatorCommon {
   /** Upstream's `HTTPFacilitatorClient`, Coinbase CDP's client, an in-process `x402Facilitator`, or your own. */
   client: FacilitatorClientLike
   url?: never
-  known?: never
   createAuthHeaders?: never
   fetch?: never
 }
 
-export type FacilitatorOptions = FacilitatorByUrl | FacilitatorByName | FacilitatorByClient
+export type FacilitatorOptions = FacilitatorByUrl | FacilitatorByClient
 
 export interface HealthCheckOptions {
   /**
@@ -257,7 +243,6 @@ export interface Settings {
 /** What the environment variables start from as well. */
 export const defaults = {
   timeoutMs: { verify: 5_000, settle: 30_000, supported: 5_000, list: 5_000 },
-  deadlineMs: { verify: 10_000, settle: 60_000, supported: 10_000, list: 10_000 },
   retries: 1,
   intervalMs: 30_000,
   maxConsecutiveFailures: 3,
@@ -303,12 +288,11 @@ export function readOptions(options: AggregatorOptions): Settings {
   }
 }
 
-/** A longer patience with one facilitator leaves time for another. */
+/** Twice the longest patience with one facilitator, which leaves time for another; of the defaults at least. */
 function deadlinesFor(members: readonly MemberOptions[]): Readonly<Record<Operation, number>> {
   return forEachOperation(operation =>
     Math.max(
-      defaults.deadlineMs[operation],
-      ...members.map(({ timeoutMs }) => Math.min(2 * timeoutMs[operation], longestTimerMs)),
+      ...[defaults, ...members].map(({ timeoutMs }) => Math.min(2 * timeoutMs[operation], longestTimerMs)),
     ),
   )
 }
@@ -341,7 +325,7 @@ function readHealthCheck(options: HealthCheckOptions | false = {}): Settings['he
     intervalMs = defaults.intervalMs,
     maxConsecutiveFailures = defaults.maxConsecutiveFailures,
     coolDownMs = intervalMs,
-    mode = runtimeWithoutTimers() === undefined ? 'interval' : 'lazy',
+    mode = runtimeWithoutTimers() ? 'lazy' : 'interval',
   } = options || {}
   return { enabled: options !== false, intervalMs, maxConsecutiveFailures, coolDownMs, mode }
 }
@@ -351,16 +335,14 @@ function readFacilitator(
   index: number,
   all: AggregatorOptions,
 ): MemberOptions {
-  const { known } = facilitator
-  const url = known === undefined ? facilitator.url : knownFacilitators[known].url
+  const { id, url, client } = facilitator
   return {
-    // The options were checked: one without an id is known by name, one without a URL is a client.
-    id: facilitator.id ?? known ?? '',
+    id,
     url,
     priority: facilitator.priority ?? index + 1,
     weight: facilitator.weight ?? 1,
     enabled: facilitator.enabled ?? true,
-    client: facilitator.client ?? httpFacilitatorClient({ ...facilitator, url: url ?? '' }),
+    client: client ?? httpFacilitatorClient(facilitator),
     timeoutMs: perOperation(facilitator.timeoutMs, perOperation(all.timeoutMs, defaults.timeoutMs)),
     retries: facilitator.retries ?? all.retries ?? defaults.retries,
   }
@@ -368,9 +350,8 @@ function readFacilitator(
 
 /** The first enabled one by priority; a disabled one where all are. */
 function firstOf(members: readonly MemberOptions[]): MemberOptions[] {
-  return [...members]
-    .sort((a, b) => Number(b.enabled) - Number(a.enabled) || a.priority - b.priority)
-    .slice(0, 1)
+  const sorted = sortedBy(members, ({ priority }) => priority)
+  return sortedBy(sorted, ({ enabled }) => Number(!enabled)).slice(0, 1)
 }
 
 function perOperation(

@@ -2,6 +2,7 @@
 import type { PaymentRequirements } from '@x402/core/types'
 import { InvalidPaymentError } from '../errors.ts'
 import { sha256 } from '../runtime/hash.ts'
+import { isRecord } from '../runtime/json.ts'
 import { foldAddress } from './address.ts'
 import { caip2 } from './networks.ts'
 import type { Payment } from './payment.ts'
@@ -44,10 +45,10 @@ export function withLesserAmount(one: SettlementQuery, other: SettlementQuery): 
 const contentPath = 'paymentPayload.payload'
 
 /** Payment flows that settle one payload once. In an escrow, two phases share a payload. */
-const onePhaseFlows = new Set<unknown>([undefined, null, 'authorization', 'upfront'])
+const onePhaseFlows: readonly unknown[] = [undefined, null, 'authorization', 'upfront']
 
 /** What a seller collects of, or returns from, a payment channel (batch-settlement): as often as need be. */
-const channelOperations = new Set<unknown>(['claim', 'settle', 'refund'])
+const channelOperations: readonly unknown[] = ['claim', 'settle', 'refund']
 
 /**
  * The identity of a payment; `undefined` where one payload is settled several times on purpose. A promise where it is
@@ -62,12 +63,13 @@ export function identify(payment: Payment): KeyedPayment | undefined | Promise<K
   const content = payload.payload
   const isSvm = network.startsWith('solana:')
   // `upto` on Solana is an escrow, whether or not the requirements say so.
-  if (!onePhaseFlows.has(requirements.extra?.paymentFlow) || (isSvm && scheme === 'upto')) return undefined
+  if (!onePhaseFlows.includes(requirements.extra?.paymentFlow) || (isSvm && scheme === 'upto'))
+    return undefined
 
   rejectDuplicateFields(payload, 'paymentPayload')
   if (scheme === 'batch-settlement') {
     rejectDuplicateFields(content, contentPath)
-    if (channelOperations.has(content.type)) return undefined
+    if (channelOperations.includes(content.type)) return undefined
   }
   const spend =
     isSvm && scheme === 'exact'
@@ -95,7 +97,7 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
   const { signature, transaction } = payload.payload
   const amount = amountOf(requirements)
   const token = foldAddress(asset)
-  const { method: spentBy, payer, nonce, validBefore } = spend
+  const { method: spentBy, payer = '', nonce } = spend
   // A probe looks at the token, or at Permit2. An authorization for another contract, such as Circle's Gateway, is
   // unspent there for ever. The key does not depend on it, or one authorization would have two.
   const isVisible =
@@ -105,10 +107,10 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
   // Some ledgers count in decimal fractions; what is compared with a chain, or with another amount, is whole.
   if (method !== 'payload' || scheme === 'upto') uint256(amount, 'paymentRequirements.amount')
   return {
-    key: `${spentBy}|${network}|${spentBy === 'eip3009' ? token : ''}|${foldAddress(payer ?? '')}|${nonce}`,
+    key: `${spentBy}|${network}|${spentBy === 'eip3009' ? token : ''}|${foldAddress(payer)}|${nonce}`,
     // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
     fingerprint: `${signature ?? transaction}|${token}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`,
-    query: { method, payer, nonce, validBefore, network, asset, payTo, amount },
+    query: { ...spend, method, network, asset, payTo, amount },
   }
 }
 
@@ -152,17 +154,18 @@ function readAuthorization(name: 'authorization' | 'permit2Authorization', recor
   seconds(value, `${path}.value`)
   seconds(validAfter, `${path}.validAfter`)
   const payer = hex(from, 20, `${path}.from`)
+  const noncePath = `${path}.nonce`
   return name === 'authorization'
     ? {
         method: 'eip3009',
         payer,
-        nonce: hex(nonce, 32, `${path}.nonce`).toLowerCase(),
+        nonce: hex(nonce, 32, noncePath).toLowerCase(),
         validBefore: seconds(validBefore, `${path}.validBefore`),
       }
     : {
         method: 'permit2',
         payer,
-        nonce: `${BigInt(uint256(nonce, `${path}.nonce`))}`,
+        nonce: `${BigInt(uint256(nonce, noncePath))}`,
         validBefore: seconds(deadline, `${path}.deadline`),
       }
 }
@@ -176,7 +179,7 @@ async function readSvm(content: Record<string, unknown>): Promise<Spend> {
   const { transaction } = content
   const bytes = typeof transaction === 'string' ? fromBase64(transaction) : undefined
   const message = bytes && messageOfSvm(bytes)
-  if (message === undefined)
+  if (!message)
     throw new InvalidPaymentError(`${contentPath}.transaction`, 'expected a Solana transaction in base64')
   return { method: 'svm', nonce: await sha256(message) }
 }
@@ -187,7 +190,7 @@ async function readPayload(network: string, scheme: string, content: object): Pr
   const { transaction } = content as Record<string, unknown>
   const identity = typeof transaction === 'string' ? transaction : content
   const text = JSON.stringify([network, scheme, identity], (_field, value) => {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
+    if (!isRecord(value)) return value
     rejectDuplicateFields(value, contentPath, new Set())
     const fields = Object.entries(value).map(([name, inner]) => [foldName(name), inner] as const)
     return Object.fromEntries(fields.sort(([one], [other]) => (one < other ? -1 : 1)))
@@ -211,10 +214,8 @@ const digits = /^(?:\d{1,78}|0x[\da-f]{1,64})$/i
 
 /** Decimal, as clients write it, or whatever else all facilitators read as the same number. */
 function uint256(value: unknown, field: string): string {
-  if (typeof value === 'string' || Number.isSafeInteger(value)) {
-    const text = `${value}`
-    if (digits.test(text) && (text.length < 78 || BigInt(text) >> 256n === 0n)) return text
-  }
+  const text = typeof value === 'string' || Number.isSafeInteger(value) ? `${value}` : ''
+  if (digits.test(text) && (text.length < 78 || BigInt(text) >> 256n === 0n)) return text
   throw new InvalidPaymentError(field, 'expected a whole number below 2^256')
 }
 

@@ -8,6 +8,7 @@ import {
 import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import type { PaymentPayloadV1, PaymentRequirementsV1 } from '@x402/core/types/v1'
 import { InvalidPaymentError } from '../errors.ts'
+import { isRecord } from '../runtime/json.ts'
 
 /** A payment payload of protocol version 1 or 2. */
 export type AnyPaymentPayload = PaymentPayload | PaymentPayloadV1
@@ -82,11 +83,7 @@ function looksRight(payload: AnyPaymentPayload, requirements: AnyPaymentRequirem
 
 function demand(name: string, schema: z.ZodTypeAny, value: unknown): void {
   const issue = schema.safeParse(value).error?.issues[0]
-  if (issue !== undefined) throw new InvalidPaymentError([name, ...issue.path].join('.'), issue.message)
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
+  if (issue) throw new InvalidPaymentError([name, ...issue.path].join('.'), issue.message)
 }
 
 function isText(value: unknown): value is string {

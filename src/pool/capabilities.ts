@@ -25,7 +25,7 @@ export class Capabilities {
     const allSigners = new Set(Object.values(this.signers).flat().map(foldAddress))
     this.kinds = (answer.kinds as SupportedKind[]).map(kind => {
       const before = previous?.kinds.find(other => kindKey(other) === kindKey(kind))?.extra
-      return before === undefined || kind.extra === undefined ? kind : keepChoice(kind, before, allSigners)
+      return before && kind.extra ? keepChoice(kind, before, allSigners) : kind
     })
     for (const kind of this.kinds) {
       if (kind.network.includes('*')) this.#patterns.push(kind)

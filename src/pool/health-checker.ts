@@ -27,9 +27,9 @@ export class HealthChecker {
   ) {}
 
   start(): void {
-    if (this.options.mode === 'lazy' || this.#timer !== undefined) return
+    if (this.options.mode === 'lazy' || this.#timer) return
     this.#schedule()
-    if (this.members.some(member => member.enabled && member.capabilities === undefined)) this.#checkDue()
+    if (this.members.some(member => member.enabled && !member.capabilities)) this.#checkDue()
   }
 
   stop(): void {

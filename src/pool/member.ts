@@ -38,8 +38,9 @@ export interface Lane {
 export class Member {
   readonly id: string
   readonly statistics = new MemberStatistics()
-  #enabled: boolean
-  #isQuarantined = false
+  enabled: boolean
+  /** It claimed a success that the chain does not know. */
+  isQuarantined = false
   capabilities: Capabilities | undefined
   #isRefused = false
   lastSuccessfulCheck: Date | undefined
@@ -58,7 +59,7 @@ export class Member {
     private readonly onLaneChange: (member: Member, change: CircuitChange) => void,
   ) {
     this.id = options.id
-    this.#enabled = options.enabled
+    this.enabled = options.enabled
   }
 
   /** Takes what an attempt has shown; `spoke` when it speaks for the facilitator's health. */
@@ -92,30 +93,21 @@ export class Member {
     this.lastSuccessfulCheck = new Date()
   }
 
-  get enabled(): boolean {
-    return this.#enabled
-  }
-
-  /** It claimed a success that the chain does not know. */
-  get isQuarantined(): boolean {
-    return this.#isQuarantined
-  }
-
   quarantine(): void {
-    this.#isQuarantined = true
+    this.isQuarantined = true
   }
 
   /** Enabling ends a quarantine too. */
   setEnabled(enabled: boolean): void {
-    this.#enabled = enabled
-    if (enabled) this.#isQuarantined = false
+    this.enabled = enabled
+    if (enabled) this.isQuarantined = false
   }
 
   /** The circuit of (operation, scheme, network) at this facilitator. */
   lane(operation: Operation, kind?: Pick<Payment, 'scheme' | 'network' | 'kindKey'>): Circuit {
     const lanes = this.#lanes[operation]
     const known = lanes.get(kind?.kindKey)
-    if (known !== undefined) return known.circuit
+    if (known) return known.circuit
     const lane = { operation, scheme: kind?.scheme, network: kind?.network }
     const circuit = new Circuit(this.circuit, (from, to, consecutiveFailures) =>
       this.onLaneChange(this, { facilitator: this.id, ...lane, from, to, consecutiveFailures }),
@@ -131,11 +123,11 @@ export class Member {
 
   /** Whether it may be asked at all. */
   get isInService(): boolean {
-    return this.#enabled && !this.#isQuarantined
+    return this.enabled && !this.isQuarantined
   }
 
   /** Healthy: not quarantined, and no lane's circuit is open. */
   get isHealthy(): boolean {
-    return !this.#isQuarantined && this.lanes().every(({ circuit }) => circuit.state !== 'open')
+    return !this.isQuarantined && this.lanes().every(({ circuit }) => circuit.state !== 'open')
   }
 }

@@ -6,11 +6,12 @@ import type { CircuitChange } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
 import { kindKey, type Payment } from '../payment/payment.ts'
 import { now } from '../runtime/clock.ts'
+import { sortedBy } from '../runtime/sorted-by.ts'
 import { uniteCapabilities } from './capabilities.ts'
 import type { CircuitOptions } from './circuit.ts'
 import { Member, type MemberOptions } from './member.ts'
 import { BindingIndex, findRoute, isEligible, type Route } from './route.ts'
-import { type Order, orderBy, type Strategy } from './strategy.ts'
+import { type Order, orderBy, priorityOf, type Strategy } from './strategy.ts'
 
 export interface PoolOptions {
   readonly members: readonly MemberOptions[]
@@ -51,8 +52,7 @@ export class Pool {
     this.#whenAllUnhealthy = options.whenAllUnhealthy
     this.#bindings = new BindingIndex(this.members)
     this.#hasEquals =
-      options.strategy !== 'priority' ||
-      new Set(this.members.map(member => member.options.priority)).size < this.members.length
+      options.strategy !== 'priority' || new Set(this.members.map(priorityOf)).size < this.members.length
   }
 
   /** The facilitators that may serve this request now, in order. */
@@ -61,11 +61,12 @@ export class Pool {
     const verified = isSettle ? this.#verifications.get(paymentIdentity(payment)) : undefined
     const request = { operation, payment, whenAllUnhealthy: this.#whenAllUnhealthy }
     const route = findRoute(this.#order(operation, verified?.verifier), this.#bindings, request, now())
-    if (verified !== undefined && verified.unanswered.length > 0) {
-      const rank = (member: Member) => Number(verified.unanswered.includes(member))
-      route.preferred.sort((a, b) => rank(a) - rank(b))
-    }
-    return route
+    return verified?.unanswered.length
+      ? {
+          ...route,
+          preferred: sortedBy(route.preferred, member => Number(verified.unanswered.includes(member))),
+        }
+      : route
   }
 
   /** Whether any enabled facilitator could serve the payment, were it healthy. */
@@ -110,7 +111,7 @@ export class Pool {
    */
   supported(keepSilent: boolean): SupportedResponse {
     const isSilent = (member: Member) => member.lane('supported').state === 'open'
-    const known = this.members.filter(member => member.isInService && member.capabilities !== undefined)
+    const known = this.members.filter(member => member.isInService && member.capabilities)
     const answering = known.filter(member => !isSilent(member))
     const silent = keepSilent ? known.filter(isSilent) : []
     return uniteCapabilities(
@@ -129,7 +130,7 @@ export class Pool {
     const troubles = (member: Member) =>
       Number(!member.lane('verify', keyed).isAvailable(time)) +
       Number(!member.lane('settle', keyed).isAvailable(time))
-    return [...members].sort((a, b) => troubles(a) - troubles(b) || a.options.priority - b.options.priority)
+    return sortedBy(sortedBy(members, priorityOf), troubles)
   }
 
   #laneChanged(member: Member, change: CircuitChange): void {
@@ -144,21 +145,18 @@ export class Pool {
   }
 
   #changed(member: Member): void {
-    this.#checkHealthOf(member)
-    this.onChange()
-  }
-
-  #checkHealthOf(member: Member): void {
     const { isHealthy } = member
-    if (isHealthy !== this.#unhealthy.has(member)) return
-    if (isHealthy) this.#unhealthy.delete(member)
-    else this.#unhealthy.add(member)
-    this.observer.tell(
-      'health:change',
-      { facilitator: member.id, isHealthy },
-      isHealthy ? 'info' : 'warn',
-      change => `${change.facilitator} is ${change.isHealthy ? '' : 'un'}healthy`,
-    )
+    if (isHealthy === this.#unhealthy.has(member)) {
+      if (isHealthy) this.#unhealthy.delete(member)
+      else this.#unhealthy.add(member)
+      this.observer.tell(
+        'health:change',
+        { facilitator: member.id, isHealthy },
+        isHealthy ? 'info' : 'warn',
+        change => `${change.facilitator} is ${change.isHealthy ? '' : 'un'}healthy`,
+      )
+    }
+    this.onChange()
   }
 }
 

@@ -5,11 +5,8 @@ import { foldAddress } from '../payment/address.ts'
 import type { Payment } from '../payment/payment.ts'
 import type { Member } from './member.ts'
 
-/**
- * Extensions that describe a resource to the world. A payment is as good at a facilitator without them, so
- * they exclude nobody.
- */
-const descriptiveExtensions = new Set(['bazaar'])
+/** The extension that describes a resource to the world. A payment is as good at a facilitator without it. */
+const descriptiveExtension = 'bazaar'
 
 /** Facilitators in trouble come last, not never. */
 export interface Route {
@@ -28,7 +25,7 @@ export class BindingIndex {
     for (const member of members) {
       for (const name of member.capabilities?.names() ?? []) add(this.#byName, name, member)
       for (const extension of member.capabilities?.extensions ?? [])
-        if (!descriptiveExtensions.has(extension)) add(this.#byExtension, extension, member)
+        if (extension !== descriptiveExtension) add(this.#byExtension, extension, member)
     }
   }
 
@@ -42,11 +39,11 @@ export class BindingIndex {
     for (const value of Object.values(payment.requirements.extra ?? {})) {
       if (typeof value !== 'string') continue
       const named = this.#byName.get(foldAddress(value))
-      if (named !== undefined && !named.has(member)) return false
+      if (named && !named.has(member)) return false
     }
     for (const extension of Object.keys(payment.payload.extensions ?? {})) {
       const supporters = this.#byExtension.get(extension)
-      if (supporters !== undefined && !supporters.has(member)) return false
+      if (supporters && !supporters.has(member)) return false
     }
     return true
   }
@@ -73,7 +70,7 @@ export function findRoute(
   for (const member of ordered) {
     if (!isEligible(member, payment, bindings)) continue
     if (!member.lane(operation, payment).isAvailable(now)) troubled.push(member)
-    else if (member.capabilities === undefined) unknown.push(member)
+    else if (!member.capabilities) unknown.push(member)
     else known.push(member)
   }
   return {
@@ -85,7 +82,7 @@ export function findRoute(
 /** Whether the facilitator could serve the request, whatever its health. */
 export function isEligible(member: Member, payment: Payment | undefined, bindings: BindingIndex): boolean {
   if (!member.isInService) return false
-  if (payment === undefined) return true
+  if (!payment) return true
   return member.capabilities?.supports(payment) !== false && bindings.agrees(member, payment)
 }
 

@@ -1,5 +1,6 @@
 /** In which order the facilitators are asked, before their health is looked at. */
 import { forEachOperation, type Operation } from '../observe/attempt-report.ts'
+import { sortedBy } from '../runtime/sorted-by.ts'
 import type { Member } from './member.ts'
 
 /** What a strategy of your own is told about each facilitator that may serve the request. */
@@ -35,40 +36,31 @@ export function orderBy(
     case 'priority':
       return byPriority(members)
     case 'latency':
+      return (_operation, first) => ahead(first, sortedBy(members, averageMs))
+    case 'weighted':
+      // Each gets the key random^(1/weight) (Efraimidis and Spirakis, 2006).
       return (_operation, first) =>
         ahead(
           first,
-          [...members].sort((a, b) => averageMs(a) - averageMs(b)),
+          sortedBy(members, member => -(Math.random() ** (1 / member.options.weight))),
         )
-    case 'weighted':
-      return (_operation, first) => ahead(first, byWeight(members))
     default:
       return byChoice(strategy, members, onFault)
   }
 }
 
 function byPriority(members: readonly Member[]): Order {
-  const priorities = new Set(members.map(member => member.options.priority))
-  const groups = [...priorities]
-    .sort((a, b) => a - b)
-    .map(priority => members.filter(member => member.options.priority === priority))
-  const sorted = groups.flat()
-  if (groups.length === sorted.length) return () => sorted
+  const sorted = sortedBy(members, priorityOf)
+  const priorities = [...new Set(sorted.map(priorityOf))]
+  if (priorities.length === sorted.length) return () => sorted
+  const groups = priorities.map(priority => sorted.filter(member => priorityOf(member) === priority))
   const turn = forEachOperation(() => 0)
   return (operation, first) => {
     const offset = turn[operation]++
     return groups.flatMap(group =>
-      first !== undefined && group.includes(first) ? ahead(first, group) : rotate(group, offset),
+      first && group.includes(first) ? ahead(first, group) : rotate(group, offset),
     )
   }
-}
-
-/** Weighted random order: each gets the key random^(1/weight) (Efraimidis and Spirakis, 2006). */
-function byWeight(members: readonly Member[]): Member[] {
-  return members
-    .map(member => ({ member, key: Math.random() ** (1 / member.options.weight) }))
-    .sort((a, b) => b.key - a.key)
-    .map(({ member }) => member)
 }
 
 /** A choice that throws or names nobody must not stop a sale: the priorities decide then. It is told of once. */
@@ -80,23 +72,25 @@ function byChoice(
   let isTold = false
   const fallback = byPriority(members)
   return (operation, first) => {
-    const candidates = members.map(member => ({
-      id: member.id,
-      priority: member.options.priority,
-      weight: member.options.weight,
-      averageResponseTimeMs: averageMs(member),
-    }))
+    const candidates = members.map(member => {
+      const { id, priority, weight } = member.options
+      return { id, priority, weight, averageResponseTimeMs: averageMs(member) }
+    })
     try {
       const chosen = [...new Set(choose(candidates, operation))].flatMap(
         id => members.find(member => member.id === id) ?? [],
       )
-      return chosen.length > 0 ? chosen : fallback(operation, first)
+      if (chosen.length > 0) return chosen
     } catch (error) {
       if (!isTold) onFault(error)
       isTold = true
-      return fallback(operation, first)
     }
+    return fallback(operation, first)
   }
+}
+
+export function priorityOf(member: Member): number {
+  return member.options.priority
 }
 
 function averageMs(member: Member): number {
@@ -104,7 +98,7 @@ function averageMs(member: Member): number {
 }
 
 function ahead(first: Member | undefined, members: readonly Member[]): readonly Member[] {
-  return first === undefined ? members : [first, ...members.filter(member => member !== first)]
+  return first ? [first, ...members.filter(member => member !== first)] : members
 }
 
 function rotate(group: readonly Member[], offset: number): readonly Member[] {

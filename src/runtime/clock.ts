@@ -9,7 +9,7 @@ export function now(): number {
 export const longestTimerMs = 2 ** 31 - 1
 
 /** A time that does not come, and one that lies behind all others. */
-export const never = Number.POSITIVE_INFINITY
+export const never = Infinity
 export const longAgo = -never
 
 type TimerHandle = ReturnType<typeof setTimeout>
@@ -41,19 +41,19 @@ export async function within<T>(
   work: (signal: AbortSignal) => T | Promise<T>,
 ): Promise<T> {
   const controller = new AbortController()
-  const { signal } = controller
-  const giveUp = () => controller.abort(new Error(`no answer within ${longestMs} ms`))
-  const timer = setBackgroundTimeout(giveUp, longestMs)
+  let timer: TimerHandle | undefined
+  const tooLong = new Promise<never>((_, reject) => {
+    timer = setBackgroundTimeout(() => {
+      const error = new Error(`no answer within ${longestMs} ms`)
+      reject(error)
+      controller.abort(error)
+    }, longestMs)
+  })
   try {
-    return await untilAborted(Promise.resolve(work(signal)), signal)
+    return await Promise.race([work(controller.signal), tooLong])
   } finally {
     clearTimeout(timer)
   }
-}
-
-interface Alarm {
-  readonly ring: () => void
-  readonly handle: TimerHandle
 }
 
 /**
@@ -61,18 +61,17 @@ interface Alarm {
  * those of clients that know no signal included.
  */
 export class Alarms {
-  readonly #armed = new Set<Alarm>()
+  readonly #armed = new Map<TimerHandle, () => void>()
   #controller = new AbortController()
 
-  readonly setTimeout = (ring: () => void, delayMs: number): Alarm => {
-    const alarm: Alarm = { ring, handle: setTimeout(ring, delayMs) }
-    this.#armed.add(alarm)
+  setTimeout(ring: () => void, delayMs: number): TimerHandle {
+    const alarm = setTimeout(ring, delayMs)
+    this.#armed.set(alarm, ring)
     return alarm
   }
 
-  readonly clearTimeout = (alarm: Alarm | undefined): void => {
-    if (alarm === undefined) return
-    clearTimeout(alarm.handle)
+  clearTimeout(alarm: TimerHandle): void {
+    clearTimeout(alarm)
     this.#armed.delete(alarm)
   }
 
@@ -83,7 +82,7 @@ export class Alarms {
 
   ringAll(): void {
     this.#controller.abort()
-    for (const alarm of this.#armed) alarm.ring()
+    for (const ring of this.#armed.values()) ring()
   }
 
   /** Ready for new attempts after `ringAll`. */

@@ -30,7 +30,7 @@ export class BoundedLedger implements SettlementLedger {
   /** Nothing, or an earlier settlement that may have charged. */
   async #leftBefore({ key, since }: ClaimRequest): Promise<SettlementState | undefined> {
     const entry = await this.inner.get(key)
-    return entry === undefined || entry.since === since ? undefined : { state: 'unresolved' }
+    return !entry || entry.since === since ? undefined : { state: 'unresolved' }
   }
 
   /** Nobody settles under a claim that was not answered in time: the next one shall not have to wait for its end. */

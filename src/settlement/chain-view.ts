@@ -68,7 +68,7 @@ export class Chains {
     const { network, method } = query
     this.#isClockSet()
     const probe = method === 'payload' ? undefined : this.probes.find(one => one.supports(network, method))
-    if (probe !== undefined)
+    if (probe)
       return new ChainView(
         probe,
         query,

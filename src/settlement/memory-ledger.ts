@@ -62,11 +62,11 @@ export class MemoryLedger implements SettlementLedger {
     const nowMs = Date.now()
     const known = this.#entries.get(key)
     const before = known && effectiveState(known.settlement)
-    if (known !== undefined && before !== undefined && !(isOpen(before) && known.fingerprint === fingerprint))
+    if (known && before && !(isOpen(before) && known.fingerprint === fingerprint))
       return { kind: 'refused', entry: { ...known } }
-    if (known === undefined) this.#makeRoom(nowMs)
+    if (!known) this.#makeRoom(nowMs)
     const since = known?.since ?? request.since
-    const query = known === undefined ? request.query : withLesserAmount(known.query, request.query)
+    const query = known ? withLesserAmount(known.query, request.query) : request.query
     const keepUntil = (query.validBefore ?? nowMs / 1000 + defaultKeepSeconds) + marginSeconds
     const settlement: SettlementState = { state: 'settling', claim, leaseUntil }
     this.#entries.set(key, { key, fingerprint, query, since, settlement, keepUntil, claim })

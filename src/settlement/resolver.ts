@@ -151,14 +151,14 @@ export class Resolver {
   /** What was found is noted at once: a fault of the next look must not have it reported again. */
   async #lookAtOne(entry: LedgerEntry): Promise<boolean> {
     const finding = await this.#resolve(entry)
-    if (finding !== undefined) this.#found.set(entry.key, finding)
+    if (finding) this.#found.set(entry.key, finding)
     return finding !== undefined
   }
 
   /** Nothing while the chain does not say. */
   async #resolve(entry: LedgerEntry): Promise<Finding | undefined> {
     const view = this.chains.viewOf(entry, !this.books.isShared)
-    if (view === undefined) return nothingMore
+    if (!view) return nothingMore
     const answer = await view.ask()
     switch (answer.state) {
       case 'paid': {

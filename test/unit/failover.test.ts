@@ -601,7 +601,7 @@ describe('a hedged verify', () => {
 
   it('is told wrong times', () => {
     expect(
-      () => new FacilitatorAggregator({ facilitators: [{ known: 'payai' }], hedge: { afterMs: 0 } }),
+      () => new FacilitatorAggregator({ facilitators: [{ id: 'a', client: a }], hedge: { afterMs: 0 } }),
     ).toThrow('hedge.afterMs: expected milliseconds')
   })
 })

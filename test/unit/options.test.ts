@@ -54,22 +54,10 @@ describe('wrong options are refused at construction, with the option and the fac
 
   it('neither url nor client, or both', () => {
     expect(withFacilitator({})).toEqual([
-      'facilitators[0] "payai".url is missing: give a url, a client or a known name',
+      'facilitators[0] "payai".url is missing: give a url or a client; known of /known makes public ones',
     ])
     expect(withFacilitator({ url: 'https://x.example', client })).toEqual([
-      'facilitators[0] "payai".client is given beside url: give a url, a client or a known name',
-    ])
-  })
-
-  it('a facilitator known by name that is not known, or lacks its keys', () => {
-    const withName = (facilitator: object) => problems({ facilitators: [facilitator] })
-    expect(withName({ known: 'payee' })).toEqual([
-      `facilitators[0] "payee".known: expected 'x402-rs' or 'payai' or 'coinbase-cdp' or 'x402-org' or 'monad'`,
-    ])
-    expect(withName({ known: 'coinbase-cdp' })[0]).toContain('createAuthHeaders is missing')
-    expect(withName({ known: 'payai', url: 'https://x.example' })[0]).toContain('known is given beside url')
-    expect(problems({ facilitators: [{ known: 'payai' }, { known: 'payai' }] })).toEqual([
-      'facilitators[1] "payai".id is taken by another facilitator',
+      'facilitators[0] "payai".client is given beside url: give a url or a client; known of /known makes public ones',
     ])
   })
 
@@ -166,18 +154,6 @@ describe('a payment that is not in the shape of the protocol is refused at the c
       expect((error as Error).message).toContain(`Not an x402 payment: ${field}`)
     }
     expect(client.calls.verify + client.calls.settle).toBe(0)
-  })
-})
-
-describe('a facilitator known by name', () => {
-  it('has its URL and its name as id', () => {
-    const aggregator = new FacilitatorAggregator({
-      facilitators: [{ known: 'payai' }, { known: 'x402-rs', id: 'mine', priority: 0 }],
-    })
-    expect(aggregator.getConfig().facilitators).toMatchObject([
-      { id: 'payai', url: 'https://facilitator.payai.network', priority: 1 },
-      { id: 'mine', url: 'https://facilitator.x402.rs', priority: 0 },
-    ])
   })
 })
 

@@ -2,6 +2,7 @@
 import { describe, expectTypeOf, it } from 'vitest'
 import type { AggregatorOptions, FacilitatorOptions } from '../../src/index.ts'
 import { type AggregatorEvents, FacilitatorAggregator } from '../../src/index.ts'
+import { known } from '../../src/known/index.ts'
 import { FakeFacilitator } from './builders.ts'
 
 const client = new FakeFacilitator()
@@ -13,15 +14,15 @@ describe('the options', () => {
   it('are a url, a client or a known name', () => {
     take({ id: 'a', url })
     take({ id: 'a', client })
-    take({ known: 'payai' })
+    take(known('payai', { priority: 1 }))
     // @ts-expect-error neither
     take({ id: 'a' })
     // @ts-expect-error both
     take({ id: 'a', url, client })
     // @ts-expect-error both
-    take({ known: 'payai', url })
+    take(known('payai', { url }))
     // @ts-expect-error not known
-    take({ known: 'payee' })
+    take(known('payee'))
     // @ts-expect-error no id
     take({ url })
     // @ts-expect-error a client makes its own headers

@@ -1,10 +1,11 @@
 import express from 'express'
 import { paymentMiddleware } from 'x402-express'
 import { FacilitatorAggregator } from 'x402-facilitator-aggregator'
+import { known } from 'x402-facilitator-aggregator/known'
 import { createFacilitatorConfig } from 'x402-facilitator-aggregator/node'
 
 const payTo = '0x209693Bc6afc0C5328bA36FaF03C514EF312287C'
-const aggregator = new FacilitatorAggregator({ facilitators: [{ known: 'x402-rs' }, { known: 'payai' }] })
+const aggregator = new FacilitatorAggregator({ facilitators: [known('x402-rs'), known('payai')] })
 const facilitator = await createFacilitatorConfig(aggregator)
 
 const app = express()

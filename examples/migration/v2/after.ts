@@ -3,9 +3,10 @@ import { ExactEvmScheme } from '@x402/evm/exact/server'
 import { paymentMiddleware } from '@x402/express'
 import express from 'express'
 import { FacilitatorAggregator } from 'x402-facilitator-aggregator'
+import { known } from 'x402-facilitator-aggregator/known'
 
 const payTo = '0x209693Bc6afc0C5328bA36FaF03C514EF312287C'
-const facilitator = new FacilitatorAggregator({ facilitators: [{ known: 'x402-rs' }, { known: 'payai' }] })
+const facilitator = new FacilitatorAggregator({ facilitators: [known('x402-rs'), known('payai')] })
 const resourceServer = new x402ResourceServer(facilitator).register('eip155:8453', new ExactEvmScheme())
 
 const app = express()

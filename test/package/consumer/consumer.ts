@@ -4,16 +4,17 @@ import { type AggregatorEvents, FacilitatorAggregator } from 'x402-facilitator-a
 import { aggregatorFromEnv } from 'x402-facilitator-aggregator/env'
 import { evmSettlementProbe } from 'x402-facilitator-aggregator/evm'
 import { createGateway, createStatusHandler } from 'x402-facilitator-aggregator/http'
+import { known } from 'x402-facilitator-aggregator/known'
 import { createFacilitatorConfig, listen } from 'x402-facilitator-aggregator/node'
 import { settlementLedgerConformance } from 'x402-facilitator-aggregator/testing'
 
 const aggregator: FacilitatorClient & FacilitatorAggregator = new FacilitatorAggregator({
-  facilitators: [{ known: 'payai' }, { id: 'mine', url: 'https://facilitator.example' }],
+  facilitators: [known('payai'), { id: 'mine', url: 'https://facilitator.example' }],
   settlement: { probes: [evmSettlementProbe({ 'eip155:8453': { rpcUrl: 'https://node.example' } })] },
 })
 aggregator.on('failover', (event: AggregatorEvents['failover']) => event.from.toUpperCase())
 // @ts-expect-error mistyped
-new FacilitatorAggregator({ facilitators: [{ known: 'payai' }], retires: 1 })
+new FacilitatorAggregator({ facilitators: [known('payai')], retires: 1 })
 
 export const names: string[] = settlementLedgerConformance(() => {
   throw new Error('none')

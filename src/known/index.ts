@@ -1,4 +1,6 @@
 /** Public facilitators by name. What they support today, they say themselves at `/supported`. */
+import { InvalidOptionsError } from '../errors.ts'
+import type { FacilitatorByUrl } from '../options/options.ts'
 
 /** The main networks of a public facilitator (CAIP-2), where it answers, and what it wants to know of its callers. */
 export interface KnownFacilitator {
@@ -45,3 +47,32 @@ export const knownFacilitators = {
 } as const satisfies Record<string, KnownFacilitator>
 
 export type KnownFacilitatorName = keyof typeof knownFacilitators
+
+/**
+ * A public facilitator as a member of the pool.
+ *
+ * @param name one of `knownFacilitators`; also the `id`, unless `options` give another
+ * @param options any option of a facilitator, but for its `url`
+ * @throws {InvalidOptionsError} for a name that is not in the table, a `url` of one's own, or a facilitator that wants
+ * `createAuthHeaders` and gets none
+ *
+ * @example
+ * ```ts
+ * const aggregator = new FacilitatorAggregator({ facilitators: [known('x402-rs'), known('payai', { retries: 2 })] })
+ * ```
+ */
+export function known(
+  name: KnownFacilitatorName,
+  options: Partial<Omit<FacilitatorByUrl, 'url'>> & { url?: never } = {},
+): FacilitatorByUrl {
+  const problems: string[] = []
+  const table: Readonly<Record<string, KnownFacilitator>> = knownFacilitators
+  const { url = '', auth } = (Object.hasOwn(table, name) && table[name]) || {}
+  if (url === '')
+    problems.push(`there is no known facilitator "${name}"; there are ${Object.keys(table).join(', ')}`)
+  if (options.url !== undefined) problems.push(`known("${name}"): url is given beside the name`)
+  if (auth === 'cdp' && options.createAuthHeaders === undefined)
+    problems.push(`known("${name}"): createAuthHeaders is missing: cdpAuthHeaders of /env makes it`)
+  if (problems.length > 0) throw new InvalidOptionsError(problems)
+  return { ...options, id: options.id ?? name, url }
+}
