@@ -30,7 +30,9 @@ export async function settle(context: Context, payment: Payment): Promise<Settle
   const hold = keyed && (await claim(context, keyed))
   if (keyed !== undefined && hold === undefined) return refusal(payment)
 
-  const run = new Run(context, 'settle', { payment })
+  // While an earlier settlement of it is in doubt, the chain is asked about that alone.
+  const isExaminable = hold?.claimed.before?.state !== 'unresolved'
+  const run = new Run(context, 'settle', { payment }, isExaminable ? keyed?.query : undefined)
   const conclusion = await conclude(context, payment, run, hold)
   run.end()
   const isHeld = hold === undefined || (await record(context, hold, conclusion))

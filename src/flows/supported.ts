@@ -80,7 +80,7 @@ export class Supported {
   async #ask(member: Member): Promise<readonly AttemptReport[]> {
     member.asked()
     const route = { preferred: [member], lastResort: [] }
-    const run = new Run(this.context, 'supported', {}, route)
+    const run = new Run(this.context, 'supported', {}, undefined, route)
     const next = run.next()
     const outcome = next && (await run.ask(next))
     if (outcome?.kind === 'answered') {

@@ -76,6 +76,7 @@ describe('the events', () => {
       | 'settlement:indeterminate'
       | 'settlement:resolved'
       | 'facilitator:quarantined'
+      | 'facilitator:contradicted'
       | 'log'
       | 'stop'
     >()
