@@ -4,6 +4,7 @@ import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import { PERMIT2_ADDRESS, permit2WitnessTypes, x402ExactPermit2ProxyAddress } from '@x402/evm'
 import { type Address, encodeFunctionData, type Hex, numberToHex, type PrivateKeyAccount } from 'viem'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { optionsFromEnv } from '../../src/env/index.ts'
 import { type DryRun, evmSettlementProbe } from '../../src/evm/index.ts'
 import { type AggregatorEvents, FacilitatorAggregator } from '../../src/index.ts'
 import { type Buyer, createBuyer } from '../bed/buyer.ts'
@@ -239,7 +240,14 @@ async function rpc(method: string, params: readonly unknown[]): Promise<object> 
 const blockAt = (block: string) => rpc('eth_getBlockByNumber', [block, false])
 
 /** Asks a node whether the chain takes a payment. */
-async function ask(payment: PaymentPayload, { rpcUrl = chain.rpcUrl, requirements = required() } = {}) {
+async function ask(
+  payment: PaymentPayload,
+  {
+    rpcUrl = chain.rpcUrl,
+    requirements = required(),
+    probe = evmSettlementProbe({ [chain.network]: { rpcUrl } }),
+  } = {},
+) {
   const { authorization, permit2Authorization } = payment.payload as Record<string, Record<string, string>>
   const { from, nonce, validBefore, deadline } = authorization ?? permit2Authorization ?? {}
   const query = {
@@ -252,7 +260,6 @@ async function ask(payment: PaymentPayload, { rpcUrl = chain.rpcUrl, requirement
     payTo: requirements.payTo,
     amount: requirements.amount,
   }
-  const probe = evmSettlementProbe({ [chain.network]: { rpcUrl } })
   const signal = AbortSignal.timeout(10_000)
   return probe.wouldAccept?.({ query, payload: payment, requirements }, { signal })
 }
@@ -275,6 +282,12 @@ const cannotTell = 'cannot-tell' satisfies DryRun
 describe('the chain accepts', () => {
   it('a payment by EIP-3009', async () => {
     expect(await ask(await signed())).toBe(accepts)
+  })
+
+  it('a payment, by the word of the probe that RPC_URL_<chain id> gives', async () => {
+    const { settlement } = optionsFromEnv({ [`RPC_URL_${chain.chainId}`]: chain.rpcUrl })
+    const [probe] = settlement?.probes ?? []
+    expect(await ask(await signed(), { probe })).toBe(accepts)
   })
 
   it('a payment by Permit2', async () => {
