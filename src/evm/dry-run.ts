@@ -63,15 +63,15 @@ export async function dryRun(
   const settling = query.method === 'eip3009' ? byAuthorization(payment) : byPermit2(payment)
   if (settling === undefined) return 'refuses'
   const isKey = /^0x.{130}$/.test(`${payload.payload.signature}`)
-  const isContract = (await client.getCode({ address: payer(query) })) !== undefined
-  if (isKey && !isContract && !(await settling.isSigned())) return 'refuses'
+  // A contract's signature may need preparation that a call does not show, and not every facilitator reads it.
+  const isPlain = isKey && (await client.getCode({ address: getAddress(query.payer ?? '') })) === undefined
+  if (isPlain && !(await settling.isSigned())) return 'refuses'
 
   const newest = await client.getBlock()
   if (Number(newest.timestamp) < askedAt - maxLagSeconds) return 'cannot-tell'
   const isTaken = (blockNumber: bigint) => takes(client, settling, query, blockNumber)
-  // Of a contract's signature, a call that fails does not show whether a facilitator would have prepared it otherwise.
-  if (!(await isTaken(newest.number))) return isKey && !isContract ? 'refuses' : 'cannot-tell'
-  if (!(await wasTaken(client, newest, isTaken).catch(() => false))) return 'accepts-now'
+  if (!(await isTaken(newest.number))) return isPlain ? 'refuses' : 'cannot-tell'
+  if (!isPlain || !(await wasTaken(client, newest, isTaken).catch(() => false))) return 'accepts-now'
 
   for (const giveUpAt = now() + freshBlockMs; now() < giveUpAt; ) {
     await new Promise<void>(resolve => setBackgroundTimeout(resolve, pauseMs))
@@ -83,25 +83,23 @@ export async function dryRun(
   return 'accepts-now'
 }
 
-const payer = ({ payer = '' }: SignedPayment['query']) => getAddress(payer)
-
 /** Nothing where it is not what the requirements ask for: a chain takes that too. */
 function byAuthorization({ query, payload, requirements }: SignedPayment): Settling | undefined {
-  const { authorization, signature } = payload.payload as Record<string, Record<string, unknown>>
-  const { to, value, validAfter, validBefore } = authorization ?? {}
+  const { authorization, signature } = fields(payload.payload, 2)
+  const { from, to, value, validAfter, validBefore, nonce } = fields(authorization, 6)
   const message = {
-    from: payer(query),
+    from: address(from),
     to: address(to),
     value: whole(value),
     validAfter: whole(validAfter),
     validBefore: whole(validBefore),
-    nonce: bytes(query.nonce),
+    nonce: bytes(nonce),
   }
   if (!isAddressEqual(message.to, address(query.payTo)) || message.value !== whole(query.amount))
     return undefined
   const asset = address(query.asset)
   const signed = bytes(signature)
-  const fields = [
+  const common = [
     message.from,
     message.to,
     message.value,
@@ -111,7 +109,7 @@ function byAuthorization({ query, payload, requirements }: SignedPayment): Settl
   ] as const
   const functionName = 'transferWithAuthorization'
   const args =
-    signed.length === 132 ? ([...fields, ...parts(signed)] as const) : ([...fields, signed] as const)
+    signed.length === 132 ? ([...common, ...parts(signed)] as const) : ([...common, signed] as const)
   const { name, version } = requirements.extra as { name?: string; version?: string }
   const domain = {
     name: `${name}`,
@@ -138,14 +136,13 @@ function byAuthorization({ query, payload, requirements }: SignedPayment): Settl
 
 /** The same by Permit2, through x402's contract for `exact`; that for `upto` takes a payment of one facilitator only. */
 function byPermit2({ query, payload, requirements }: SignedPayment): Settling | undefined {
-  const { permit2Authorization, signature } = payload.payload as Record<string, Record<string, unknown>>
-  const { permitted, nonce, deadline, spender, witness } = permit2Authorization as Record<
-    string,
-    Record<string, unknown> | undefined
-  >
-  const token = address(permitted?.token)
-  const amount = whole(permitted?.amount)
-  const to = address(witness?.to)
+  const { permit2Authorization, signature } = fields(payload.payload, 2)
+  const { from, permitted, nonce, deadline, spender, witness } = fields(permit2Authorization, 6)
+  const { token: permittedToken, amount: permittedAmount } = fields(permitted, 2)
+  const { to: payee, validAfter } = fields(witness, 2)
+  const token = address(permittedToken)
+  const amount = whole(permittedAmount)
+  const to = address(payee)
   const isRequired =
     requirements.scheme === 'exact' &&
     isAddressEqual(token, address(query.asset)) &&
@@ -154,12 +151,7 @@ function byPermit2({ query, payload, requirements }: SignedPayment): Settling | 
     isAddressEqual(address(spender), exactProxy)
   if (!isRequired) return undefined
   const permit = { permitted: { token, amount }, nonce: whole(nonce), deadline: whole(deadline) }
-  const args = [
-    permit,
-    payer(query),
-    { to, validAfter: whole(witness?.validAfter) },
-    bytes(signature),
-  ] as const
+  const args = [permit, address(from), { to, validAfter: whole(validAfter) }, bytes(signature)] as const
   return {
     to: exactProxy,
     data: encodeFunctionData({ abi, functionName: 'settle', args }),
@@ -175,18 +167,32 @@ function parts(signature: Hex) {
 
 const chainIdOf = ({ network }: SignedPayment['query']) => Number(network.split(':')[1])
 
+/** Not in the one form that every facilitator reads. */
+const unreadable = () => new BaseError('another spelling')
+
+/** The fields of a part of the payment that has so many, as clients write it: some facilitators refuse any other one. */
+function fields(part: unknown, count: number): Record<string, unknown> {
+  if (Object(part) === part && Object.keys(part as object).length === count)
+    return part as Record<string, unknown>
+  throw unreadable()
+}
+
+/** Some facilitators check an address's checksum where its letters are of both cases. */
 function address(value: unknown): Address {
-  return getAddress(bytes(value))
+  const text = bytes(value)
+  const checked = getAddress(text)
+  if (text === checked || text === text.toLowerCase()) return checked
+  throw unreadable()
 }
 
 function bytes(value: unknown): Hex {
   if (typeof value === 'string' && /^0x([\da-f]{2})+$/i.test(value)) return value as Hex
-  throw new BaseError('expected hexadecimal')
+  throw unreadable()
 }
 
 function whole(value: unknown): bigint {
-  if (typeof value === 'string' && /^\d{1,78}$/.test(value)) return BigInt(value)
-  throw new BaseError('expected a whole number')
+  if (typeof value === 'string' && /^(0|[1-9]\d{0,77})$/.test(value)) return BigInt(value)
+  throw unreadable()
 }
 
 /** Whether the call succeeds as of a block. A call of an address without code succeeds and does nothing. */
