@@ -4,8 +4,8 @@ import { build } from 'esbuild'
 
 const budgets = [
   { entry: 'src/index.ts', kB: 28 },
-  { entry: 'src/evm/index.ts', kB: 5.3 },
   { entry: 'src/known/index.ts', kB: 3 },
+  { entry: 'src/evm/index.ts', kB: 6.7 },
 ]
 
 let isTooLarge = false

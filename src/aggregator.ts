@@ -23,6 +23,7 @@ import { type HealthStatus, healthStatus, type Statistics, statistics } from './
 import { Alarms, never } from './runtime/clock.ts'
 import { Books, ledgerError } from './settlement/books.ts'
 import { Chains } from './settlement/chain-view.ts'
+import { crossExaminer } from './settlement/cross-examination.ts'
 import { Resolver, type UnresolvedSettlement } from './settlement/resolver.ts'
 
 /** An upstream `x402ResourceServer`, or an `x402HTTPResourceServer`. */
@@ -104,6 +105,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
       books: this.#books,
       chains,
       resolver: this.#resolver,
+      crossExamine: crossExaminer(settlement.crossExamine ? probes : [], this.#alarms),
       deadlineMs,
       backoffMs,
       hedgeAfterMs,

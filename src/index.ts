@@ -54,5 +54,5 @@ export type {
   SettlementState,
 } from './settlement/ledger.ts'
 export { MemoryLedger, type MemoryLedgerOptions } from './settlement/memory-ledger.ts'
-export type { ProbeAnswer, SettlementProbe } from './settlement/probe.ts'
+export type { DryRun, ProbeAnswer, SettlementProbe, SignedPayment } from './settlement/probe.ts'
 export type { UnresolvedSettlement } from './settlement/resolver.ts'

@@ -2,7 +2,7 @@
 import type { EvmChainOptions } from '../evm/index.ts'
 import { messageOf } from '../observe/redact.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
-import type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
+import type { DryRun, ProbeAnswer, SettlementProbe, SignedPayment } from '../settlement/probe.ts'
 
 export class LazyEvmProbe implements SettlementProbe {
   #probe: Promise<SettlementProbe> | undefined
@@ -19,6 +19,11 @@ export class LazyEvmProbe implements SettlementProbe {
     } catch (error) {
       return { state: 'cannot-tell', reason: messageOf(error) }
     }
+  }
+
+  async wouldAccept(payment: SignedPayment, options: { readonly signal: AbortSignal }): Promise<DryRun> {
+    const probe = await this.load().catch(() => undefined)
+    return probe?.wouldAccept?.(payment, options) ?? 'cannot-tell'
   }
 
   /** @throws {Error} without viem */

@@ -5,7 +5,7 @@ import type { SettlementQuery } from '../payment/payment-key.ts'
 /** Permit2's address, the same on every chain (Uniswap). */
 export const permit2: Address = '0x000000000022D473030F116dDEE9F6B43aC78BA3'
 /** The contracts of x402 that spend payments by Permit2, one per scheme. */
-const exactProxy = '0x402085c248EeA27D92E8b30b2C58ed07f9E20001'
+export const exactProxy: Address = '0x402085c248EeA27D92E8b30b2C58ed07f9E20001'
 const uptoProxy = '0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002'
 const multicall3 = '0xcA11bde05977b3631167028862bE2a173976CA11'
 

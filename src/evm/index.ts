@@ -3,11 +3,12 @@ import { createPublicClient, type PublicClient } from 'viem'
 import { unknownOption } from '../options/unknown-option.ts'
 import { untilAborted } from '../runtime/clock.ts'
 import type { SettlementProbe } from '../settlement/probe.ts'
+import { dryRun } from './dry-run.ts'
 import { nodes } from './nodes.ts'
 import { type ChainAccess, lookUp } from './payment-search.ts'
 
 export type { SettlementQuery } from '../payment/payment-key.ts'
-export type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
+export type { DryRun, ProbeAnswer, SettlementProbe, SignedPayment } from '../settlement/probe.ts'
 
 /** How to reach one chain. */
 export interface EvmChainOptions {
@@ -64,6 +65,14 @@ export function evmSettlementProbe(chains: Readonly<Record<string, EvmChainOptio
         return await untilAborted(lookUp(chain, query, options), options.signal)
       } catch (error) {
         return { state: 'cannot-tell', reason: shortMessage(error) }
+      }
+    },
+    async wouldAccept(payment, { signal }) {
+      const client = access.get(payment.query.network)?.client
+      try {
+        return client ? await untilAborted(dryRun(client, payment, signal), signal) : 'cannot-tell'
+      } catch {
+        return 'cannot-tell'
       }
     },
   }

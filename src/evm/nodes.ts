@@ -18,7 +18,7 @@ const restMs = 10_000
  * Seconds by which a node's newest block may be older than another node's. Nodes are held against each other, never
  * against a clock: there are chains with slow blocks, and chains that halt.
  */
-const maxLagSeconds = 30
+export const maxLagSeconds = 30
 
 type Request = (asked: { method: string; params?: unknown }) => Promise<unknown>
 

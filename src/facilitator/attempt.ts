@@ -74,7 +74,12 @@ function invoke(
   }
 }
 
-function withTimeout(called: PromiseLike<unknown>, timeoutMs: number, alarms: Alarms): Promise<unknown> {
+/** Resolves with a symbol when `timeoutMs` (ms) are over, or the alarms ring. */
+export function withTimeout(
+  called: PromiseLike<unknown>,
+  timeoutMs: number,
+  alarms: Alarms,
+): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const alarm = alarms.setTimeout(() => end(resolve)(timedOut), timeoutMs)
     const end = (settle: (value: unknown) => void) => (value: unknown) => {
@@ -90,7 +95,7 @@ function isThenable(value: unknown): value is PromiseLike<unknown> {
 }
 
 /** Call options whose signal is made when a client first looks at it. */
-class LazyAbort implements CallOptions {
+export class LazyAbort implements CallOptions {
   #controller: AbortController | undefined
   /** Why it is over, when it is. */
   #reason: string | undefined

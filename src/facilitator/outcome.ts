@@ -27,6 +27,8 @@ export type DeclineCause =
   | 'trouble'
   /** The payment would fail on its chain, it says: who is at fault is not known, and a buyer can bring it about. */
   | 'simulation'
+  /** It rejected a payment that the chain takes. */
+  | 'contradicted'
 
 /**
  * What one attempt taught us. Never an exception that travels.

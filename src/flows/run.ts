@@ -5,6 +5,7 @@ import type { Outcome, Responses } from '../facilitator/outcome.ts'
 import type { AttemptReport, Operation } from '../observe/attempt-report.ts'
 import type { Observer } from '../observe/observer.ts'
 import type { Payment } from '../payment/payment.ts'
+import type { SettlementQuery } from '../payment/payment-key.ts'
 import type { Member } from '../pool/member.ts'
 import { MemberAttempt } from '../pool/member-attempt.ts'
 import type { Pool } from '../pool/pool.ts'
@@ -12,7 +13,9 @@ import type { Route } from '../pool/route.ts'
 import { type Alarms, never, now } from '../runtime/clock.ts'
 import type { Books } from '../settlement/books.ts'
 import type { Chains } from '../settlement/chain-view.ts'
+import type { CrossExamine } from '../settlement/cross-examination.ts'
 import type { Resolver } from '../settlement/resolver.ts'
+import { examine } from './examine.ts'
 
 /** How far a settlement goes before the chain is asked, and the next facilitator. */
 export interface SettlementRules {
@@ -34,6 +37,7 @@ export interface Context {
   readonly books: Books
   readonly chains: Chains
   readonly resolver: Resolver
+  readonly crossExamine: CrossExamine
 }
 
 /**
@@ -41,6 +45,13 @@ export interface Context {
  * leave nothing for a third that works.
  */
 const reservedShare = 0.1
+
+export interface RunRequest extends Request {
+  /** Other facilitators than the pool would ask, or in another order. */
+  readonly route?: Route | undefined
+  /** What the chain may be asked about, once, if a facilitator rejects the payment. */
+  readonly examinable?: SettlementQuery | undefined
+}
 
 export class Run<O extends Operation> {
   readonly reports: AttemptReport[] = []
@@ -53,19 +64,23 @@ export class Run<O extends Operation> {
   #route: Route
   /** The attempts that have not ended. */
   readonly #open: MemberAttempt[] = []
+  /** Until it has been examined. */
+  #examinable: SettlementQuery | undefined
   readonly deadline: number
   /** Of now: a `start()` that follows a `stop()` at once makes a new one. */
   readonly #signal: AbortSignal
   #isEnded = false
+  /** When a facilitator was asked last. */
+  #askedAt = 0
   #last: { readonly member: Member; readonly outcome: Outcome } | undefined
 
   constructor(
     readonly context: Context,
     readonly operation: O,
-    private readonly request: Request,
-    route: Route = context.pool.route(operation, request.payment),
+    private readonly request: RunRequest,
   ) {
-    this.#route = route
+    this.#route = request.route ?? context.pool.route(operation, request.payment)
+    this.#examinable = request.examinable
     this.#signal = context.alarms.signal
     this.deadline = now() + context.deadlineMs[operation]
   }
@@ -142,6 +157,7 @@ export class Run<O extends Operation> {
    * facilitator's word says that an earlier attempt did nothing.
    */
   async ask(member: Member): Promise<Outcome<O>> {
+    this.#askedAt = now()
     const first = await this.#attempt(member)
     const isEnough = member.options.retries === 0 || !this.#isWorthARetry(first, member)
     const outcome = isEnough ? first : await this.#askAgain(member, first)
@@ -186,9 +202,11 @@ export class Run<O extends Operation> {
     const open = new MemberAttempt(member, this.operation, this.payment)
     this.#open.push(open)
     const timeoutMs = this.#timeoutFor(member)
-    const outcome = await attempt(member.options.client, this.operation, this.request, timeoutMs, alarms)
+    const answer = await attempt(member.options.client, this.operation, this.request, timeoutMs, alarms)
+    const endedAt = now()
+    const outcome = answer.reason === undefined ? answer : await this.#examine(member, answer)
     this.#open.splice(this.#open.indexOf(open), 1)
-    const report = open.end(outcome, this.isAborted)
+    const report = open.end(outcome, endedAt, this.isAborted)
     this.reports.push(report)
     if (outcome.kind === 'declined' && outcome.cause === 'ability' && outcome.response !== undefined)
       this.#lacking.push(outcome.response)
@@ -198,6 +216,28 @@ export class Run<O extends Operation> {
     // A fault of the configuration: reported loudly once, not per payment.
     if (member.refusesNow(outcome)) observer.credentials(member.id, outcome.reason)
     return outcome
+  }
+
+  /** Asks the chain, once, whether a facilitator that rejects the payment is right. */
+  async #examine(member: Member, outcome: Outcome<O>): Promise<Outcome<O>> {
+    const { operation, context, payment, reports } = this
+    const query = this.#examinable
+    if (!query || !payment || (outcome.kind !== 'answered' && outcome.kind !== 'spent')) return outcome
+    const isSettle = operation === 'settle'
+    // While a settle may be on its way, by an attempt or by another process, the chain is asked about that alone.
+    if (
+      isSettle &&
+      (outcome.kind === 'spent' ||
+        this.#open.length > 1 ||
+        reports.some(({ outcome }) => outcome !== 'declined' && outcome !== 'unreachable'))
+    )
+      return outcome
+    this.#examinable = undefined
+    // A verdict is not shopped while it is examined: that ends before the next facilitator is asked beside this one.
+    const patienceMs = isSettle ? context.settlement.failoverAfterMs : (context.hedgeAfterMs ?? never)
+    const timeoutMs = Math.min(this.#remainingMs / 2, this.#askedAt + patienceMs * 0.9 - now())
+    const examined = { ...payment, query }
+    return examine(outcome, { context, facilitator: member.id, operation, payment: examined, timeoutMs })
   }
 
   #reportFailover({ member, outcome }: { member: Member; outcome: Outcome }, to: Member): void {

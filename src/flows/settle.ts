@@ -26,8 +26,10 @@ export async function settle(context: Context, payment: Payment): Promise<Settle
   const held = keyed && (await claim(context, keyed))
   if (keyed !== undefined && held === undefined) return refusal(payment)
 
+  // While an earlier settlement of it is in doubt, the chain is asked about that alone.
+  const examinable = held?.before?.state === 'unresolved' ? undefined : keyed?.query
   const settling = { payment, held }
-  const run = new Run(context, 'settle', { payment })
+  const run = new Run(context, 'settle', { payment, examinable })
   const conclusion = await conclude(run, settling)
   run.end()
   const isHeld = held === undefined || (await record(context, held, stateAfter(conclusion)))

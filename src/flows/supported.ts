@@ -86,7 +86,7 @@ export class Supported {
   async #ask(member: Member): Promise<readonly AttemptReport[]> {
     member.asked()
     const route = { preferred: [member], lastResort: [] }
-    const run = new Run(this.context, 'supported', {}, route)
+    const run = new Run(this.context, 'supported', { route })
     const next = run.next()
     const outcome = next && (await run.ask(next))
     if (outcome?.kind === 'answered') {

@@ -24,7 +24,7 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
   if (standing === 'duplicate')
     return { isValid: false, invalidReason: duplicate.reason, invalidMessage: duplicate.message }
 
-  const run = new Run(context, 'verify', { payment })
+  const run = new Run(context, 'verify', { payment, examinable: keyed?.query })
   for await (const { member, outcome } of hedged(run, context.hedgeAfterMs)) {
     switch (outcome.kind) {
       case 'answered':

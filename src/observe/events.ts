@@ -76,6 +76,15 @@ export interface AggregatorEvents {
     readonly network: string
     readonly transaction: string
   }
+  /** A facilitator rejected a payment that its chain takes: the next one is asked, and its lane takes a failure. */
+  'facilitator:contradicted': {
+    readonly facilitator: string
+    readonly operation: Operation
+    /** As the requirements name it. */
+    readonly network: string
+    /** Why it rejected the payment. */
+    readonly reason: string
+  }
   log: LogEntry
   /** `stop()` has begun and the calls in flight have ended. */
   stop: Record<never, never>

@@ -118,6 +118,7 @@ const settlementFields = fields({
   ),
   ledger: having('a ledger', 'claim', 'update', 'get', 'unresolved'),
   audit: oneOf('off', 'sample', 'always'),
+  crossExamine: flag,
   onRetry: oneOf('deliver', 'reject'),
   probeAfterMs: milliseconds(0),
   failoverAfterMs: milliseconds(0),

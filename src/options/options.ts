@@ -110,6 +110,13 @@ export interface SettlementOptions {
    */
   audit?: 'off' | 'sample' | 'always'
   /**
+   * Whether to ask the chain when a facilitator rejects a payment for a reason that the chain can check, such as its
+   * signature or the buyer's balance. Where the chain takes the payment, the next facilitator is asked. At most 20
+   * questions per network and second. Needs a probe that can try payments, such as `evmSettlementProbe`.
+   * @default true
+   */
+  crossExamine?: boolean
+  /**
    * What to do when a buyer sends a payment again whose settlement was left unresolved and undelivered: `deliver`
    * what the chain says was paid for, once, or `reject` it.
    * @default 'deliver'
@@ -214,6 +221,7 @@ interface SettlementSettings {
   readonly ledger: SettlementLedger
   readonly probes: readonly SettlementProbe[]
   readonly audit: 'off' | 'sample' | 'always'
+  readonly crossExamine: boolean
   readonly onRetry: 'deliver' | 'reject'
   readonly probeAfterMs: number
   readonly failoverAfterMs: number
@@ -302,6 +310,7 @@ function readSettlement(options: SettlementOptions | undefined, isLazy: boolean)
     probes = [],
     ledger = new MemoryLedger(),
     audit = 'off',
+    crossExamine = true,
     onRetry = 'deliver',
     probeAfterMs = 2_000,
     failoverAfterMs = 5_000,
@@ -312,6 +321,7 @@ function readSettlement(options: SettlementOptions | undefined, isLazy: boolean)
     // One that extends it may go over a network.
     ledger: ledger.constructor === MemoryLedger ? ledger : new BoundedLedger(ledger),
     audit,
+    crossExamine,
     onRetry,
     probeAfterMs: Math.min(probeAfterMs, failoverAfterMs),
     failoverAfterMs,

@@ -33,9 +33,11 @@ export class MemberAttempt {
     this.#lane.leave(this.#trial, 'failure', now())
   }
 
-  /** @param isAborted the aggregator has ended it, which says nothing about the facilitator */
-  end(outcome: Outcome, isAborted: boolean): AttemptReport {
-    const endedAt = now()
+  /**
+   * @param endedAt monotonic time (ms) at which the facilitator answered, or was given up
+   * @param isAborted the aggregator has ended it, which says nothing about the facilitator
+   */
+  end(outcome: Outcome, endedAt: number, isAborted: boolean): AttemptReport {
     const sign = isAborted ? 'nothing' : signOf(outcome)
     // Its failure has been counted, and the authorization may have been used by the one that overtook it.
     const isCounted = this.#isOvertaken && (sign === 'failure' || outcome.kind === 'spent')
@@ -66,6 +68,7 @@ const signOfCause: Record<DeclineCause, LaneSign> = {
   address: 'failure',
   'rate-limit': 'nothing',
   trouble: 'failure',
+  contradicted: 'failure',
 }
 
 function signOf(outcome: Outcome): LaneSign {

@@ -1,4 +1,5 @@
-/** Asks the chain what became of a payment. */
+/** Asks the chain what became of a payment, or would become of it. */
+import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import type { SettlementQuery } from '../payment/payment-key.ts'
 
 /** What the chain says of a payment. */
@@ -27,6 +28,24 @@ export type ProbeAnswer =
       readonly undatable?: string
     }
 
+/** A payment with what is signed of it. */
+export interface SignedPayment {
+  readonly query: SettlementQuery
+  /** Of version 1 too, as the buyer sent it. */
+  readonly payload: PaymentPayload
+  readonly requirements: PaymentRequirements
+}
+
+/** What the chain would do with a payment if somebody sent it now. */
+export type DryRun =
+  /** It takes it, and has taken it for longer than a node may lag: a facilitator that rejects it is wrong. */
+  | 'accepts'
+  /** It takes it as of its newest block: a facilitator whose node is at another height may be right to reject it. */
+  | 'accepts-now'
+  | 'refuses'
+  /** The node does not answer or lags, or the payment is of a kind of which a call that fails proves nothing. */
+  | 'cannot-tell'
+
 export interface SettlementProbe {
   /** Whether it can look at payments on this network (CAIP-2), made this way. */
   supports(network: string, method: SettlementQuery['method']): boolean
@@ -40,4 +59,10 @@ export interface SettlementProbe {
     query: SettlementQuery,
     options: { readonly signal: AbortSignal; readonly since?: number | undefined },
   ): Promise<ProbeAnswer>
+  /**
+   * Tries the payment without sending it. Optional: without it, facilitators that reject a payment are believed.
+   *
+   * Never throws: what cannot be known is `cannot-tell`.
+   */
+  wouldAccept?(payment: SignedPayment, options: { readonly signal: AbortSignal }): Promise<DryRun>
 }

@@ -76,6 +76,10 @@ describe('a reason about the payment is a verdict, whoever gives it', () => {
     'KYT: payer refused',
     'blocked_address',
     'party_screened_out_simulation_failed',
+    'kyc_required',
+    'OFAC match',
+    'payer on deny list',
+    'blocklist_hit',
   ])('compliance before all: %s', reason => {
     expect(verify(reason)).toBe('answered')
     expect(settle(reason)).toBe('answered')

@@ -77,6 +77,7 @@ describe('the events', () => {
       | 'settlement:indeterminate'
       | 'settlement:resolved'
       | 'facilitator:quarantined'
+      | 'facilitator:contradicted'
       | 'log'
       | 'stop'
     >()

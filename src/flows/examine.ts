@@ -1,0 +1,51 @@
+/** Whether a facilitator that rejects a payment is right: where the chain can tell, it is the judge. */
+
+import type { DeclineCause, Outcome } from '../facilitator/outcome.ts'
+import { isCheckable } from '../facilitator/reasons.ts'
+import type { Operation } from '../observe/attempt-report.ts'
+import type { Payment } from '../payment/payment.ts'
+import type { SignedPayment } from '../settlement/probe.ts'
+import type { Context } from './run.ts'
+
+/** An answer after which nobody else is asked. */
+export type Rejection<O extends Operation> = Extract<Outcome<O>, { kind: 'answered' | 'spent' }>
+
+/** What a rejection becomes where the chain takes the payment; otherwise it stands. */
+const causes: Readonly<Partial<Record<string, DeclineCause>>> = {
+  accepts: 'contradicted',
+  // It may be right by the block that its own node knows.
+  'accepts-now': 'simulation',
+}
+
+export interface Examination<O extends Operation> {
+  readonly context: Context
+  readonly facilitator: string
+  readonly operation: O
+  readonly payment: Payment & SignedPayment
+  /** Milliseconds that the question may take. */
+  readonly timeoutMs: number
+}
+
+/** @returns the rejection, or the decline that it becomes */
+export async function examine<O extends Operation>(
+  rejection: Rejection<O>,
+  { context, facilitator, operation, payment, timeoutMs }: Examination<O>,
+): Promise<Outcome<O>> {
+  const { crossExamine, observer } = context
+  const { reason = '', response } = rejection
+  try {
+    const answer = isCheckable(reason, response) && (await crossExamine(payment, timeoutMs))
+    const cause = causes[String(answer)]
+    if (!cause) return rejection
+    if (cause === 'contradicted')
+      observer.tell(
+        'facilitator:contradicted',
+        { facilitator, operation, network: payment.network, reason },
+        'warn',
+        event => `${event.facilitator} rejected a payment that the chain accepts`,
+      )
+    return { kind: 'declined', cause, reason, response }
+  } catch {
+    return rejection
+  }
+}
