@@ -2,27 +2,28 @@
 import { describe, expectTypeOf, it } from 'vitest'
 import type { AggregatorOptions, FacilitatorOptions } from '../../src/index.ts'
 import { type AggregatorEvents, FacilitatorAggregator } from '../../src/index.ts'
-import { known } from '../../src/known/index.ts'
+import type { known } from '../../src/known/index.ts'
 import { FakeFacilitator } from './builders.ts'
 
 const client = new FakeFacilitator()
 const url = 'https://facilitator.example'
 const take = (_: FacilitatorOptions) => {}
+const takeKnown = (..._: Parameters<typeof known>) => {}
 const takeAll = (_: Omit<AggregatorOptions, 'facilitators'>) => {}
 
 describe('the options', () => {
   it('are a url, a client or a known name', () => {
     take({ id: 'a', url })
     take({ id: 'a', client })
-    take(known('payai', { priority: 1 }))
+    takeKnown('payai', { priority: 1 })
     // @ts-expect-error neither
     take({ id: 'a' })
     // @ts-expect-error both
     take({ id: 'a', url, client })
     // @ts-expect-error both
-    take(known('payai', { url }))
+    takeKnown('payai', { url })
     // @ts-expect-error not known
-    take(known('payee'))
+    takeKnown('payee')
     // @ts-expect-error no id
     take({ url })
     // @ts-expect-error a client makes its own headers
