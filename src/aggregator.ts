@@ -2,6 +2,7 @@
 import type { FacilitatorClient } from '@x402/core/server'
 import type { SettleResponse, SupportedResponse, VerifyResponse } from '@x402/core/types'
 import { AggregatorStoppedError, InvalidOptionsError } from './errors.ts'
+import type { AggregatorEvents, EventName, Listener } from './events.ts'
 import type { DiscoveryQuery, DiscoveryResponse } from './facilitator/client.ts'
 import { list } from './flows/list.ts'
 import type { Context } from './flows/run.ts'
@@ -9,7 +10,6 @@ import { settle } from './flows/settle.ts'
 import { Supported } from './flows/supported.ts'
 import { verify } from './flows/verify.ts'
 import type { Operation } from './observe/attempt-report.ts'
-import type { EventName, Listener } from './observe/events.ts'
 import type { LogEntry } from './observe/log.ts'
 import { Observer } from './observe/observer.ts'
 import { redact } from './observe/redact.ts'
@@ -72,7 +72,7 @@ export interface AggregatorConfig {
  */
 export class FacilitatorAggregator implements FacilitatorClient {
   readonly #settings: Settings
-  readonly #observer: Observer
+  readonly #observer: Observer<AggregatorEvents>
   readonly #pool: Pool
   readonly #alarms = new Alarms()
   readonly #context: Context

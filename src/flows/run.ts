@@ -1,5 +1,6 @@
 /** One operation on its way through the pool: the route, the deadline, and a report of each attempt. */
 
+import type { AggregatorEvents } from '../events.ts'
 import { attempt, type Request } from '../facilitator/attempt.ts'
 import type { Outcome, Responses } from '../facilitator/outcome.ts'
 import type { AttemptReport, Operation } from '../observe/attempt-report.ts'
@@ -24,7 +25,7 @@ export interface SettlementRules {
 /** What every flow works with. */
 export interface Context {
   readonly pool: Pool
-  readonly observer: Observer
+  readonly observer: Observer<AggregatorEvents>
   readonly alarms: Alarms
   readonly deadlineMs: Readonly<Record<Operation, number>>
   readonly backoffMs: number

@@ -1,12 +1,12 @@
 /** What the seller is told of a settlement: its answer, its error, and the events that come with them. */
 import type { SettleResponse } from '@x402/core/types'
 import { SettlementIndeterminateError } from '../errors.ts'
-import type { SettlementSummary } from '../observe/events.ts'
 import type { Payment } from '../payment/payment.ts'
 import { amountOf } from '../payment/payment-key.ts'
 import type { Member } from '../pool/member.ts'
 import { writeJson } from '../runtime/json.ts'
 import { type Held, summaryOf } from '../settlement/books.ts'
+import type { SettlementSummary } from '../settlement/events.ts'
 import { duplicate } from '../settlement/ledger.ts'
 import type { Conclusion } from '../settlement/machine.ts'
 import { allFailed } from './failure.ts'

@@ -1,7 +1,7 @@
 /** Everything that is told about what happens: events and log. */
 
 import type { AttemptReport, OutcomeKind } from './attempt-report.ts'
-import { type AggregatorEvents, type EventName, SafeEmitter } from './events.ts'
+import { type ObserverEvents, SafeEmitter } from './events.ts'
 import { type LogEntry, type Logger, type LogLevel, type LogRecord, LogRing, passOn, toEntry } from './log.ts'
 import { safeMessageOf } from './redact.ts'
 
@@ -13,7 +13,8 @@ export interface ObserverOptions {
 
 const rank: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 }
 
-export class Observer {
+/** @typeParam Events what it may emit */
+export class Observer<Events extends { [E in keyof Events]: object } = ObserverEvents> {
   readonly emitter = new SafeEmitter((error, event) => this.#listenerFailed(error, event))
   readonly #ring: LogRing
   /** An error of a listener of `log` is kept from all of them: two that fail would report each other without end. */
@@ -47,22 +48,22 @@ export class Observer {
   }
 
   /** Emits an event and logs it under the same name. */
-  tell<E extends Exclude<EventName, 'log'>>(
+  tell<E extends Exclude<keyof Events & string, 'log'>>(
     event: E,
-    data: AggregatorEvents[E],
+    data: Events[E],
     level: LogLevel,
-    describe: (data: AggregatorEvents[E]) => string,
+    describe: (data: Events[E]) => string,
   ): void {
     this.log(level, event, data, describe)
     this.emitter.emit(event, data)
   }
 
   /** @param level where the report deserves another level than its outcome's */
-  attempt(report: AttemptReport, level = attemptLevel(report)): void {
+  attempt(this: Observer, report: AttemptReport, level = attemptLevel(report)): void {
     this.tell('attempt', report, level, describeAttempt)
   }
 
-  failover(data: AggregatorEvents['failover']): void {
+  failover(this: Observer, data: ObserverEvents['failover']): void {
     this.tell(
       'failover',
       data,
@@ -82,7 +83,7 @@ export class Observer {
     )
   }
 
-  #listenerFailed(error: unknown, event: EventName): void {
+  #listenerFailed(error: unknown, event: string): void {
     this.#isMuted = event === 'log'
     try {
       this.fault('listener:error', 'an event listener threw', error)
