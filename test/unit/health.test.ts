@@ -307,7 +307,7 @@ describe("a lane's circuit", () => {
     circuit.leave(slow, 'failure', 150)
     expect(circuit.state).toBe('half-open')
     circuit.leave(trial, 'nothing', 160)
-    expect(circuit.enter(170)).toBeDefined()
+    expect(circuit.enter(170)).toMatchObject({ state: 'half-open', trial: 'running' })
   })
 
   it('of a network that nobody has asked about for long is forgotten: memory is bounded', async () => {
