@@ -73,7 +73,7 @@ function readEntry(variables: Variables, number: number, hasKeys: boolean): Entr
   const enabled = variables.flag(`${prefix}ENABLED`) ?? true
   const givenUrl = variables.url(`${prefix}URL`, 'https://facilitator.x402.rs')
   const givenId = variables.text(`${prefix}ID`)
-  const priority = variables.wholeNumber(`${prefix}PRIORITY`, 0, number)
+  const priority = variables.wholeNumber(`${prefix}PRIORITY`, number)
   const timeoutMs = variables.milliseconds(`${prefix}TIMEOUT_MS`, defaults.timeoutMs.verify)
   const authHeader = readAuthHeader(variables, `${prefix}AUTH_HEADER`)
   if (givenUrl === undefined && variables.text(`${prefix}URL`) !== undefined) return undefined

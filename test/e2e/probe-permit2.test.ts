@@ -22,6 +22,7 @@ import {
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { evmSettlementProbe, type ProbeAnswer, type SettlementQuery } from '../../src/evm/index.ts'
 import { type Chain, readArtifact, startChain } from '../bed/chain.ts'
+import { untyped } from '../untyped.ts'
 import { refusing, startAlteredNode } from './probe-node.ts'
 import { type Call, cancellingAuthorization, transferring } from './probe-payments.ts'
 
@@ -177,15 +178,17 @@ describe('a payment by Permit2', () => {
     }).extend(publicActions)
     const upstream = new x402Facilitator()
     registerExactEvmScheme(upstream, {
-      signer: toFacilitatorEvmSigner({
-        ...client,
-        address: account.address,
-        // Nobody else makes blocks here.
-        waitForTransactionReceipt: async ({ hash }: { hash: Hex }) => {
-          await chain.client.mine({ blocks: 1 })
-          return client.waitForTransactionReceipt({ hash })
-        },
-      } as unknown as Parameters<typeof toFacilitatorEvmSigner>[0]),
+      signer: toFacilitatorEvmSigner(
+        untyped({
+          ...client,
+          address: account.address,
+          // Nobody else makes blocks here.
+          waitForTransactionReceipt: async ({ hash }: { hash: Hex }) => {
+            await chain.client.mine({ blocks: 1 })
+            return client.waitForTransactionReceipt({ hash })
+          },
+        }),
+      ),
       networks: [chain.network],
     })
     const requirements: PaymentRequirements = {

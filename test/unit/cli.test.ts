@@ -13,6 +13,7 @@ import { status } from '../../src/cli/status.ts'
 import { createGateway } from '../../src/http/index.ts'
 import { FacilitatorAggregator } from '../../src/index.ts'
 import { type GatewayServer, listen } from '../../src/node/index.ts'
+import { untyped } from '../untyped.ts'
 import { FakeFacilitator, kind, supporting } from './builders.ts'
 
 const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
@@ -27,7 +28,7 @@ const nobody = 'http://127.0.0.1:9'
 
 async function start(tokens: string[]): Promise<string> {
   const client = new FakeFacilitator({
-    supportedAnswer: supporting(kind(), kind({ x402Version: 1, network: 'base-sepolia' as never })),
+    supportedAnswer: supporting(kind(), kind({ x402Version: 1, network: untyped('base-sepolia') })),
   })
   const aggregator = new FacilitatorAggregator({
     facilitators: [{ id: 'inner', client }],

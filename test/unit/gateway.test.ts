@@ -6,6 +6,7 @@ import { createGateway, createStatusHandler, type GatewayOptions } from '../../s
 import { RateLimit } from '../../src/http/rate-limit.ts'
 import { type AggregatorOptions, FacilitatorAggregator, MemoryLedger } from '../../src/index.ts'
 import { listen } from '../../src/node/index.ts'
+import { untyped } from '../untyped.ts'
 import {
   done,
   FakeFacilitator,
@@ -152,7 +153,7 @@ describe('the gateway answers as a facilitator does', () => {
   })
 
   it('what a facilitator says of extensions in its header', async () => {
-    a.verifyAnswer = { ...valid, extensionResponses: { bazaar: { status: 'listed' } } } as never
+    a.verifyAnswer = untyped({ ...valid, extensionResponses: { bazaar: { status: 'listed' } } })
     const { headers, body } = await post(open(), '/verify', pay())
     expect(body).toEqual(valid)
     expect(JSON.parse(atob(headers.get('extension-responses') ?? ''))).toEqual({
@@ -362,7 +363,7 @@ describe('options of the gateway', () => {
     [{ maxBodyBytes: -1 }, 'maxBodyBytes: expected a whole number above 0'],
     [{ rateLimit: { perSecond: 0, burst: 1 } }, 'rateLimit: expected perSecond above 0'],
   ])('are refused when they are wrong: %j', (options, message) => {
-    expect(() => open(options as never)).toThrow(message)
+    expect(() => open(untyped(options))).toThrow(message)
   })
 })
 

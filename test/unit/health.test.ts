@@ -7,6 +7,7 @@ import {
   type HealthCheckOptions,
 } from '../../src/index.ts'
 import { Circuit, type Trial } from '../../src/pool/circuit.ts'
+import { untyped } from '../untyped.ts'
 import {
   done,
   FakeFacilitator,
@@ -527,7 +528,7 @@ describe('what the pool advertises', () => {
   })
 
   it('takes what an in-process x402Facilitator answers without a promise', async () => {
-    a.getSupported = (() => supporting(kind({ network: 'eip155:7' }))) as never
+    a.getSupported = untyped(() => supporting(kind({ network: 'eip155:7' })))
     expect((await pool().getSupported()).kinds).toContainEqual(kind({ network: 'eip155:7' }))
   })
 

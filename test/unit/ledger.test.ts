@@ -3,6 +3,7 @@ import { type ClaimRequest, MemoryLedger } from '../../src/index.ts'
 import { readPayment } from '../../src/payment/payment.ts'
 import { identify } from '../../src/payment/payment-key.ts'
 import { settlementLedgerConformance } from '../../src/testing/index.ts'
+import { untyped } from '../untyped.ts'
 import {
   network,
   newSvmPayload,
@@ -52,7 +53,7 @@ describe('the conformance suite finds a ledger', () => {
 
 describe('the identity of a payment', () => {
   const keyOf = async (...[content, terms]: [unknown, unknown]) =>
-    identify(readPayment(content as never, terms as never))
+    identify(readPayment(untyped(content), untyped(terms)))
   const eip3009 = (overrides: object = {}) => {
     const inner = payload().payload
     return payload({

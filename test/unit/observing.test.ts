@@ -12,6 +12,7 @@ import {
   type LogEntry,
   SettlementIndeterminateError,
 } from '../../src/index.ts'
+import { untyped } from '../untyped.ts'
 import {
   FakeFacilitator,
   hanging,
@@ -325,7 +326,7 @@ it('a logger whose methods are asynchronous may fail', async () => {
 })
 
 it('a listener that is none is refused', () => {
-  expect(() => pool().on('log', undefined as never)).toThrow('a listener is a function')
+  expect(() => pool().on('log', untyped(undefined))).toThrow('a listener is a function')
 })
 
 describe('no secret goes out', () => {
@@ -423,7 +424,7 @@ describe('errors', () => {
     expect(failed).toBeInstanceOf(AllFacilitatorsFailedError)
     expect(getFacilitatorResponseError(failed)).toBe(failed)
     const invalid = await pool()
-      .verify({} as never, requirements())
+      .verify(untyped({}), requirements())
       .catch((error: unknown) => error)
     expect(invalid).not.toBeInstanceOf(FacilitatorResponseError)
     for (const error of [failed, invalid, new InvalidOptionsError(['x'])]) {

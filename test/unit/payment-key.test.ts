@@ -5,6 +5,7 @@ import { FacilitatorAggregator, InvalidPaymentError } from '../../src/index.ts'
 import { caip2 } from '../../src/payment/networks.ts'
 import { readPayment } from '../../src/payment/payment.ts'
 import { identify } from '../../src/payment/payment-key.ts'
+import { untyped } from '../untyped.ts'
 import {
   FakeFacilitator,
   network,
@@ -24,7 +25,7 @@ type Terms = ReturnType<typeof requirements>
 
 const solana = 'solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1'
 const identity = async (content: unknown, terms: unknown = requirements()) =>
-  identify(readPayment(content as never, terms as never))
+  identify(readPayment(untyped(content), untyped(terms)))
 const keyOf = async (content: unknown, terms?: unknown) => (await identity(content, terms))?.key
 const refusal = (content: unknown, terms?: unknown) =>
   identity(content, terms).then(
@@ -212,7 +213,7 @@ describe('a network of protocol version 1', () => {
   })
 
   it.each(['bsc', 'xdc', 'base'])('and its CAIP-2 name give one payment one key: %s', async name => {
-    const v1 = await identity(payloadV1(), requirementsV1({ network: name as never }))
+    const v1 = await identity(payloadV1(), requirementsV1({ network: untyped(name) }))
     const v2 = await identity(payload(), requirements({ network: caip2(name) as Terms['network'] }))
     expect(v1?.key).toMatch(/^eip3009\|eip155:\d+\|/)
     expect(v1?.key).toBe(v2?.key)
@@ -230,7 +231,7 @@ describe('a payment of which nothing is known that a chain accepts once', () => 
     ['on a chain of another kind', payload().payload, requirements({ network: 'tron:728126428' })],
     ['that opens a channel', { type: 'deposit', ...channel }, requirements({ scheme: 'batch-settlement' })],
     ['by voucher', { type: 'voucher', ...channel }, requirements({ scheme: 'batch-settlement' })],
-    ['on an unknown network', payload().payload, requirementsV1({ network: 'moon' as never })],
+    ['on an unknown network', payload().payload, requirementsV1({ network: untyped('moon') })],
   ]
   const sent = (content: Content, terms: object) =>
     'maxAmountRequired' in terms ? { ...payloadV1(), payload: content } : of(content)
@@ -260,7 +261,7 @@ describe('a payment of which nothing is known that a chain accepts once', () => 
       })
       const answers = []
       for (let i = 0; i < 5; i++)
-        answers.push(await aggregator.settle(sent(content, terms) as never, terms as never))
+        answers.push(await aggregator.settle(untyped(sent(content, terms)), untyped(terms)))
       expect(answers.filter(({ success }) => success)).toHaveLength(1)
       expect(client.calls.settle).toBe(1)
       await aggregator.stop()
