@@ -29,7 +29,7 @@ export function answer(run: Run<'settle'>, settling: Settling, conclusion: Concl
       return conclusion.response
     case 'recovered': {
       const { transaction, payer } = conclusion
-      observer.tell(
+      observer.emit(
         'settlement:recovered',
         { ...summarize(settling), transaction, attempts },
         'warn',
@@ -41,7 +41,7 @@ export function answer(run: Run<'settle'>, settling: Settling, conclusion: Concl
       return run.verdictOnAbilities ?? allFailed(run, conclusion.isProven)
     case 'indeterminate': {
       const { transaction } = conclusion
-      observer.tell(
+      observer.emit(
         'settlement:indeterminate',
         { ...summarize(settling), transaction, attempts },
         'error',
@@ -78,7 +78,7 @@ export interface FalseClaim {
 
 export function quarantine({ pool, observer }: Context, { member, network, transaction }: FalseClaim): void {
   pool.quarantine(member)
-  observer.tell(
+  observer.emit(
     'facilitator:quarantined',
     { facilitator: member.id, network, transaction },
     'error',

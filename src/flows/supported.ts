@@ -73,7 +73,7 @@ export class Supported {
     const before = this.#announced
     if (before !== undefined || supported.kinds.length > 0) this.#announced = print
     if (before === undefined || before === print) return supported
-    observer.tell(
+    observer.emit(
       'supported:change',
       { supported: structuredClone(supported) },
       'info',

@@ -1,4 +1,4 @@
-/** Everything that is told about what happens: events and log. */
+/** Everything that is emitted and logged about what happens. */
 
 import type { AttemptReport, OutcomeKind } from './attempt-report.ts'
 import { type ObserverEvents, SafeEmitter } from './events.ts'
@@ -48,7 +48,7 @@ export class Observer<Events extends { [E in keyof Events]: object } = ObserverE
   }
 
   /** Emits an event and logs it under the same name. */
-  tell<E extends Exclude<keyof Events & string, 'log'>>(
+  emit<E extends Exclude<keyof Events & string, 'log'>>(
     event: E,
     data: Events[E],
     level: LogLevel,
@@ -60,11 +60,11 @@ export class Observer<Events extends { [E in keyof Events]: object } = ObserverE
 
   /** @param level where the report deserves another level than its outcome's */
   attempt(this: Observer, report: AttemptReport, level = attemptLevel(report)): void {
-    this.tell('attempt', report, level, describeAttempt)
+    this.emit('attempt', report, level, describeAttempt)
   }
 
   failover(this: Observer, data: ObserverEvents['failover']): void {
-    this.tell(
+    this.emit(
       'failover',
       data,
       'warn',

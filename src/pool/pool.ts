@@ -140,7 +140,7 @@ export class Pool {
   }
 
   #laneChanged(member: Member, change: CircuitChange): void {
-    this.observer.tell(
+    this.observer.emit(
       'circuit:change',
       change,
       change.to === 'open' ? 'warn' : 'info',
@@ -160,7 +160,7 @@ export class Pool {
     if (isHealthy !== this.#unhealthy.has(member)) return
     if (isHealthy) this.#unhealthy.delete(member)
     else this.#unhealthy.add(member)
-    this.observer.tell(
+    this.observer.emit(
       'health:change',
       { facilitator: member.id, isHealthy },
       isHealthy ? 'info' : 'warn',

@@ -193,7 +193,7 @@ export class Books {
   }
 
   #reportRejectedRetry(entry: LedgerEntry): void {
-    this.observer.tell(
+    this.observer.emit(
       'settlement:indeterminate',
       { ...summarize(entry), attempts: [], isRetryRejected: true },
       'warn',

@@ -85,7 +85,7 @@ export class Resolver {
     try {
       await this.books.storeLate()
       for (const left of (await this.books.unresolved()).map(summarize))
-        this.observer.tell(
+        this.observer.emit(
           'settlement:indeterminate',
           { ...left, attempts: [], isLeftAtStop: true },
           'error',
@@ -188,7 +188,7 @@ export class Resolver {
   }
 
   #report(entry: LedgerEntry, result: Result, transaction?: string): void {
-    this.observer.tell(
+    this.observer.emit(
       'settlement:resolved',
       { ...summarize(entry), result, transaction },
       transaction === undefined ? 'info' : 'warn',

@@ -13,7 +13,7 @@ const longSignatures: Record<string, readonly string[]> = {
   'src/facilitator/http-client.ts': ['call', 'fetchOrExplain'],
   'src/flows/run.ts': ['new Run'],
   'src/http/answers.ts': ['problem'],
-  'src/observe/observer.ts': ['log', 'fault', 'tell'],
+  'src/observe/observer.ts': ['log', 'fault', 'emit'],
   'src/pool/route.ts': ['findRoute'],
   'src/runtime/bounded-map.ts': ['setBounded'],
   'src/settlement/chain-view.ts': ['new ChainView'],
