@@ -357,7 +357,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
   /** What timers do elsewhere. */
   #workBeside(): void {
     const { enabled } = this.#settings.healthCheck
-    for (const work of [enabled && this.#healthChecker.touch(), this.#resolver.runIfDue()])
+    for (const work of [enabled && this.#healthChecker.runIfDue(), this.#resolver.runIfDue()])
       if (work) this.#keepAlive(work)
   }
 

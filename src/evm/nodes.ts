@@ -53,9 +53,9 @@ export function nodes(urls: readonly string[], chainId: number, timeoutMs: numbe
   const askForHead: Request = async asked => {
     const head = (await askInTurn(asked)) as RpcBlock
     if (timeOf(head) > Date.now() / 1000 - maxLagSeconds) return head
-    const told = awake()
+    const candidates = awake()
     const heads = await Promise.all(
-      told.map(node =>
+      candidates.map(node =>
         node.request(asked).then(
           block => block as RpcBlock,
           () => undefined,
@@ -64,7 +64,7 @@ export function nodes(urls: readonly string[], chainId: number, timeoutMs: numbe
     )
     const newest = heads.reduce((one, other) => (timeOf(other) > timeOf(one) ? other : one), head)
     heads.forEach((block, index) => {
-      const node = told[index]
+      const node = candidates[index]
       if (node && block && timeOf(block) < timeOf(newest) - maxLagSeconds) node.restsUntil = now() + restMs
     })
     return newest

@@ -116,7 +116,7 @@ async function send(fetch_: typeof fetch, url: string, init: RequestInit): Promi
     const next = location === null ? undefined : new URL(location, target)
     const keepsMethod = init.method !== 'POST' || response.status === 307 || response.status === 308
     if (next?.origin !== target.origin || !keepsMethod || redirects === maxRedirects) {
-      const where = next === undefined ? 'elsewhere' : `to ${next.origin}${next.pathname}`
+      const where = next === undefined ? 'without a location' : `to ${next.origin}${next.pathname}`
       throw new FacilitatorRequestError(
         `redirected ${where}: set url to its final address`,
         // A 303 is the answer to a request that was processed (RFC 9110, section 15.4.4).

@@ -27,8 +27,8 @@ type Listener = (data: never) => unknown
 export class SafeEmitter {
   /** By event, each with whether it is called once only. */
   readonly #listeners = new Map<string, Map<Listener, boolean>>()
-  /** The listeners of `log` that are being called: what they log themselves they are not told. */
-  readonly #hearing = new Set<Listener>()
+  /** The listeners of `log` that are being called: they do not get what they log themselves. */
+  readonly #running = new Set<Listener>()
 
   constructor(private readonly onListenerError: (error: unknown, event: string) => void) {}
 
@@ -58,16 +58,16 @@ export class SafeEmitter {
 
   #call(event: string, listener: Listener, data: unknown): void {
     const isLog = event === 'log'
-    if (isLog && this.#hearing.has(listener)) return
+    if (isLog && this.#running.has(listener)) return
     const failed = (error: unknown) => this.#failed(error, event)
     try {
-      if (isLog) this.#hearing.add(listener)
-      const heard = (listener as (data: unknown) => unknown)(data)
-      if (heard !== undefined) Promise.resolve(heard).catch(failed)
+      if (isLog) this.#running.add(listener)
+      const result = (listener as (data: unknown) => unknown)(data)
+      if (result !== undefined) Promise.resolve(result).catch(failed)
     } catch (error) {
       failed(error)
     } finally {
-      if (isLog) this.#hearing.delete(listener)
+      if (isLog) this.#running.delete(listener)
     }
   }
 

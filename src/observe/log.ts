@@ -61,8 +61,8 @@ export function passOn(logger: Logger, entry: LogEntry): void {
   const { message, level, timestamp: _, ...fields } = entry
   const text = `[Facilitator] ${message}`
   try {
-    const told: unknown = 'fatal' in logger ? logger[level](fields, text) : logger[level](text, fields)
-    if (told instanceof Promise) told.catch(() => {})
+    const logged: unknown = 'fatal' in logger ? logger[level](fields, text) : logger[level](text, fields)
+    if (logged instanceof Promise) logged.catch(() => {})
   } catch {
     // An observer's fault must not become a payment's.
   }

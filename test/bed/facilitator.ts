@@ -31,7 +31,7 @@ export type Fault =
   /** Gives a payment that it has seen the same answer again; reads field names in any case, as Go does. */
   | { kind: 'idempotent' }
   /** Claims a settlement that it has not made. */
-  | { kind: 'lie' }
+  | { kind: 'false claim' }
   /** Draws what to do anew for each request. */
   | { kind: 'draw'; draw: () => Fault | undefined }
 
@@ -137,7 +137,7 @@ export async function startFacilitator(options: {
         return misbehave(isFirst(call) ? fault.fault : undefined, call)
       case 'idempotent':
         return answer(response, 200, await actOnce(call))
-      case 'lie':
+      case 'false claim':
         return answer(response, 200, {
           success: true,
           transaction: `0x${'11'.repeat(32)}`,

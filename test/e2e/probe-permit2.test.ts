@@ -245,7 +245,7 @@ describe('a payment by Permit2', () => {
     expect(blind).toEqual([cannotTell, cannotTell, cannotTell, cannotTell])
   })
 
-  it('is told from the others that an allowed failure left in its batch', async () => {
+  it('is distinguished from the others that an allowed failure left in its batch', async () => {
     const nonces = newNonces(3)
     const settlements = await Promise.all(nonces.map(nonce => settling(nonce, { owner: wallet })))
     const calls = [inContract(wallet, [cancelling(...nonces.slice(1))]), ...settlements].map(call => ({
@@ -312,7 +312,7 @@ describe('a payment by Permit2', () => {
     expect(await statesBy(await withoutTraces())).toEqual(blind)
   })
 
-  it('is told from a hidden use of EIP-3009 in its batch only where the transfers suffice for both', async () => {
+  it('is distinguished from a hidden use of EIP-3009 in its batch only where the transfers suffice for both', async () => {
     const [lesser, nonce, other] = newNonces(3) as [bigint, bigint, bigint]
     const batchOf = async (authorization: bigint, settled: bigint, to: Address): Promise<Call> => {
       const transfer = await transferring(chain, buyer, {

@@ -81,7 +81,7 @@ const run = (...args: string[]) =>
   )
 
 describe('x402-aggregator', () => {
-  it('tells what it can do', async () => {
+  it('lists what it can do', async () => {
     const { code, stdout } = await run('--help')
     expect(code).toBe(0)
     for (const command of ['serve', 'check', 'status']) expect(stdout).toContain(command)
@@ -89,10 +89,10 @@ describe('x402-aggregator', () => {
 
   it.each([
     [['sevre'], '"sevre" is not a command; there are serve, check, status'],
-    [['serve', '--prot', '1'], "Unknown option '--prot'; --help tells what there is"],
+    [['serve', '--prot', '1'], "Unknown option '--prot'; --help lists the options"],
     [['serve', '--port', 'x'], '--port: expected a whole number from 0 to 65535, got "x"'],
     [['serve', '--grace', '-1'], '--grace'],
-    [['serve', '--host', '0.0.0.0'], 'set FACILITATOR_GATEWAY_TOKEN, or say --allow-unauthenticated'],
+    [['serve', '--host', '0.0.0.0'], 'set FACILITATOR_GATEWAY_TOKEN, or give --allow-unauthenticated'],
     [['status', 'nonsense'], '"nonsense" is not a URL'],
     [['status', nobody], `${nobody} does not answer`],
     [['check', '--config', 'missing.json'], '--config missing.json: there is no such file'],

@@ -114,7 +114,7 @@ describe('verify', () => {
     expect(verifyCalls()).toEqual([1, 1, 1])
   })
 
-  it('tells a client that listens to the signal to give up', async () => {
+  it('aborts the signal of a client that listens to it', async () => {
     let signal: AbortSignal | undefined
     a.verifyAnswer = options => {
       signal = options?.signal
@@ -600,7 +600,7 @@ describe('a hedged verify', () => {
     })
   })
 
-  it('is told wrong times', () => {
+  it('refuses a delay that is no time', () => {
     expect(
       () => new FacilitatorAggregator({ facilitators: [{ known: 'payai' }], hedge: { afterMs: 0 } }),
     ).toThrow('hedge.afterMs: expected milliseconds')

@@ -236,7 +236,7 @@ describe('bad requests', () => {
     expect(await settle(open({ maxBodyBytes: 10 }))).toMatchObject({ status: 413 })
   })
 
-  it('to another path are 404, and tell the paths', async () => {
+  it('to another path are answered 404, with the paths that there are', async () => {
     expect((await get(open(), '/pay')).body.message).toContain('POST /settle')
   })
 
@@ -332,7 +332,7 @@ describe('access', () => {
 })
 
 describe('over real HTTP', () => {
-  it('reads a body whose length is not told, and refuses one that is too long', async () => {
+  it('reads a body without a content length, and refuses one that is too long', async () => {
     const server = await listen(open({ maxBodyBytes: 2_000 }), { port: 0 })
     const stream = (text: string) =>
       ({ method: 'POST', body: new Blob([text]).stream(), duplex: 'half' }) as RequestInit
@@ -608,7 +608,7 @@ describe('the status', () => {
     expect(logs.body.logs[0].message).toContain('a: verify')
   })
 
-  it('is told while the ledger is down, and says so', async () => {
+  it('is answered while the ledger is down, with the problem in it', async () => {
     const inner = new MemoryLedger()
     const ledger = {
       claim: inner.claim.bind(inner),

@@ -595,7 +595,7 @@ describe('what the pool advertises', () => {
     expect((await aggregator.getSupported()).kinds[0]?.extra).toEqual({ feePayer: 'Key0' })
   })
 
-  it('is told to a bound server, which keeps the kinds of facilitators that fell silent', async () => {
+  it('re-initializes a bound server, which keeps the kinds of facilitators that fell silent', async () => {
     a.supportedAnswer = supporting(kind({ network: 'eip155:1' }))
     const server = { initialize: vi.fn(async () => void (await aggregator.getSupported())) }
     const unbind = pool({ maxConsecutiveFailures: 1 }).bindResourceServer(server)

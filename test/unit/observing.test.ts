@@ -53,7 +53,7 @@ afterEach(() => {
 })
 
 describe('events', () => {
-  it('tell of attempts, failovers, circuits and health, in order', async () => {
+  it('are emitted for attempts, failovers, circuits and health, in order', async () => {
     a.verifyAnswer = refused()
     const told: unknown[] = []
     const aggregator = pool()
@@ -118,7 +118,7 @@ describe('events', () => {
     expect(aggregator.getRecentLogs().length).toBeLessThan(10)
   })
 
-  it('a log listener that logs is not told of what it logs itself; the others are', async () => {
+  it('a log listener that logs does not get what it logs itself; the others do', async () => {
     const aggregator = pool()
     const heard: string[][] = [[], []]
     for (const entries of heard)
@@ -143,7 +143,7 @@ describe('events', () => {
     expect(heard).toBe(3 + 3 * 2 + 3 * 2 * 1)
   })
 
-  it('a log listener hears the faults of other events, and each entry that follows its own fault', async () => {
+  it('a log listener gets the faults of listeners of other events, and each entry after a fault of its own', async () => {
     const heard: string[] = []
     const aggregator = pool()
       .on('attempt', () => {

@@ -12,7 +12,7 @@ import { inFakeTime, settleBy } from './harness.ts'
 
 inFakeTime()
 
-it('a buyer who was charged and retries is not told at another replica that his payment is invalid, as the ledger is down', async () => {
+it('the retry of a buyer who was charged is valid at another replica, though the ledger is down', async () => {
   const shared = new MemoryLedger()
   const down = () => Promise.reject(new Error('down'))
   const payment = newPayload()

@@ -13,7 +13,7 @@ import { inFakeTime, settleBy } from './harness.ts'
 
 inFakeTime()
 
-it('the retry of a payment that may have been charged is not told that nothing was, as the ledger is down', async () => {
+it('the error of a retry of a payment that may have been charged does not say that nothing was, as the ledger is down', async () => {
   const inner = new MemoryLedger()
   let isDown = false
   const ledger = ledgerWith(inner, {
@@ -27,7 +27,7 @@ it('the retry of a payment that may have been charged is not told that nothing w
   await expect(aggregator.settle(payment, requirements())).rejects.toThrow(/^(?![\s\S]*nothing was charged)/)
 })
 
-it('the verify of a payment whose settle may have charged is not told that nothing was, as no facilitator answers', async () => {
+it('the error of a verify of a payment whose settle may have charged does not say that nothing was, as no facilitator answers', async () => {
   const a = new FakeFacilitator({ settleAnswer: new Error('Facilitator settle failed (401): no') })
   const aggregator = aggregatorOf({ a }, {}, { retries: 0 })
   const payment = newPayload()

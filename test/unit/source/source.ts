@@ -15,18 +15,28 @@ export function parse(path: string, text = read(path)): ts.SourceFile {
 
 /** The TypeScript files below a folder, parsed. */
 export function parseFolder(folder: string): ts.SourceFile[] {
-  return readdirSync(new URL(`${folder}/`, root), { recursive: true, encoding: 'utf8' })
-    .filter(name => name.endsWith('.ts') && !name.includes('node_modules'))
+  return filesBelow(folder)
     .sort()
-    .map(name => parse(`${folder}/${name}`))
+    .map(path => parse(path))
+}
+
+function filesBelow(folder: string): string[] {
+  return readdirSync(new URL(`${folder}/`, root), { withFileTypes: true }).flatMap(entry => {
+    const path = `${folder}/${entry.name}`
+    if (entry.isDirectory())
+      return entry.name === 'node_modules' || entry.name.startsWith('.') ? [] : filesBelow(path)
+    return path.endsWith('.ts') ? [path] : []
+  })
 }
 
 /** The node and all below it, in the order of the text. */
 export function nodesOf(node: ts.Node): ts.Node[] {
-  const nodes = [node]
-  node.forEachChild(child => {
-    nodes.push(...nodesOf(child))
-  })
+  const nodes: ts.Node[] = []
+  const visit = (one: ts.Node) => {
+    nodes.push(one)
+    one.forEachChild(visit)
+  }
+  visit(node)
   return nodes
 }
 
