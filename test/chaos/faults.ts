@@ -85,7 +85,9 @@ export function conditionsOf(name: FaultName, facilitators: number, random: () =
 }
 
 function drawn(random: () => number): Fault {
-  const drawable = Object.values(faults).filter(fault => typeof fault === 'object' && fault.kind !== 'false claim')
+  const drawable = Object.values(faults).filter(
+    fault => typeof fault === 'object' && fault.kind !== 'false claim',
+  )
   const draw = () =>
     random() < 0.3 ? (drawable[Math.floor(random() * drawable.length)] as Fault) : undefined
   return { kind: 'draw', draw }

@@ -13,10 +13,11 @@ export function parse(path: string, text = read(path)): ts.SourceFile {
   return ts.createSourceFile(path, text, ts.ScriptTarget.Latest, true)
 }
 
-/** The TypeScript files below a folder, parsed. */
-export function parseFolder(folder: string): ts.SourceFile[] {
+/** The TypeScript files below a folder, parsed; those that have this text in them. */
+export function parseFolder(folder: string, text = ''): ts.SourceFile[] {
   return filesBelow(folder)
     .sort()
+    .filter(path => text === '' || read(path).includes(text))
     .map(path => parse(path))
 }
 
