@@ -26,7 +26,7 @@ export default defineConfig([
   {
     ...shared,
     format: 'esm',
-    entry: { ...entry, 'not-node': 'src/node/elsewhere.ts', cli: 'src/cli/main.ts' },
+    entry: { ...entry, 'unsupported-runtime': 'src/node/unsupported-runtime.ts', cli: 'src/cli/main.ts' },
     dts: { entry },
   },
   { ...shared, format: 'cjs' },

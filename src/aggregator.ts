@@ -2,14 +2,14 @@
 import type { FacilitatorClient } from '@x402/core/server'
 import type { SettleResponse, SupportedResponse, VerifyResponse } from '@x402/core/types'
 import { AggregatorStoppedError, InvalidOptionsError } from './errors.ts'
+import type { AggregatorEvents, EventName, Listener } from './events.ts'
 import type { DiscoveryQuery, DiscoveryResponse } from './facilitator/client.ts'
+import type { Context } from './flows/context.ts'
 import { list } from './flows/list.ts'
-import type { Context } from './flows/run.ts'
 import { settle } from './flows/settle.ts'
 import { Supported } from './flows/supported.ts'
 import { verify } from './flows/verify.ts'
 import type { Operation } from './observe/attempt-report.ts'
-import type { EventName, Listener } from './observe/events.ts'
 import type { LogEntry } from './observe/log.ts'
 import { Observer } from './observe/observer.ts'
 import { redact } from './observe/redact.ts'
@@ -73,7 +73,7 @@ export interface AggregatorConfig {
  */
 export class FacilitatorAggregator implements FacilitatorClient {
   readonly #settings: Settings
-  readonly #observer: Observer
+  readonly #observer: Observer<AggregatorEvents>
   readonly #pool: Pool
   readonly #alarms = new Alarms()
   readonly #context: Context
@@ -359,7 +359,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
   /** What timers do elsewhere. */
   #workBeside(): void {
     const { enabled } = this.#settings.healthCheck
-    for (const work of [enabled && this.#healthChecker.touch(), this.#resolver.runIfDue()])
+    for (const work of [enabled && this.#healthChecker.runIfDue(), this.#resolver.runIfDue()])
       if (work) this.#keepAlive(work)
   }
 

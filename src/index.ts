@@ -14,6 +14,7 @@ export {
   LedgerFullError,
   SettlementIndeterminateError,
 } from './errors.ts'
+export type { AggregatorEvents, EventName, Listener } from './events.ts'
 export type {
   CallOptions,
   DiscoveryQuery,
@@ -23,14 +24,6 @@ export type {
 } from './facilitator/client.ts'
 export type { AuthHeaders } from './facilitator/http-client.ts'
 export type { AttemptReport, Operation, OutcomeKind } from './observe/attempt-report.ts'
-export type {
-  AggregatorEvents,
-  CircuitChange,
-  CircuitName,
-  EventName,
-  Listener,
-  SettlementSummary,
-} from './observe/events.ts'
 export type { LogEntry, Logger, LogLevel } from './observe/log.ts'
 export type { FacilitatorStatistics, Performance } from './observe/statistics.ts'
 export type {
@@ -44,8 +37,10 @@ export type {
 } from './options/options.ts'
 export type { AnyPaymentPayload, AnyPaymentRequirements } from './payment/payment.ts'
 export type { SettlementQuery } from './payment/payment-key.ts'
+export type { CircuitChange, CircuitName } from './pool/circuit.ts'
 export type { FacilitatorHealth, HealthStatus, LaneHealth, Statistics } from './pool/status.ts'
 export type { Candidate, Strategy } from './pool/strategy.ts'
+export type { SettlementSummary } from './settlement/events.ts'
 export type {
   Claim,
   ClaimRequest,

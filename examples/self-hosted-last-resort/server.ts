@@ -27,8 +27,8 @@ const selfHosted = registerExactEvmScheme(new x402Facilitator(), {
     ...wallet,
     address: account.address,
     // Upstream's types of these are wider than viem's.
-    verifyTypedData: args => wallet.verifyTypedData(args as never),
-    writeContract: args => wallet.writeContract(args as never),
+    verifyTypedData: args => wallet.verifyTypedData(args as Parameters<typeof wallet.verifyTypedData>[0]),
+    writeContract: args => wallet.writeContract(args as Parameters<typeof wallet.writeContract>[0]),
   }),
   networks: network,
 })

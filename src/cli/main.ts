@@ -18,7 +18,7 @@ examples:
   ENABLE_FACILITATOR_AGGREGATOR=true FACILITATOR_GATEWAY_TOKEN=… x402-aggregator serve --port 4020
   x402-aggregator status http://127.0.0.1:4020
 
-\`x402-aggregator <command> --help\` tells the options. Facilitators come from environment variables
+\`x402-aggregator <command> --help\` lists the options. Facilitators come from environment variables
 (FACILITATOR_<n>_URL, …), or from a JSON file of the same names given by --config; variables win.`
 
 type Command = (args: string[]) => Promise<number>
@@ -50,7 +50,7 @@ function explain(error: unknown): string {
   const missing = /Cannot find package '([^']+)'/.exec(message)?.[1]
   if (code === 'ERR_MODULE_NOT_FOUND' && missing !== undefined)
     return `this command needs ${missing}: npm install hono @hono/node-server`
-  if (code?.startsWith('ERR_PARSE_ARGS')) return `${message.split(/\.\s/, 1)[0]}; --help tells what there is`
+  if (code?.startsWith('ERR_PARSE_ARGS')) return `${message.split(/\.\s/, 1)[0]}; --help lists the options`
   return (error as Error).name === 'InvalidListenError' ? message : ((error as Error).stack ?? message)
 }
 

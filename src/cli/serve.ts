@@ -12,7 +12,7 @@ const help = `usage: x402-aggregator serve [options]
 
 Answers POST /verify, POST /settle, GET /supported and GET /discovery/resources as one facilitator, with
 GET /healthz, GET /readyz and /api/facilitator-status beside them. Ends on SIGTERM and SIGINT: accepts no more,
-finishes what is in flight, says what stays unresolved; a second signal exits at once.
+finishes what is in flight, lists what stays unresolved; a second signal exits at once.
 
 options:
   --port <n>                4020 by default, 0 for a free one
@@ -57,7 +57,7 @@ export async function serve(args: string[]): Promise<number> {
 
   // A log that nobody reads any more must not end the gateway.
   process.stderr.on('error', () => {})
-  const say = (message: string) => console.error(`x402-aggregator: ${message}`)
+  const log = (message: string) => console.error(`x402-aggregator: ${message}`)
   const isVerbose = new Variables(env).flag('FACILITATOR_LOGGING') ?? false
   const aggregator = aggregatorFromEnv(env, {
     // Which facilitator served a payment is kept for the status, whatever is printed.
@@ -67,31 +67,31 @@ export async function serve(args: string[]): Promise<number> {
   const gateway = createGateway(aggregator, { tokens: readTokens(env) })
   if (!gateway.isProtected && !isLoopback(values.host) && !values['allow-unauthenticated'])
     throw new UsageError(
-      `--host ${values.host} lets others reach the gateway: set FACILITATOR_GATEWAY_TOKEN, or say --allow-unauthenticated`,
+      `--host ${values.host} lets others reach the gateway: set FACILITATOR_GATEWAY_TOKEN, or give --allow-unauthenticated`,
     )
   const server = await listen(gateway, {
     port,
     hostname: values.host,
     allowUnauthenticated: values['allow-unauthenticated'],
   })
-  shutDownOnSignals(server, aggregator, { graceMs, log: say })
+  shutDownOnSignals(server, aggregator, { graceMs, log })
 
   const { enabled, facilitators } = aggregator.getConfig()
   if (!enabled)
-    say(`ENABLE_FACILITATOR_AGGREGATOR is not true: ${facilitators[0]?.id} is used alone, without failover`)
-  say(
+    log(`ENABLE_FACILITATOR_AGGREGATOR is not true: ${facilitators[0]?.id} is used alone, without failover`)
+  log(
     `listening on ${server.url} (${gateway.isProtected ? 'token needed' : 'no token needed'}), ` +
       `facilitators: ${facilitators.map(({ id }) => id).join(', ')}`,
   )
   const chains = Object.keys(env).flatMap(name => rpcVariable.exec(name)?.[1] ?? [])
-  say(
+  log(
     chains.length > 0
       ? `looks payments up on eip155:${chains.join(', eip155:')}`
       : 'looks payments up on no chain: a settle in doubt ends there (RPC_URL_<chain id>)',
   )
   const { summary } = await aggregator.checkHealth()
   if (summary.healthy < summary.total)
-    say(`${summary.unhealthy} of ${summary.total} facilitators are unhealthy`)
+    log(`${summary.unhealthy} of ${summary.total} facilitators are unhealthy`)
   return 0
 }
 

@@ -52,14 +52,14 @@ export function optionsFromEnv(env: Environment): AggregatorOptions {
   const intervalMs = variables.milliseconds('FACILITATOR_HEALTH_CHECK_INTERVAL_MS', defaults.intervalMs)
   const maxConsecutiveFailures = variables.wholeNumber(
     'FACILITATOR_MAX_CONSECUTIVE_FAILURES',
-    1,
     defaults.maxConsecutiveFailures,
+    { least: 1 },
   )
   const options: AggregatorOptions = {
     enabled: variables.flag('ENABLE_FACILITATOR_AGGREGATOR') ?? false,
     facilitators: readFacilitators(variables),
     timeoutMs: { verify: timeoutMs, supported: timeoutMs, list: timeoutMs, settle: settleMs },
-    retries: variables.wholeNumber('FACILITATOR_RETRIES', 0, defaults.retries),
+    retries: variables.wholeNumber('FACILITATOR_RETRIES', defaults.retries),
     healthCheck: hasHealthCheck && { intervalMs, maxConsecutiveFailures },
     settlement: { probes: readProbes(variables) },
     ...(isVerbose && { logger: console, logLevel: 'debug' as const }),

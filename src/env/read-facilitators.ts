@@ -1,7 +1,7 @@
 /** Which facilitators the variables name, in which order. */
 import type { AuthHeaders } from '../facilitator/http-client.ts'
 import { type KnownFacilitatorName, knownFacilitators } from '../known/index.ts'
-import type { FacilitatorOptions } from '../options/options.ts'
+import { defaults, type FacilitatorOptions } from '../options/options.ts'
 import { type CdpCredentials, cdpAuthHeaders } from './cdp.ts'
 import { facilitatorFields } from './names.ts'
 import type { Variables } from './variables.ts'
@@ -73,8 +73,8 @@ function readEntry(variables: Variables, number: number, hasKeys: boolean): Entr
   const enabled = variables.flag(`${prefix}ENABLED`) ?? true
   const givenUrl = variables.url(`${prefix}URL`, 'https://facilitator.x402.rs')
   const givenId = variables.text(`${prefix}ID`)
-  const priority = variables.wholeNumber(`${prefix}PRIORITY`, 0, number)
-  const timeoutMs = variables.milliseconds(`${prefix}TIMEOUT_MS`, 5_000)
+  const priority = variables.wholeNumber(`${prefix}PRIORITY`, number)
+  const timeoutMs = variables.milliseconds(`${prefix}TIMEOUT_MS`, defaults.timeoutMs.verify)
   const authHeader = readAuthHeader(variables, `${prefix}AUTH_HEADER`)
   if (givenUrl === undefined && variables.text(`${prefix}URL`) !== undefined) return undefined
 

@@ -53,10 +53,10 @@ export class Variables {
   }
 
   milliseconds(name: string, otherwise: number): number {
-    return this.wholeNumber(name, 1, otherwise, 'milliseconds, ')
+    return this.wholeNumber(name, otherwise, { least: 1, unit: 'milliseconds, ' })
   }
 
-  wholeNumber(name: string, least: number, otherwise: number, unit = ''): number {
+  wholeNumber(name: string, otherwise: number, { least = 0, unit = '' } = {}): number {
     const value = this.text(name)
     if (value === undefined) return otherwise
     const number = /^\d+$/.test(value) ? Number(value) : Number.NaN

@@ -69,7 +69,7 @@ export async function dryRun(
 
   const newest = await client.getBlock()
   if (Number(newest.timestamp) < askedAt - maxLagSeconds) return 'cannot-tell'
-  const isTaken = (blockNumber: bigint) => takes(client, settling, query, blockNumber)
+  const isTaken = (blockNumber: bigint) => takes(client, { ...settling, query }, blockNumber)
   if (!(await isTaken(newest.number))) return isPlain ? 'refuses' : 'cannot-tell'
   if (!isPlain || !(await wasTaken(client, newest, isTaken).catch(() => false))) return 'accepts-now'
 
@@ -198,8 +198,7 @@ function whole(value: unknown): bigint {
 /** Whether the call succeeds as of a block. A call of an address without code succeeds and does nothing. */
 async function takes(
   client: PublicClient,
-  { to, data }: Settling,
-  { asset, payTo }: SignedPayment['query'],
+  { to, data, query: { asset, payTo } }: Settling & Pick<SignedPayment, 'query'>,
   blockNumber: bigint,
 ): Promise<boolean> {
   try {

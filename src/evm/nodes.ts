@@ -29,7 +29,8 @@ interface Node {
 
 /** Asks one node after the other; those that have just failed only when all have. */
 export function nodes(urls: readonly string[], chainId: number, timeoutMs: number): Transport {
-  const all = urls.map(url => connect(url, chainId, timeoutMs, urls.length > 1 ? 0 : 1))
+  const options = { timeout: timeoutMs, retryCount: urls.length > 1 ? 0 : 1, retryDelay: 100 }
+  const all = urls.map(url => connect(http(url, options)({}).request, chainId))
   const awake = () => {
     const found = all.filter(({ restsUntil }) => restsUntil <= now())
     return found.length > 0 ? found : all
@@ -52,9 +53,9 @@ export function nodes(urls: readonly string[], chainId: number, timeoutMs: numbe
   const askForHead: Request = async asked => {
     const head = (await askInTurn(asked)) as RpcBlock
     if (timeOf(head) > Date.now() / 1000 - maxLagSeconds) return head
-    const told = awake()
+    const candidates = awake()
     const heads = await Promise.all(
-      told.map(node =>
+      candidates.map(node =>
         node.request(asked).then(
           block => block as RpcBlock,
           () => undefined,
@@ -63,7 +64,7 @@ export function nodes(urls: readonly string[], chainId: number, timeoutMs: numbe
     )
     const newest = heads.reduce((one, other) => (timeOf(other) > timeOf(one) ? other : one), head)
     heads.forEach((block, index) => {
-      const node = told[index]
+      const node = candidates[index]
       if (node && block && timeOf(block) < timeOf(newest) - maxLagSeconds) node.restsUntil = now() + restMs
     })
     return newest
@@ -91,8 +92,7 @@ const timeOf = (block: RpcBlock | undefined) => Number(block?.timestamp ?? 0)
  *
  * @throws {BaseError} by its requests, when the node is of another chain
  */
-function connect(url: string, chainId: number, timeoutMs: number, retryCount: number): Node {
-  const { request } = http(url, { timeout: timeoutMs, retryCount, retryDelay: 100 })({})
+function connect(request: Request, chainId: number): Node {
   let isOfChain = false
   const node: Node = {
     restsUntil: 0,

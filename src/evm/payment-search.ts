@@ -280,6 +280,6 @@ async function judgeBlock(search: Search, block: MinedBlock): Promise<ProbeAnswe
   const answer = await decide(search, await candidatesIn(client, query, { blockHash: block.hash }))
   if (answer === 'unclear') return unclear
   if (answer !== undefined) return answer
-  if (query.method === 'eip3009') return cannotTell('the token does not tell how the authorization was used')
+  if (query.method === 'eip3009') return cannotTell('the token does not show how the authorization was used')
   return lacksConfirmations(search, block.number, false) ?? { state: 'spent-otherwise' }
 }

@@ -5,7 +5,7 @@ import { isCheckable } from '../facilitator/reasons.ts'
 import type { Operation } from '../observe/attempt-report.ts'
 import type { Payment } from '../payment/payment.ts'
 import type { SignedPayment } from '../settlement/probe.ts'
-import type { Context } from './run.ts'
+import type { Context } from './context.ts'
 
 /** An answer after which nobody else is asked. */
 export type Rejection<O extends Operation> = Extract<Outcome<O>, { kind: 'answered' | 'spent' }>
@@ -38,7 +38,7 @@ export async function examine<O extends Operation>(
     const cause = causes[String(answer)]
     if (!cause) return rejection
     if (cause === 'contradicted')
-      observer.tell(
+      observer.emit(
         'facilitator:contradicted',
         { facilitator, operation, network: payment.network, reason },
         'warn',

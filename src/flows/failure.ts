@@ -2,7 +2,7 @@
 import { AggregatorStoppedError, AllFacilitatorsFailedError } from '../errors.ts'
 import type { AttemptReport, Operation } from '../observe/attempt-report.ts'
 import type { Payment } from '../payment/payment.ts'
-import type { Context } from './run.ts'
+import type { Context } from './context.ts'
 
 /** An operation that nobody served. */
 export interface Failed {

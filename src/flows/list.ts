@@ -1,6 +1,7 @@
 import type { DiscoveryQuery, DiscoveryResponse } from '../facilitator/client.ts'
+import type { Context } from './context.ts'
 import { allFailed } from './failure.ts'
-import { type Context, Run } from './run.ts'
+import { Run } from './run.ts'
 
 /**
  * The resources that a facilitator's discovery service lists; the first that answers.

@@ -3,42 +3,14 @@
 import { attempt, type Request } from '../facilitator/attempt.ts'
 import type { Outcome, Responses } from '../facilitator/outcome.ts'
 import type { AttemptReport, Operation } from '../observe/attempt-report.ts'
-import type { Observer } from '../observe/observer.ts'
 import type { Payment } from '../payment/payment.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
 import type { Member } from '../pool/member.ts'
 import { MemberAttempt } from '../pool/member-attempt.ts'
-import type { Pool } from '../pool/pool.ts'
 import type { Route } from '../pool/route.ts'
-import { type Alarms, never, now } from '../runtime/clock.ts'
-import type { Books } from '../settlement/books.ts'
-import type { Chains } from '../settlement/chain-view.ts'
-import type { CrossExamine } from '../settlement/cross-examination.ts'
-import type { Resolver } from '../settlement/resolver.ts'
+import { never, now } from '../runtime/clock.ts'
+import type { Context } from './context.ts'
 import { examine } from './examine.ts'
-
-/** How far a settlement goes before the chain is asked, and the next facilitator. */
-export interface SettlementRules {
-  readonly audit: 'off' | 'sample' | 'always'
-  readonly probeAfterMs: number
-  readonly failoverAfterMs: number
-}
-
-/** What every flow works with. */
-export interface Context {
-  readonly pool: Pool
-  readonly observer: Observer
-  readonly alarms: Alarms
-  readonly deadlineMs: Readonly<Record<Operation, number>>
-  readonly backoffMs: number
-  /** Milliseconds after which a verify is asked of the next facilitator as well. */
-  readonly hedgeAfterMs: number | undefined
-  readonly settlement: SettlementRules
-  readonly books: Books
-  readonly chains: Chains
-  readonly resolver: Resolver
-  readonly crossExamine: CrossExamine
-}
 
 /**
  * The share of the deadline that is kept for each facilitator still to be asked, so that two that hang do not

@@ -1,16 +1,17 @@
 /** What the seller is told of a settlement: its answer, its error, and the events that come with them. */
 import type { SettleResponse } from '@x402/core/types'
 import { SettlementIndeterminateError } from '../errors.ts'
-import type { SettlementSummary } from '../observe/events.ts'
 import type { Payment } from '../payment/payment.ts'
 import { amountOf } from '../payment/payment-key.ts'
 import type { Member } from '../pool/member.ts'
 import { writeJson } from '../runtime/json.ts'
 import { type Held, summaryOf } from '../settlement/books.ts'
+import type { SettlementSummary } from '../settlement/events.ts'
 import { duplicate } from '../settlement/ledger.ts'
 import type { Conclusion } from '../settlement/machine.ts'
+import type { Context } from './context.ts'
 import { allFailed } from './failure.ts'
-import type { Context, Run } from './run.ts'
+import type { Run } from './run.ts'
 
 /** A payment on its way; `held` is absent where it has no key. */
 export interface Settling {
@@ -29,7 +30,7 @@ export function answer(run: Run<'settle'>, settling: Settling, conclusion: Concl
       return conclusion.response
     case 'recovered': {
       const { transaction, payer } = conclusion
-      observer.tell(
+      observer.emit(
         'settlement:recovered',
         { ...summarize(settling), transaction, attempts },
         'warn',
@@ -41,7 +42,7 @@ export function answer(run: Run<'settle'>, settling: Settling, conclusion: Concl
       return run.verdictOnAbilities ?? allFailed(run, conclusion.isProven)
     case 'indeterminate': {
       const { transaction } = conclusion
-      observer.tell(
+      observer.emit(
         'settlement:indeterminate',
         { ...summarize(settling), transaction, attempts },
         'error',
@@ -78,7 +79,7 @@ export interface FalseClaim {
 
 export function quarantine({ pool, observer }: Context, { member, network, transaction }: FalseClaim): void {
   pool.quarantine(member)
-  observer.tell(
+  observer.emit(
     'facilitator:quarantined',
     { facilitator: member.id, network, transaction },
     'error',

@@ -4,9 +4,10 @@ import { amountOf, identify, type KeyedPayment } from '../payment/payment-key.ts
 import { never } from '../runtime/clock.ts'
 import type { Held } from '../settlement/books.ts'
 import { isUnresolved, type SettlementState } from '../settlement/ledger.ts'
-import type { Conclusion } from '../settlement/machine.ts'
+import { type Conclusion, guards } from '../settlement/machine.ts'
+import type { Context } from './context.ts'
 import { drive } from './drive.ts'
-import { type Context, Run } from './run.ts'
+import { Run } from './run.ts'
 import { answer, quarantine, refusal, type Settling } from './settle-answer.ts'
 
 /** The share of successes that `audit: 'sample'` looks up. */
@@ -71,6 +72,7 @@ async function conclude(run: Run<'settle'>, { payment, held }: Settling): Promis
         network: payment.requirements.network,
         probeAfterMs,
         failoverAfterMs,
+        may: guards,
       },
       accuse: (member, transaction) => quarantine(context, { member, network: payment.network, transaction }),
     })

@@ -5,8 +5,9 @@ import type { Member } from '../pool/member.ts'
 import { now } from '../runtime/clock.ts'
 import { isRecord } from '../runtime/json.ts'
 import { runtimeWithoutTimers } from '../runtime/without-timers.ts'
+import type { Context } from './context.ts'
 import { allFailed } from './failure.ts'
-import { type Context, Run } from './run.ts'
+import { Run } from './run.ts'
 
 export class Supported {
   /** Keeps kinds that only silent facilitators offer; set while an upstream server is bound. */
@@ -74,7 +75,7 @@ export class Supported {
     const before = this.#announced
     if (before !== undefined || supported.kinds.length > 0) this.#announced = print
     if (before === undefined || before === print) return supported
-    observer.tell(
+    observer.emit(
       'supported:change',
       { supported: structuredClone(supported) },
       'info',

@@ -3,9 +3,10 @@ import { isExplainedByPayment } from '../facilitator/reasons.ts'
 import type { Payment } from '../payment/payment.ts'
 import { identify, type KeyedPayment } from '../payment/payment-key.ts'
 import { duplicate } from '../settlement/ledger.ts'
+import type { Context } from './context.ts'
 import { allFailed } from './failure.ts'
 import { hedged } from './hedge.ts'
-import { type Context, Run } from './run.ts'
+import { Run } from './run.ts'
 
 /**
  * Asks one facilitator after the other whether the payment is valid, until one gives a verdict. A verdict is

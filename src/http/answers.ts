@@ -76,15 +76,17 @@ function protocolAnswer(response: object): Answer {
   return { status: 200, body, headers, isFinal }
 }
 
+interface PaymentBody {
+  readonly paymentPayload: AnyPaymentPayload
+  readonly paymentRequirements: AnyPaymentRequirements
+}
+
 /**
  * The payment in a request's body.
  *
  * @throws {InvalidPaymentError} naming what is wrong; the payment itself is checked by the aggregator
  */
-export function readBody(text: string): {
-  paymentPayload: AnyPaymentPayload
-  paymentRequirements: AnyPaymentRequirements
-} {
+export function readBody(text: string): PaymentBody {
   if (text === '')
     throw new InvalidPaymentError('body', 'is empty; was it read before, as by an express.json() in front?')
   let body: unknown
@@ -95,5 +97,5 @@ export function readBody(text: string): {
   }
   if (typeof body !== 'object' || body === null || Array.isArray(body))
     throw new InvalidPaymentError('body', 'expected an object with paymentPayload and paymentRequirements')
-  return body as never
+  return body as PaymentBody
 }

@@ -16,7 +16,10 @@ import { readiness } from './readiness.ts'
 import { createStatusHandler } from './status.ts'
 
 export interface GatewayOptions {
-  /** Who may ask: `Authorization: Bearer <one of these>`. Without any, everybody who reaches the gateway may. */
+  /**
+   * Who may ask: `Authorization: Bearer <one of these>`. Without any, everybody who reaches the gateway may.
+   * @default []
+   */
   tokens?: readonly string[]
   /**
    * Where the gateway is mounted, such as `/facilitator`.

@@ -16,8 +16,14 @@ interface Kept {
 export class IdempotentAnswers {
   readonly #kept = new Map<string, Kept>()
 
-  /** @param keepMs milliseconds for which an answer is kept */
-  constructor(private readonly keepMs: number) {}
+  /**
+   * @param keepMs milliseconds for which an answer is kept
+   * @param most answers that are kept
+   */
+  constructor(
+    private readonly keepMs: number,
+    private readonly most = maxAnswers,
+  ) {}
 
   /**
    * Answers `work`, once per key: who asks again while it runs waits for the same answer, and who asks later gets it
@@ -45,7 +51,7 @@ export class IdempotentAnswers {
 
   #makeRoom(): void {
     for (const [key, kept] of this.#kept) {
-      if (this.#kept.size <= maxAnswers && kept.expiresAt > now()) return
+      if (this.#kept.size <= this.most && kept.expiresAt > now()) return
       if (kept.isFinished) this.#kept.delete(key)
     }
   }

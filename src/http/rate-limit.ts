@@ -14,7 +14,10 @@ export class RateLimit {
   readonly #buckets = new Map<string, { level: number; at: number }>()
 
   /** @throws {TypeError} for a rate or a burst that would let nobody through */
-  constructor(private readonly options: RateLimitOptions) {
+  constructor(
+    private readonly options: RateLimitOptions,
+    private readonly most = maxClients,
+  ) {
     if (!(options.perSecond > 0) || !(options.burst >= 1))
       throw new TypeError('rateLimit: expected perSecond above 0 and burst from 1, or false')
   }
@@ -27,7 +30,7 @@ export class RateLimit {
     const level = Math.min(burst, bucket.level + ((time - bucket.at) / 1000) * perSecond)
     const isLetThrough = level >= 1
     this.#buckets.delete(client)
-    setBounded(this.#buckets, client, { level: isLetThrough ? level - 1 : level, at: time }, maxClients)
+    setBounded(this.#buckets, client, { level: isLetThrough ? level - 1 : level, at: time }, this.most)
     return isLetThrough ? 0 : Math.ceil(((1 - level) / perSecond) * 1000)
   }
 }

@@ -42,7 +42,7 @@ class BadRequest extends Error {}
 
 /**
  * `GET` shows health, statistics, logs, configuration and unresolved settlements (`?include=health,stats`,
- * `&logLimit=50`); `POST` takes `{ "action": "check-health" | "enable" | "disable", "facilitator": "<id>" }` and, after
+ * `&logLimit=50`, 100 by default); `POST` takes `{ "action": "check-health" | "enable" | "disable", "facilitator": "<id>" }` and, after
  * a payment was delivered or refunded by hand, `{ "action": "close-settlement", "key": "<key>" }`. It looks at no path,
  * so that it can be mounted anywhere.
  *

@@ -27,7 +27,7 @@ export interface GatewayServer {
   cut(): void
 }
 
-/** The gateway cannot listen; says why and what to do. */
+/** The gateway cannot listen; the message has the reason and the remedy. */
 export class InvalidListenError extends Error {
   override readonly name = 'InvalidListenError'
 }

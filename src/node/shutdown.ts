@@ -8,7 +8,7 @@ export interface ShutdownOptions {
    * @default 30000
    */
   graceMs?: number
-  /** Told what happens, a sentence each. */
+  /** Called with each thing that happens, as a sentence. */
   log?: (message: string) => void
 }
 

@@ -1,39 +1,8 @@
-/** The events of an aggregator, and an emitter whose listeners cannot hurt a payment. */
-import type { SupportedResponse } from '@x402/core/types'
+/** The events that every part of an aggregator emits, and an emitter whose listeners cannot hurt a payment. */
 import type { AttemptReport, Operation, OutcomeKind } from './attempt-report.ts'
 import type { LogEntry } from './log.ts'
 
-/** `open`: asked last. `half-open`: one trial decides. */
-export type CircuitName = 'closed' | 'open' | 'half-open'
-
-/** A lane whose circuit changed its state. */
-export interface CircuitChange {
-  readonly facilitator: string
-  readonly operation: Operation
-  /** Absent for `supported` and `list`, as is `network`. */
-  readonly scheme?: string | undefined
-  readonly network?: string | undefined
-  readonly from: CircuitName
-  readonly to: CircuitName
-  readonly consecutiveFailures: number
-}
-
-/** A payment, without anything secret. */
-export interface SettlementSummary {
-  /** Identifies the payment, for `closeSettlement`; absent where nothing that can be spent only once is known of it. */
-  readonly key?: string | undefined
-  readonly network: string
-  readonly payer?: string | undefined
-  readonly payTo: string
-  readonly asset: string
-  /** In atomic units. */
-  readonly amount: string
-  /** The transaction that a facilitator or the chain has named, if one has. */
-  readonly transaction?: string | undefined
-}
-
-/** Every event with what its listeners get. */
-export interface AggregatorEvents {
+export interface ObserverEvents {
   /** One call of one operation on one facilitator has ended. */
   attempt: AttemptReport
   /** An operation goes on from one facilitator to the next. */
@@ -45,53 +14,10 @@ export interface AggregatorEvents {
     readonly outcome: OutcomeKind
     readonly reason?: string | undefined
   }
-  /** A facilitator has become healthy (not quarantined, no lane's circuit open) or unhealthy. */
-  'health:change': { readonly facilitator: string; readonly isHealthy: boolean }
-  'circuit:change': CircuitChange
-  /** What the pool advertises has changed: new 402 answers should name living facilitators. */
-  'supported:change': { readonly supported: SupportedResponse }
-  /** A settlement succeeded although the facilitator's answer did not say so: the chain did. */
-  'settlement:recovered': SettlementSummary & { readonly attempts: readonly AttemptReport[] }
-  /** A payment may have been charged, and nobody could say whether it was. */
-  'settlement:indeterminate': SettlementSummary & {
-    readonly attempts: readonly AttemptReport[]
-    /** The aggregator is stopping, and this settlement is still unresolved. */
-    readonly isLeftAtStop?: boolean
-    /** The buyer sent the payment again, and `onRetry: 'reject'` turned it away. */
-    readonly isRetryRejected?: boolean
-  }
-  /**
-   * The chain has shown what became of an indeterminate settlement. After `paid`: deliver, or refund. After `undatable`:
-   * by the clocks it was paid before its settlement began: they differ, or it is a replay of one that was delivered. After
-   * `unattributed`: it was paid by a transaction that no attempt of this settlement made; another process may have
-   * delivered it.
-   */
-  'settlement:resolved': SettlementSummary & {
-    readonly key: string
-    readonly result: 'paid' | 'undatable' | 'unattributed' | 'spent-otherwise' | 'expired'
-  }
-  /** A facilitator claimed a success that the chain does not know: it is asked no more until enabled again. */
-  'facilitator:quarantined': {
-    readonly facilitator: string
-    readonly network: string
-    readonly transaction: string
-  }
-  /** A facilitator rejected a payment that its chain takes: the next one is asked, and its lane takes a failure. */
-  'facilitator:contradicted': {
-    readonly facilitator: string
-    readonly operation: Operation
-    /** As the requirements name it. */
-    readonly network: string
-    /** Why it rejected the payment. */
-    readonly reason: string
-  }
   log: LogEntry
-  /** `stop()` has begun and the calls in flight have ended. */
-  stop: Record<never, never>
 }
 
-export type EventName = keyof AggregatorEvents
-export type Listener<E extends EventName> = (event: AggregatorEvents[E]) => unknown
+type Listener = (data: never) => unknown
 
 /**
  * An event emitter that contains what its listeners throw, at once or as a rejected promise, and hands it to
@@ -100,51 +26,52 @@ export type Listener<E extends EventName> = (event: AggregatorEvents[E]) => unkn
  */
 export class SafeEmitter {
   /** By event, each with whether it is called once only. */
-  readonly #listeners = new Map<EventName, Map<Listener<never>, boolean>>()
-  /** The listeners of `log` that are being called: what they log themselves they are not told. */
-  readonly #hearing = new Set<Listener<never>>()
+  readonly #listeners = new Map<string, Map<Listener, boolean>>()
+  /** The listeners of `log` that are being called: they do not get what they log themselves. */
+  readonly #running = new Set<Listener>()
 
-  constructor(private readonly onListenerError: (error: unknown, event: EventName) => void) {}
+  constructor(private readonly onListenerError: (error: unknown, event: string) => void) {}
 
-  add<E extends EventName>(event: E, listener: Listener<E>, isOnce: boolean): void {
+  add(event: string, listener: Listener, isOnce: boolean): void {
     if (typeof listener !== 'function') throw new TypeError('a listener is a function')
     const listeners = this.#listeners.get(event) ?? new Map()
     this.#listeners.set(event, listeners.set(listener, isOnce))
   }
 
-  remove<E extends EventName>(event: E, listener: Listener<E>): void {
+  remove(event: string, listener: Listener): void {
     this.#listeners.get(event)?.delete(listener)
   }
 
-  has(event: EventName): boolean {
+  has(event: string): boolean {
     return Boolean(this.#listeners.get(event)?.size)
   }
 
-  emit<E extends EventName>(event: E, data: AggregatorEvents[E]): void {
+  /** @param data what listeners of `event` take: those who add them and those who emit agree on it by their types */
+  emit(event: string, data: unknown): void {
     const listeners = this.#listeners.get(event)
     if (!listeners) return
     for (const [listener, isOnce] of [...listeners]) {
       if (isOnce) listeners.delete(listener)
-      this.#call(event, listener as Listener<E>, data)
+      this.#call(event, listener, data)
     }
   }
 
-  #call<E extends EventName>(event: E, listener: Listener<E>, data: AggregatorEvents[E]): void {
+  #call(event: string, listener: Listener, data: unknown): void {
     const isLog = event === 'log'
-    if (isLog && this.#hearing.has(listener)) return
+    if (isLog && this.#running.has(listener)) return
     const failed = (error: unknown) => this.#failed(error, event)
     try {
-      if (isLog) this.#hearing.add(listener)
-      const heard: unknown = listener(data)
-      if (heard !== undefined) Promise.resolve(heard).catch(failed)
+      if (isLog) this.#running.add(listener)
+      const result = (listener as (data: unknown) => unknown)(data)
+      if (result !== undefined) Promise.resolve(result).catch(failed)
     } catch (error) {
       failed(error)
     } finally {
-      if (isLog) this.#hearing.delete(listener)
+      if (isLog) this.#running.delete(listener)
     }
   }
 
-  #failed(error: unknown, event: EventName): void {
+  #failed(error: unknown, event: string): void {
     try {
       this.onListenerError(error, event)
     } catch {

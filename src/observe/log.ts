@@ -27,11 +27,12 @@ export interface LogRecord {
   readonly level: LogLevel
   readonly event: string
   readonly fields: object
-  readonly describe: (fields: never) => string
+  /** Of these very fields; a method, as those take what is narrower than `object`. */
+  describe(fields: object): string
 }
 
 export function toEntry({ time, level, event, fields, describe }: LogRecord): LogEntry {
-  const message = describe(fields as never)
+  const message = describe(fields)
   return { timestamp: new Date(time).toISOString(), level, event, message, ...fields }
 }
 
@@ -40,8 +41,8 @@ export function passOn(logger: Logger, entry: LogEntry): void {
   const { message, level, timestamp: _, ...fields } = entry
   const text = `[Facilitator] ${message}`
   try {
-    const told: unknown = 'fatal' in logger ? logger[level](fields, text) : logger[level](text, fields)
-    if (told instanceof Promise) told.catch(() => {})
+    const logged: unknown = 'fatal' in logger ? logger[level](fields, text) : logger[level](text, fields)
+    if (logged instanceof Promise) logged.catch(() => {})
   } catch {
     // An observer's fault must not become a payment's.
   }

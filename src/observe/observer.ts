@@ -1,7 +1,7 @@
-/** Everything that is told about what happens: events and log. */
+/** Everything that is emitted and logged about what happens. */
 
 import { type AttemptReport, describeOutcome, type OutcomeKind } from './attempt-report.ts'
-import { type AggregatorEvents, type EventName, SafeEmitter } from './events.ts'
+import { type ObserverEvents, SafeEmitter } from './events.ts'
 import { type LogEntry, type Logger, type LogLevel, type LogRecord, passOn, toEntry } from './log.ts'
 import { safeMessageOf } from './redact.ts'
 
@@ -14,7 +14,8 @@ export interface ObserverOptions {
 /** From the least. */
 const levels: readonly LogLevel[] = ['debug', 'info', 'warn', 'error']
 
-export class Observer {
+/** @typeParam Events what it may emit */
+export class Observer<Events extends { [E in keyof Events]: object } = ObserverEvents> {
   readonly emitter = new SafeEmitter((error, event) => this.#listenerFailed(error, event))
   /** The newest, oldest first: up to twice as many as are kept, so that the others can be dropped together. */
   readonly #records: LogRecord[] = []
@@ -50,23 +51,23 @@ export class Observer {
   }
 
   /** Emits an event and logs it under the same name. */
-  tell<E extends Exclude<EventName, 'log'>>(
+  emit<E extends Exclude<keyof Events & string, 'log'>>(
     event: E,
-    data: AggregatorEvents[E],
+    data: Events[E],
     level: LogLevel,
-    describe: (data: AggregatorEvents[E]) => string,
+    describe: (data: Events[E]) => string,
   ): void {
     this.log(level, event, data, describe)
     this.emitter.emit(event, data)
   }
 
   /** @param level where the report deserves another level than its outcome's */
-  attempt(report: AttemptReport, level = attemptLevel(report)): void {
-    this.tell('attempt', report, level, describeAttempt)
+  attempt(this: Observer, report: AttemptReport, level = attemptLevel(report)): void {
+    this.emit('attempt', report, level, describeAttempt)
   }
 
-  failover(data: AggregatorEvents['failover']): void {
-    this.tell(
+  failover(this: Observer, data: ObserverEvents['failover']): void {
+    this.emit(
       'failover',
       data,
       'warn',
@@ -84,7 +85,7 @@ export class Observer {
     )
   }
 
-  #listenerFailed(error: unknown, event: EventName): void {
+  #listenerFailed(error: unknown, event: string): void {
     this.#isMuted = event === 'log'
     try {
       this.fault('listener:error', 'an event listener threw', error)

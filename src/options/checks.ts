@@ -11,9 +11,9 @@ type Check = (value: unknown, path: string) => string[]
 type Fields = Record<string, Check>
 
 const expect =
-  (isRight: (value: never) => unknown, expected: string): Check =>
+  <T>(isRight: (value: T) => unknown, expected: string): Check =>
   (value, path) => {
-    if (isRight(value as never)) return []
+    if (isRight(value as T)) return []
     const got = typeof value === 'number' || typeof value === 'boolean' ? `, got ${value}` : ''
     return [`${path}: expected ${expected}${got}`]
   }

@@ -96,7 +96,10 @@ export interface HealthCheckOptions {
 }
 
 export interface SettlementOptions {
-  /** Ask chains what became of payments, such as `evmSettlementProbe(…)`. Without one, doubt ends in a 502. */
+  /**
+   * Ask chains what became of payments, such as `evmSettlementProbe(…)`. Without one, doubt ends in a 502.
+   * @default []
+   */
   probes?: readonly SettlementProbe[]
   /**
    * Where settlements are recorded. Give all replicas of one seller the same.
@@ -156,7 +159,8 @@ export interface AggregatorOptions {
    */
   timeoutMs?: PerOperation
   /**
-   * Milliseconds for a whole operation, all its attempts and pauses together.
+   * Milliseconds for a whole operation, all its attempts and pauses together; twice the longest `timeoutMs` where that is
+   * more than the default.
    * @default { verify: 10000, settle: 60000, supported: 10000, list: 10000 }
    */
   deadlineMs?: PerOperation

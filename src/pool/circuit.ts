@@ -3,12 +3,27 @@
  * the back of the route, half-open lets exactly one trial through.
  */
 
-import type { CircuitName } from '../observe/events.ts'
+import type { Operation } from '../observe/attempt-report.ts'
 
 export type CircuitState =
   | { readonly state: 'closed'; readonly failures: number }
   | { readonly state: 'open'; readonly failures: number; readonly halfOpenAt: number }
   | { readonly state: 'half-open'; readonly failures: number; readonly trial: 'free' | 'running' }
+
+/** `open`: asked last. `half-open`: one trial decides. */
+export type CircuitName = 'closed' | 'open' | 'half-open'
+
+/** A lane whose circuit changed its state. */
+export interface CircuitChange {
+  readonly facilitator: string
+  readonly operation: Operation
+  /** Absent for `supported` and `list`, as is `network`. */
+  readonly scheme?: string | undefined
+  readonly network?: string | undefined
+  readonly from: CircuitName
+  readonly to: CircuitName
+  readonly consecutiveFailures: number
+}
 
 /** The right to be the trial of a half-open circuit; it lapses when the circuit changes its state meanwhile. */
 export type Trial = CircuitState & { readonly trial: 'running' }

@@ -38,7 +38,7 @@ export class HealthChecker {
   }
 
   /** Called beside a request in lazy mode: checks when it is time. */
-  touch(): Promise<void> | undefined {
+  runIfDue(): Promise<void> | undefined {
     return now() - this.#lastCheckAt < this.options.intervalMs ? undefined : this.#checkDue()
   }
 

@@ -3,13 +3,12 @@
 import type { FacilitatorClientLike, SupportedAnswer } from '../facilitator/client.ts'
 import type { Outcome } from '../facilitator/outcome.ts'
 import { type AttemptReport, forEachOperation, type Operation } from '../observe/attempt-report.ts'
-import type { CircuitChange } from '../observe/events.ts'
 import { MemberStatistics } from '../observe/statistics.ts'
 import type { Payment } from '../payment/payment.ts'
 import { setBounded } from '../runtime/bounded-map.ts'
 import { longAgo, now } from '../runtime/clock.ts'
 import { Capabilities } from './capabilities.ts'
-import { Circuit, type CircuitOptions } from './circuit.ts'
+import { Circuit, type CircuitChange, type CircuitOptions } from './circuit.ts'
 
 /** Lanes per operation that are remembered: schemes and networks may come from outside, so their number is bounded. */
 const maxLanes = 256

@@ -2,13 +2,13 @@
 import type { SupportedKind, SupportedResponse } from '@x402/core/types'
 import type { SupportedAnswer } from '../facilitator/client.ts'
 import type { Operation } from '../observe/attempt-report.ts'
-import type { CircuitChange } from '../observe/events.ts'
+import type { ObserverEvents } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
 import { kindKey, type Payment } from '../payment/payment.ts'
 import { now } from '../runtime/clock.ts'
 import { sortedBy } from '../runtime/sorted-by.ts'
 import { uniteCapabilities } from './capabilities.ts'
-import type { CircuitOptions } from './circuit.ts'
+import type { CircuitChange, CircuitOptions } from './circuit.ts'
 import { Member, type MemberOptions } from './member.ts'
 import { BindingIndex, findRoute, isEligible, type Route } from './route.ts'
 import { type Order, orderBy, priorityOf, type Strategy } from './strategy.ts'
@@ -18,6 +18,13 @@ export interface PoolOptions {
   readonly strategy: Strategy
   readonly whenAllUnhealthy: 'try' | 'refuse'
   readonly healthCheck: CircuitOptions
+}
+
+/** What is emitted about facilitators. */
+export interface PoolEvents extends ObserverEvents {
+  /** A facilitator has become healthy (not quarantined, no lane's circuit open) or unhealthy. */
+  'health:change': { readonly facilitator: string; readonly isHealthy: boolean }
+  'circuit:change': CircuitChange
 }
 
 /** What the verify of a payment tells its settle. */
@@ -39,7 +46,7 @@ export class Pool {
 
   constructor(
     options: PoolOptions,
-    private readonly observer: Observer,
+    private readonly observer: Observer<PoolEvents>,
     /** Called when what the pool advertises may have changed. */
     private readonly onChange: () => void,
   ) {
@@ -134,7 +141,7 @@ export class Pool {
   }
 
   #laneChanged(member: Member, change: CircuitChange): void {
-    this.observer.tell(
+    this.observer.emit(
       'circuit:change',
       change,
       change.to === 'open' ? 'warn' : 'info',
@@ -149,7 +156,7 @@ export class Pool {
     if (isHealthy === this.#unhealthy.has(member)) {
       if (isHealthy) this.#unhealthy.delete(member)
       else this.#unhealthy.add(member)
-      this.observer.tell(
+      this.observer.emit(
         'health:change',
         { facilitator: member.id, isHealthy },
         isHealthy ? 'info' : 'warn',

@@ -1,7 +1,7 @@
 /** Health, statistics and configuration as outsiders see them. */
 import type { Operation } from '../observe/attempt-report.ts'
-import type { CircuitName } from '../observe/events.ts'
 import { type FacilitatorStatistics, successRate } from '../observe/statistics.ts'
+import type { CircuitName } from './circuit.ts'
 import type { Member } from './member.ts'
 
 /** The state of one lane: an operation on payments of one scheme and network at one facilitator. */

@@ -1,10 +1,10 @@
 /** The settlements of this seller, as its ledger and this process know them: claimed, recorded, closed. */
 import { LedgerError } from '../errors.ts'
-import type { SettlementSummary } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
 import { safeMessageOf } from '../observe/redact.ts'
 import { type KeyedPayment, withLesserAmount } from '../payment/payment-key.ts'
 import { setBounded } from '../runtime/bounded-map.ts'
+import type { SettlementEvents, SettlementSummary } from './events.ts'
 import {
   type Claim,
   closedBySeller,
@@ -47,7 +47,7 @@ export class Books {
   constructor(
     private readonly ledger: SettlementLedger,
     private readonly onRetry: 'deliver' | 'reject',
-    private readonly observer: Observer,
+    private readonly observer: Observer<SettlementEvents>,
   ) {
     this.isShared = !(ledger instanceof MemoryLedger)
   }
@@ -193,7 +193,7 @@ export class Books {
   }
 
   #reportRejectedRetry(entry: LedgerEntry): void {
-    this.observer.tell(
+    this.observer.emit(
       'settlement:indeterminate',
       { ...summarize(entry), attempts: [], isRetryRejected: true },
       'warn',

@@ -10,7 +10,6 @@ import type { Outcome } from '../facilitator/outcome.ts'
 import { never } from '../runtime/clock.ts'
 import { type Accusation, accusationsAfter, accuseAllBut, withoutClaim } from './audit.ts'
 import {
-  type Attempt,
   attemptAfter,
   type Evidence,
   hasClaim,
@@ -45,6 +44,8 @@ export interface Rules {
   readonly network: SettleResponse['network']
   readonly probeAfterMs: number
   readonly failoverAfterMs: number
+  /** What has to hold before something is done that cannot be taken back: `guards`. */
+  readonly may: Guards
 }
 
 export type Event =
@@ -200,18 +201,14 @@ export const guards = {
 export type Guards = Readonly<Record<keyof typeof guards, Guard>>
 
 /** What follows from an event, and what is to be done about it. */
-export function step(
-  before: State,
-  event: Event,
-  now: number,
-  may: Guards = guards,
-): readonly [State, readonly Action[]] {
+export function step(before: State, event: Event, now: number): readonly [State, readonly Action[]] {
+  const { may } = before.rules
   const success = event.kind === 'ended' ? successOf(event.outcome) : undefined
   if (success !== undefined && may.claimSuffices(before, now, success.transaction))
     return [before, [{ kind: 'conclude', conclusion: { kind: 'settled', response: success } }]]
   const known = absorb(before, event, now)
-  const conclusion = conclude(known, event, now, may)
-  if (conclusion === undefined) return proceed(known, event, now, may)
+  const conclusion = conclude(known, event, now)
+  if (conclusion === undefined) return proceed(known, event, now)
   const accusations =
     event.kind === 'chain' ? accusationsAfter(known, event.answer, may.claimWasFalse(known, now)) : []
   return [known, [...accusations, { kind: 'conclude', conclusion }]]
@@ -241,10 +238,13 @@ function absorb(state: State, event: Event, now: number): State {
     case 'route-empty':
       return { ...state, route: 'exhausted', rounds: state.rounds + 1, ...changed(now) }
     case 'ended':
-      return absorbOutcome(
-        { ...state, wasRefused: state.wasRefused || event.outcome.isUnconfirmed === true },
+      return absorbEnd(
+        {
+          ...state,
+          attempts: state.attempts.with(event.attempt, attemptAfter(event.outcome)),
+          wasRefused: state.wasRefused || event.outcome.isUnconfirmed === true,
+        },
         event.attempt,
-        attemptAfter(event.outcome),
         now,
       )
     case 'chain':
@@ -256,28 +256,29 @@ function absorb(state: State, event: Event, now: number): State {
   }
 }
 
-function absorbOutcome(state: State, index: number, ended: Attempt, now: number): State {
-  const attempts = state.attempts.map((attempt, at) => (at === index ? ended : attempt))
-  const isLatest = index === attempts.length - 1
+function absorbEnd(state: State, index: number, now: number): State {
+  const ended = state.attempts[index]
+  const isLatest = index === state.attempts.length - 1
   // The chain need not be asked again about one that did nothing.
   const clearedAt = isLatest && !hasClaim(state) ? (state.unspent?.askedAt ?? now) : state.patienceEndsAt
-  switch (ended.kind) {
+  switch (ended?.kind) {
     case 'unsent':
-      return { ...state, attempts, patienceEndsAt: clearedAt }
+      return { ...state, patienceEndsAt: clearedAt }
     case 'unknown':
-      return askSoon({ ...state, attempts, patienceEndsAt: isLatest ? now : state.patienceEndsAt }, now)
+      return askSoon({ ...state, patienceEndsAt: isLatest ? now : state.patienceEndsAt }, now)
     case 'claimed':
-      return askSoon({ ...state, attempts, patienceEndsAt: now + state.rules.failoverAfterMs }, now)
+      return askSoon({ ...state, patienceEndsAt: now + state.rules.failoverAfterMs }, now)
     case 'pending': {
-      const pending = askSoon({ ...state, attempts }, now)
+      const pending = askSoon(state, now)
       return state.rules.hasChain ? pending : repeatLater(pending, index, now)
     }
+    case undefined:
     case 'open':
     case 'refused':
     case 'denied':
     case 'rejected':
     case 'spent':
-      return { ...state, attempts, ...changed(now), patienceEndsAt: clearedAt }
+      return { ...state, ...changed(now), patienceEndsAt: clearedAt }
   }
 }
 
@@ -323,18 +324,25 @@ function repeatLater(state: State, attempt: number, now: number): State {
   return { ...state, repeat: { attempt, at }, repeatMs: state.repeatMs * 2 }
 }
 
-function conclude(state: State, event: Event, now: number, may: Guards): Conclusion | undefined {
-  const shown = event.kind === 'chain' ? concludeFrom(event.answer, state, now, may) : undefined
+function conclude(state: State, event: Event, now: number): Conclusion | undefined {
+  const { may, hasChain } = state.rules
+  const shown = event.kind === 'chain' ? concludeFrom(event.answer, state, now) : undefined
   if (shown !== undefined) return shown
   const isOver = event.kind === 'stopped' || now >= state.rules.deadline
-  if (!isOver && !isAtEnd(state, now, may)) return undefined
+  if (!isOver && !isAtEnd(state, now)) return undefined
   const isUncharged = may.nobodyOpen(state, now) && may.noDoubt(state, now)
-  return state.rules.hasChain
-    ? endWithChain(state, isUncharged, isOver, now, may)
-    : endWithoutChain(state, isUncharged, now, may)
+  if (!hasChain)
+    return isUncharged && may.nobodyDenied(state, now) && may.verdictStands(state, now)
+      ? failure(state, !wasReached(state))
+      : indeterminate(state)
+  const isShown = may.shownUncharged(state, now)
+  if (isShown && isUncharged) return failure(state, true)
+  // After a verdict nobody is asked again, and what is in doubt may land still: there is no more to learn.
+  return isOver || (isShown && verdictOf(state) !== undefined) ? indeterminate(state) : undefined
 }
 
-function concludeFrom(answer: ProbeAnswer, state: State, now: number, may: Guards): Conclusion | undefined {
+function concludeFrom(answer: ProbeAnswer, state: State, now: number): Conclusion | undefined {
+  const { may } = state.rules
   switch (answer.state) {
     case 'paid': {
       const { transaction, payer } = answer
@@ -363,29 +371,11 @@ function concludeFrom(answer: ProbeAnswer, state: State, now: number, may: Guard
 }
 
 /** Whether nobody is being asked, and nobody is left to be asked before the chain has spoken. */
-function isAtEnd(state: State, now: number, may: Guards): boolean {
+function isAtEnd(state: State, now: number): boolean {
+  const { may, hasChain } = state.rules
   if (!may.nobodyOpen(state, now) || state.route === 'asking' || state.repeat !== undefined) return false
   if (verdictOf(state) !== undefined || state.route === 'exhausted') return true
-  return !state.rules.hasChain && !mayAskNext(state, now, may)
-}
-
-function endWithChain(
-  state: State,
-  isUncharged: boolean,
-  isOver: boolean,
-  now: number,
-  may: Guards,
-): Conclusion | undefined {
-  const isShown = may.shownUncharged(state, now)
-  if (isShown && isUncharged) return failure(state, true)
-  // After a verdict nobody is asked again, and what is in doubt may land still: there is no more to learn.
-  return isOver || (isShown && verdictOf(state) !== undefined) ? indeterminate(state) : undefined
-}
-
-function endWithoutChain(state: State, isUncharged: boolean, now: number, may: Guards): Conclusion {
-  return isUncharged && may.nobodyDenied(state, now) && may.verdictStands(state, now)
-    ? failure(state, !wasReached(state))
-    : indeterminate(state)
+  return !hasChain && !mayAskNext(state, now)
 }
 
 function failure(state: State, isProven: boolean): Conclusion {
@@ -407,7 +397,8 @@ function indeterminate(state: State, paidBy?: string): Conclusion {
   return { kind: 'indeterminate', transaction, ownTransactions: ownTransactions(state) }
 }
 
-function proceed(known: State, event: Event, now: number, may: Guards): readonly [State, readonly Action[]] {
+function proceed(known: State, event: Event, now: number): readonly [State, readonly Action[]] {
+  const { may } = known.rules
   const actions: Action[] = []
   let state = known
   if (event.kind === 'ended' && verdictOf(state) !== undefined) actions.push({ kind: 'end-route' })
@@ -415,7 +406,7 @@ function proceed(known: State, event: Event, now: number, may: Guards): readonly
     if (may.claimWasFalse(state, now)) actions.push(...accuseAllBut(state, undefined))
     state = { ...state, attempts: state.attempts.map(withoutClaim) }
   }
-  if (mayAskNext(state, now, may)) {
+  if (mayAskNext(state, now)) {
     const latest = state.attempts.length - 1
     if (state.attempts[latest]?.kind === 'open') actions.push({ kind: 'overtake', attempt: latest })
     actions.push({ kind: 'ask-next', isAnew: state.route === 'exhausted' })
@@ -433,7 +424,8 @@ function proceed(known: State, event: Event, now: number, may: Guards): readonly
   return [state, actions]
 }
 
-function mayAskNext(state: State, now: number, may: Guards): boolean {
+function mayAskNext(state: State, now: number): boolean {
+  const { may } = state.rules
   if (state.route === 'asking' || !may.noVerdict(state, now)) return false
   if (state.route === 'exhausted')
     return isInDoubt(state) && isWorthAnotherRound(state) && may.anewIsSafe(state, now)

@@ -1,10 +1,10 @@
 /** Looks at unresolved settlements in the background until the chain has shown how each of them ended. */
 
-import type { AggregatorEvents, SettlementSummary } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
 import { never, now, setBackgroundTimeout } from '../runtime/clock.ts'
 import { type Books, ledgerError, summarize } from './books.ts'
 import type { Chains } from './chain-view.ts'
+import type { SettlementEvents, SettlementSummary } from './events.ts'
 import { mayHaveMade } from './evidence.ts'
 import { effectiveState, type LedgerEntry } from './ledger.ts'
 
@@ -15,7 +15,7 @@ const atOnce = 8
 /** Milliseconds after which a lazy look is given up. */
 const longestLookMs = 60_000
 
-type Result = AggregatorEvents['settlement:resolved']['result']
+type Result = SettlementEvents['settlement:resolved']['result']
 
 /** A settlement that may have been charged and was not delivered. */
 export interface UnresolvedSettlement extends SettlementSummary {
@@ -53,7 +53,7 @@ export class Resolver {
   constructor(
     private readonly books: Books,
     private readonly chains: Chains,
-    private readonly observer: Observer,
+    private readonly observer: Observer<SettlementEvents>,
     private readonly options: ResolverOptions,
   ) {
     this.#looksWhenIdle = books.isShared && !chains.isEmpty
@@ -85,7 +85,7 @@ export class Resolver {
     try {
       await this.books.storeLate()
       for (const left of (await this.books.unresolved()).map(summarize))
-        this.observer.tell(
+        this.observer.emit(
           'settlement:indeterminate',
           { ...left, attempts: [], isLeftAtStop: true },
           'error',
@@ -188,7 +188,7 @@ export class Resolver {
   }
 
   #report(entry: LedgerEntry, result: Result, transaction?: string): void {
-    this.observer.tell(
+    this.observer.emit(
       'settlement:resolved',
       { ...summarize(entry), result, transaction },
       transaction === undefined ? 'info' : 'warn',
@@ -197,7 +197,7 @@ export class Resolver {
   }
 }
 
-function describe({ result, transaction }: AggregatorEvents['settlement:resolved']): string {
+function describe({ result, transaction }: SettlementEvents['settlement:resolved']): string {
   if (result === 'paid') return `was paid by ${transaction}: deliver or refund`
   return transaction === undefined
     ? `was never charged (${result})`

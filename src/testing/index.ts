@@ -81,7 +81,7 @@ export function settlementLedgerConformance(
           )
           const granted = claims.filter(claim => claim.kind === 'claimed')
           expect(granted.length === 1, 'exactly one claim is granted')
-          expect(same(granted[0]?.before, settlement), 'the claim tells what was before')
+          expect(same(granted[0]?.before, settlement), 'the claim has the state before it')
           expect(granted[0]?.since === request.since, 'since stays that of the first claim')
           expect(
             same(granted[0]?.query, query),

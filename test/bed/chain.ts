@@ -103,7 +103,11 @@ export async function startChain(options: { blockTimeSeconds?: number } = {}) {
         await new Promise(resolve => setTimeout(resolve, 50))
     },
     /** Replaces the newest blocks by empty ones. */
-    reorganize: (depth: number) => client.request({ method: 'anvil_reorg', params: [depth, []] } as never),
+    reorganize: (depth: number) =>
+      client.request<{ Parameters: [number, []]; ReturnType: null }>({
+        method: 'anvil_reorg',
+        params: [depth, []],
+      }),
     stop: anvil.stop,
   }
 }

@@ -31,7 +31,7 @@ export type Fault =
   /** Gives a payment that it has seen the same answer again; reads field names in any case, as Go does. */
   | { kind: 'idempotent' }
   /** Claims a settlement that it has not made. */
-  | { kind: 'lie' }
+  | { kind: 'false claim' }
   /** Draws what to do anew for each request. */
   | { kind: 'draw'; draw: () => Fault | undefined }
 
@@ -137,7 +137,7 @@ export async function startFacilitator(options: {
         return misbehave(isFirst(call) ? fault.fault : undefined, call)
       case 'idempotent':
         return answer(response, 200, await actOnce(call))
-      case 'lie':
+      case 'false claim':
         return answer(response, 200, {
           success: true,
           transaction: `0x${'11'.repeat(32)}`,
@@ -260,16 +260,17 @@ function signerFor(
   }
   return toFacilitatorEvmSigner({
     address: account.address,
-    readContract: args => reader.readContract(args as never),
-    verifyTypedData: args => reader.verifyTypedData(args as never),
+    readContract: args => reader.readContract(args as Parameters<typeof reader.readContract>[0]),
+    verifyTypedData: args => reader.verifyTypedData(args as Parameters<typeof reader.verifyTypedData>[0]),
     getCode: args => reader.getCode(args),
     waitForTransactionReceipt: async args => {
       if (hooks.isImpatient(args.hash)) throw new Error('no receipt yet')
-      return reader.waitForTransactionReceipt(args as never)
+      return reader.waitForTransactionReceipt(args as Parameters<typeof reader.waitForTransactionReceipt>[0])
     },
     writeContract: args =>
       inTurn(async () => {
-        const hash = await wallet.writeContract({ ...args, gas: args.gas ?? hooks.gas } as never)
+        const call = { ...args, gas: args.gas ?? hooks.gas } as Parameters<typeof wallet.writeContract>[0]
+        const hash = await wallet.writeContract(call)
         hooks.onBroadcast()
         return hash
       }),

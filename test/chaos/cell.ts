@@ -69,7 +69,7 @@ function makeClient(options: CellOptions, pool: readonly TestFacilitator[]) {
   if (options.fault === 'hang; then a passing fault') return patientAggregatorOver(options, members)
   if (options.fault in denials || options.fault in sequences)
     return aggregatorOver(options, members, { settlement: answersFirst })
-  const audit = options.fault === 'lie' ? 'always' : 'off'
+  const audit = options.fault === 'false claim' ? 'always' : 'off'
   return aggregatorOver(options, members, { settlement: { audit } })
 }
 

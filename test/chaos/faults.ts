@@ -26,7 +26,7 @@ export const faults = {
   'no gas': 'no gas',
   pending: { kind: 'pending' },
   slow: { kind: 'slow', ms: 3_000 },
-  lie: { kind: 'lie' },
+  'false claim': { kind: 'false claim' },
 } as const satisfies Record<string, Condition>
 
 /** Statuses with which facilitators and what stands before them refuse a request, as if nothing had been done. */
@@ -85,7 +85,9 @@ export function conditionsOf(name: FaultName, facilitators: number, random: () =
 }
 
 function drawn(random: () => number): Fault {
-  const drawable = Object.values(faults).filter(fault => typeof fault === 'object' && fault.kind !== 'lie')
+  const drawable = Object.values(faults).filter(
+    fault => typeof fault === 'object' && fault.kind !== 'false claim',
+  )
   const draw = () =>
     random() < 0.3 ? (drawable[Math.floor(random() * drawable.length)] as Fault) : undefined
   return { kind: 'draw', draw }

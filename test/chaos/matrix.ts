@@ -42,7 +42,7 @@ const settledWithProbe: Promised = { settles: ['with probe'] }
 /** A fault at the edge of facilitators: at one of three, and at two. */
 const atFacilitators = (group: GroupName) => (fault: FaultName) => {
   // Nobody but the chain can tell a false claim from a settlement.
-  const able = fault === 'lie' ? clients.filter(client => client !== 'without probe') : clients
+  const able = fault === 'false claim' ? clients.filter(client => client !== 'without probe') : clients
   const counts = fault === 'random' ? [3 as const] : [1 as const, 2 as const]
   return counts.flatMap(facilitators => edge(group, fault, facilitators, 3, able, settledWithProbe))
 }

@@ -249,7 +249,9 @@ describe('a seller with three facilitators', () => {
     )
     await aggregator.checkHealth()
     expect(new Set(await offers)).toEqual(new Set([402]))
-    expect(seller.resourceServer.getSupportedKind(2, 'eip155:1', 'exact')).toBeDefined()
+    expect(seller.resourceServer.getSupportedKind(2, 'eip155:1', 'exact')).toMatchObject(
+      body.kinds.at(-1) ?? {},
+    )
     unbind()
     await expectCharged(0)
   })

@@ -89,7 +89,7 @@ describe('a server behind the gateway', () => {
     expect((await chain.balanceOf(seller.address)) - before).toBe(price)
   })
 
-  it('loses nothing when it is told to end while 50 settlements run', async () => {
+  it('loses nothing when it gets SIGTERM while 50 settlements run', async () => {
     const payloads = await sign(50)
     const before = await chain.balanceOf(seller.address)
     const answers = Promise.all(payloads.map(payload => settle(payload)))

@@ -10,6 +10,7 @@ import { FacilitatorAggregator } from '../../src/index.ts'
 import { type Chain, startChain } from '../bed/chain.ts'
 import { startFacilitator, type TestFacilitator } from '../bed/facilitator.ts'
 import { deployPermit2, type Permit2, permit2Requirements, signedPermit2Payload } from '../bed/permit2.ts'
+import { untyped } from '../untyped.ts'
 
 type Fields = Record<string, unknown>
 type Presentation = readonly [payload: Fields, requirements: Fields]
@@ -92,7 +93,7 @@ describe('a facilitator that answers what it has settled before with the same su
     const before = await chain.balanceOf(payTo.address)
     let delivered = 0
     for (const [payload, terms] of presentations.flatMap(one => [one, one, one])) {
-      const answer = await aggregator.settle(payload as never, terms as never).catch(error => {
+      const answer = await aggregator.settle(untyped(payload), untyped(terms)).catch(error => {
         expect(error).toMatchObject({ code: 'INVALID_PAYMENT' })
       })
       if (answer?.success) delivered++

@@ -126,7 +126,7 @@ describe('a node that is stuck', () => {
     expect((answer as { asOf: number }).asOf).toBeLessThan(Date.now() / 1000 - 590)
   })
 
-  it('is not told from the others when the whole chain has halted', async () => {
+  it('is not distinguished from the others when the whole chain has halted', async () => {
     const [one, other] = [await startStuckNode(610), await startStuckNode(600)]
     const halted = probe([one.url, other.url])
     const nonce = await pay()

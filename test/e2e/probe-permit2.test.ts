@@ -22,6 +22,7 @@ import {
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { evmSettlementProbe, type ProbeAnswer, type SettlementQuery } from '../../src/evm/index.ts'
 import { type Chain, readArtifact, startChain } from '../bed/chain.ts'
+import { untyped } from '../untyped.ts'
 import { refusing, startAlteredNode } from './probe-node.ts'
 import { type Call, cancellingAuthorization, transferring } from './probe-payments.ts'
 
@@ -177,15 +178,17 @@ describe('a payment by Permit2', () => {
     }).extend(publicActions)
     const upstream = new x402Facilitator()
     registerExactEvmScheme(upstream, {
-      signer: toFacilitatorEvmSigner({
-        ...client,
-        address: account.address,
-        // Nobody else makes blocks here.
-        waitForTransactionReceipt: async ({ hash }: { hash: Hex }) => {
-          await chain.client.mine({ blocks: 1 })
-          return client.waitForTransactionReceipt({ hash })
-        },
-      } as unknown as Parameters<typeof toFacilitatorEvmSigner>[0]),
+      signer: toFacilitatorEvmSigner(
+        untyped({
+          ...client,
+          address: account.address,
+          // Nobody else makes blocks here.
+          waitForTransactionReceipt: async ({ hash }: { hash: Hex }) => {
+            await chain.client.mine({ blocks: 1 })
+            return client.waitForTransactionReceipt({ hash })
+          },
+        }),
+      ),
       networks: [chain.network],
     })
     const requirements: PaymentRequirements = {
@@ -242,7 +245,7 @@ describe('a payment by Permit2', () => {
     expect(blind).toEqual([cannotTell, cannotTell, cannotTell, cannotTell])
   })
 
-  it('is told from the others that an allowed failure left in its batch', async () => {
+  it('is distinguished from the others that an allowed failure left in its batch', async () => {
     const nonces = newNonces(3)
     const settlements = await Promise.all(nonces.map(nonce => settling(nonce, { owner: wallet })))
     const calls = [inContract(wallet, [cancelling(...nonces.slice(1))]), ...settlements].map(call => ({
@@ -309,7 +312,7 @@ describe('a payment by Permit2', () => {
     expect(await statesBy(await withoutTraces())).toEqual(blind)
   })
 
-  it('is told from a hidden use of EIP-3009 in its batch only where the transfers suffice for both', async () => {
+  it('is distinguished from a hidden use of EIP-3009 in its batch only where the transfers suffice for both', async () => {
     const [lesser, nonce, other] = newNonces(3) as [bigint, bigint, bigint]
     const batchOf = async (authorization: bigint, settled: bigint, to: Address): Promise<Call> => {
       const transfer = await transferring(chain, buyer, {

@@ -13,6 +13,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { type EvmChainOptions, evmSettlementProbe, type SettlementQuery } from '../../src/evm/index.ts'
 import { startAnvil } from '../bed/anvil.ts'
 import { type Chain, readArtifact, startChain } from '../bed/chain.ts'
+import { untyped } from '../untyped.ts'
 import { startNode } from './probe-node.ts'
 import { type Call, cancellingAuthorization, transferring } from './probe-payments.ts'
 
@@ -202,7 +203,7 @@ describe('a probe', () => {
 
   it.each([
     [{}, /expected a chain, such as/],
-    [undefined as never, /expected a chain, such as/],
+    [untyped<object>(undefined), /expected a chain, such as/],
     [{ base: { rpcUrl: 'https://x.example' } }, /CAIP-2/],
     [{ 'eip155:1': {} }, /either rpcUrl or client/],
     [{ 'eip155:1': { rpcUrl: [] } }, /empty list/],

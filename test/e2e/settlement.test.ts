@@ -141,7 +141,7 @@ describe('a payment', () => {
     expect(await aggregator.getUnresolvedSettlements()).toEqual([])
   })
 
-  it('that ended in a 502 is watched until the chain can be asked, and the seller is told', async () => {
+  it('that ended in a 502 is watched until the chain can be asked, and the seller gets an event', async () => {
     await endIn502()
     const resolved = new Promise<AggregatorEvents['settlement:resolved']>(resolve =>
       aggregator.once('settlement:resolved', resolve),
@@ -150,7 +150,7 @@ describe('a payment', () => {
     expect(await resolved).toMatchObject({ result: 'paid', payer: buyer.address, amount: `${price}` })
   })
 
-  it('that ended in a 502 is refused with onRetry reject, and the seller is told', async () => {
+  it('that ended in a 502 is refused with onRetry reject, and the seller gets an event', async () => {
     await open({ onRetry: 'reject' })
     pool[0]?.fault({ settle: { kind: 'act-then', next: { kind: 'reset' } } })
     node.mode = 'dead'

@@ -140,16 +140,16 @@ export function moves(world: World, setup: Setup, guards: Guards): Move[] {
         })
         add(
           `${who}facilitator ${letter(call.asked[number])} ${text}`,
-          feed(answered, index, { kind: 'ended', attempt: number, outcome }, setup, guards),
+          feed(answered, index, { kind: 'ended', attempt: number, outcome }, setup),
         )
       }
     })
     if (call.isAsking)
       for (const [text, answer, blockAt] of chainAnswers(world)) {
         const heard = change(world, index, { isAsking: false })
-        add(who + text, feed(heard, index, { kind: 'chain', answer, blockAt }, setup, guards))
+        add(who + text, feed(heard, index, { kind: 'chain', answer, blockAt }, setup))
       }
-    add(`${who}the aggregator is stopped`, feed(world, index, { kind: 'stopped' }, setup, guards))
+    add(`${who}the aggregator is stopped`, feed(world, index, { kind: 'stopped' }, setup))
     if (index === 0 && setup.callers > 1)
       add(`${who}its process dies`, change(world, index, { phase: 'crashed', isAsking: false }))
   })
@@ -170,7 +170,7 @@ export function moves(world: World, setup: Setup, guards: Guards): Move[] {
         { id: 'theirs', call: -1, attempt: 0, at: world.now, place: 'landed', landedAt: world.now },
       ],
     })
-  const later = pass(world, setup, guards)
+  const later = pass(world, setup)
   if (later !== undefined) add(`${(later.now - world.now) / 1000} s pass`, later)
   return found
 }
@@ -202,6 +202,7 @@ function claims(world: World, index: number, setup: Setup, guards: Guards): Move
       network,
       probeAfterMs: 1_000,
       failoverAfterMs: 2_000,
+      may: guards,
     }
     const claimed = change(
       { ...world, entry: { state: 'settling', by: index, until: now + leaseMs } },
@@ -213,7 +214,7 @@ function claims(world: World, index: number, setup: Setup, guards: Guards): Move
         route: Array.from({ length: setup.facilitators }, (_, at) => at),
       },
     )
-    return feed(claimed, index, { kind: 'started' }, setup, guards)
+    return feed(claimed, index, { kind: 'started' }, setup)
   }
   const all: Move[] = [
     {
@@ -371,7 +372,7 @@ function chainAnswers(world: World): (readonly [text: string, answer: ProbeAnswe
 }
 
 /** Time passes, until somebody waits no longer; `undefined` when nothing is to come. */
-function pass(world: World, setup: Setup, guards: Guards): World | undefined {
+function pass(world: World, setup: Setup): World | undefined {
   const { tickMs, horizonMs } = timesOf(setup)
   const now = world.now + tickMs
   const isRunning = world.calls.some(({ phase }) => phase === 'running' || phase === 'waiting')
@@ -385,21 +386,21 @@ function pass(world: World, setup: Setup, guards: Guards): World | undefined {
     if (!setup.hasChain && open.length > 0 && now >= call.machine.rules.deadline)
       for (const attempt of open) {
         const outcome = { kind: 'unknown', reason: 'timeout' } as const
-        later = feed(later, index, { kind: 'ended', attempt, outcome }, setup, guards)
+        later = feed(later, index, { kind: 'ended', attempt, outcome }, setup)
       }
-    else if (wakesAt(call.machine) <= now) later = feed(later, index, { kind: 'tick' }, setup, guards)
+    else if (wakesAt(call.machine) <= now) later = feed(later, index, { kind: 'tick' }, setup)
   })
   return later
 }
 
 /** The driver: gives the machine an event, and performs its actions. */
-function feed(world: World, index: number, first: Event, setup: Setup, guards: Guards): World {
+function feed(world: World, index: number, first: Event, setup: Setup): World {
   let next = world
   const queue: Event[] = [first]
   for (let event = queue.shift(); event !== undefined; event = queue.shift()) {
     const call = next.calls[index] as Call
     if (call.phase !== 'running' || call.machine === undefined) return next
-    const [machine, actions] = step(call.machine, event, next.now, guards)
+    const [machine, actions] = step(call.machine, event, next.now)
     next = change(next, index, { machine })
     for (const action of actions) next = perform(next, index, action, queue, setup)
   }

@@ -1,13 +1,13 @@
 /**
  * What the built universal entry points reach: nothing of Node.js, and from the aggregator alone neither viem nor hono.
- * `not-node` is what `./node` is elsewhere.
+ * `unsupported-runtime` is what `./node` is where there is no Node.js.
  */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { build, type Metafile } from 'esbuild'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
-const entries = ['index', 'evm', 'env', 'http', 'known', 'testing', 'not-node']
+const entries = ['index', 'evm', 'env', 'http', 'known', 'testing', 'unsupported-runtime']
 const ofNode =
   /\bfrom ?['"]node:|\bimport ?\(?['"]node:|\bprocess\.|\bBuffer\b|\brequire\(|\b__dirname\b|\bglobal\./
 

@@ -25,10 +25,12 @@ export function watchTimers(): RunningTimers {
     running.set(timer, delayMs)
     return timer
   }
-  const end = (clear: (timer: never) => void) => (timer: unknown) => {
-    running.delete(timer)
-    clear(timer as never)
-  }
+  const end =
+    <T>(clear: (timer: T) => void) =>
+    (timer: T) => {
+      running.delete(timer)
+      clear(timer)
+    }
   Object.assign(globalThis, {
     setTimeout: start,
     setInterval: startRepeating,

@@ -275,8 +275,8 @@ export function probeOf(answer: () => ProbeAnswer): SettlementProbe {
 /** An aggregator over these, in their order, that nobody else asks anything. */
 export function aggregatorOf(
   clients: Readonly<Record<string, FakeFacilitator>>,
-  settlement: SettlementOptions,
-  options: Partial<AggregatorOptions>,
+  settlement: SettlementOptions = {},
+  options: Partial<AggregatorOptions> = {},
 ): FacilitatorAggregator {
   return new FacilitatorAggregator({
     facilitators: Object.entries(clients).map(([id, client]) => ({ id, client })),

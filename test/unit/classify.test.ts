@@ -198,7 +198,7 @@ describe('what may have been broadcast is unknown', () => {
     expect(settle(reason, hash)).toBe('unknown')
   })
 
-  it("a transaction of the facilitator's own that was reverted is told from the rest", () => {
+  it("a reverted transaction of the facilitator's own is distinguished from the rest", () => {
     expect(classifyResponse('settle', refusal('invalid_exact_evm_transaction_failed', hash))).toMatchObject({
       kind: 'unknown',
       isReverted: true,
@@ -379,8 +379,8 @@ describe('what client objects throw', () => {
   })
 })
 
-describe('a refused connection, as each runtime tells of it', () => {
-  const told: [string, Error][] = [
+describe('a refused connection, as each runtime reports it', () => {
+  const reports: [string, Error][] = [
     [
       'Node',
       new TypeError('fetch failed', {
@@ -402,7 +402,7 @@ describe('a refused connection, as each runtime tells of it', () => {
       }),
     ],
   ]
-  it.each(told)('%s', (_, error) => {
+  it.each(reports)('%s', (_, error) => {
     expect(classifyError('settle', error)).toMatchObject({ kind: 'unreachable' })
   })
 

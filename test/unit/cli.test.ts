@@ -13,6 +13,7 @@ import { status } from '../../src/cli/status.ts'
 import { createGateway } from '../../src/http/index.ts'
 import { FacilitatorAggregator } from '../../src/index.ts'
 import { type GatewayServer, listen } from '../../src/node/index.ts'
+import { untyped } from '../untyped.ts'
 import { FakeFacilitator, kind, supporting } from './builders.ts'
 
 const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
@@ -27,7 +28,7 @@ const nobody = 'http://127.0.0.1:9'
 
 async function start(tokens: string[]): Promise<string> {
   const client = new FakeFacilitator({
-    supportedAnswer: supporting(kind(), kind({ x402Version: 1, network: 'base-sepolia' as never })),
+    supportedAnswer: supporting(kind(), kind({ x402Version: 1, network: untyped('base-sepolia') })),
   })
   const aggregator = new FacilitatorAggregator({
     facilitators: [{ id: 'inner', client }],
@@ -80,7 +81,7 @@ const run = (...args: string[]) =>
   )
 
 describe('x402-aggregator', () => {
-  it('tells what it can do', async () => {
+  it('lists what it can do', async () => {
     const { code, stdout } = await run('--help')
     expect(code).toBe(0)
     for (const command of ['serve', 'check', 'status']) expect(stdout).toContain(command)
@@ -88,10 +89,10 @@ describe('x402-aggregator', () => {
 
   it.each([
     [['sevre'], '"sevre" is not a command; there are serve, check, status'],
-    [['serve', '--prot', '1'], "Unknown option '--prot'; --help tells what there is"],
+    [['serve', '--prot', '1'], "Unknown option '--prot'; --help lists the options"],
     [['serve', '--port', 'x'], '--port: expected a whole number from 0 to 65535, got "x"'],
     [['serve', '--grace', '-1'], '--grace'],
-    [['serve', '--host', '0.0.0.0'], 'set FACILITATOR_GATEWAY_TOKEN, or say --allow-unauthenticated'],
+    [['serve', '--host', '0.0.0.0'], 'set FACILITATOR_GATEWAY_TOKEN, or give --allow-unauthenticated'],
     [['status', 'nonsense'], '"nonsense" is not a URL'],
     [['status', nobody], `${nobody} does not answer`],
     [['check', '--config', 'missing.json'], '--config missing.json: there is no such file'],

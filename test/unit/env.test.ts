@@ -142,7 +142,7 @@ describe('the other variables', () => {
     })
   })
 
-  it('FACILITATOR_LOGGING tells the console everything', () => {
+  it('FACILITATOR_LOGGING logs everything to the console', () => {
     expect(optionsFromEnv({ FACILITATOR_LOGGING: 'true' })).toMatchObject({
       logger: console,
       logLevel: 'debug',

@@ -8,6 +8,7 @@ import {
   FacilitatorAggregator,
   SettlementIndeterminateError,
 } from '../../src/index.ts'
+import { untyped } from '../untyped.ts'
 import {
   done,
   FakeFacilitator,
@@ -75,7 +76,7 @@ describe('verify', () => {
   it.each([
     ['refused', refused()],
     ['broken (500)', httpError(500)],
-    ['unable to answer sense', 'garbage' as never],
+    ['unable to answer sense', untyped('garbage')],
   ])('tries a facilitator that is %s once more, then the next', async (_, answer) => {
     a.verifyAnswer = answer
     expect(await done(verify(pool()))).toEqual(valid)
@@ -113,7 +114,7 @@ describe('verify', () => {
     expect(verifyCalls()).toEqual([1, 1, 1])
   })
 
-  it('tells a client that listens to the signal to give up', async () => {
+  it('aborts the signal of a client that listens to it', async () => {
     let signal: AbortSignal | undefined
     a.verifyAnswer = options => {
       signal = options?.signal
@@ -198,7 +199,7 @@ describe('settle', () => {
     ['a 400', httpError(400)],
     ['a reset', new TypeError('fetch failed', { cause: { code: 'ECONNRESET' } })],
     ['silence', hanging],
-    ['garbage', { success: true } as never],
+    ['garbage', untyped({ success: true })],
     ['a failed transaction', refusal('invalid_exact_evm_transaction_failed', hash)],
     ['a thrown SettleError with a hash', new SettleError(500, refusal('gremlins', hash))],
   ])('after %s asks nobody else: the money may have moved', async (_, answer) => {
@@ -218,8 +219,8 @@ describe('settle', () => {
   })
 
   it('takes an answer whose fields make no sense for unknown, and does not crash', async () => {
-    a.settleAnswer = { success: false, errorReason: { code: 7 }, transaction: '', network: 'x' } as never
-    a.verifyAnswer = { isValid: false, invalidReason: 42 } as never
+    a.settleAnswer = untyped({ success: false, errorReason: { code: 7 }, transaction: '', network: 'x' })
+    a.verifyAnswer = untyped({ isValid: false, invalidReason: 42 })
     await expect(done(settle(pool()))).rejects.toBeInstanceOf(SettlementIndeterminateError)
     expect(await done(verify(pool()))).toEqual(valid)
   })
@@ -599,7 +600,7 @@ describe('a hedged verify', () => {
     })
   })
 
-  it('is told wrong times', () => {
+  it('refuses a delay that is no time', () => {
     expect(
       () => new FacilitatorAggregator({ facilitators: [{ id: 'a', client: a }], hedge: { afterMs: 0 } }),
     ).toThrow('hedge.afterMs: expected milliseconds')

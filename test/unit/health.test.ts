@@ -7,6 +7,7 @@ import {
   type HealthCheckOptions,
 } from '../../src/index.ts'
 import { Circuit, type Trial } from '../../src/pool/circuit.ts'
+import { untyped } from '../untyped.ts'
 import {
   done,
   FakeFacilitator,
@@ -307,7 +308,7 @@ describe("a lane's circuit", () => {
     circuit.leave(slow, 'failure', 150)
     expect(circuit.state).toBe('half-open')
     circuit.leave(trial, 'nothing', 160)
-    expect(circuit.enter(170)).toBeDefined()
+    expect(circuit.enter(170)).toMatchObject({ state: 'half-open', trial: 'running' })
   })
 
   it('of a network that nobody has asked about for long is forgotten: memory is bounded', async () => {
@@ -527,7 +528,7 @@ describe('what the pool advertises', () => {
   })
 
   it('takes what an in-process x402Facilitator answers without a promise', async () => {
-    a.getSupported = (() => supporting(kind({ network: 'eip155:7' }))) as never
+    a.getSupported = untyped(() => supporting(kind({ network: 'eip155:7' })))
     expect((await pool().getSupported()).kinds).toContainEqual(kind({ network: 'eip155:7' }))
   })
 
@@ -594,7 +595,7 @@ describe('what the pool advertises', () => {
     expect((await aggregator.getSupported()).kinds[0]?.extra).toEqual({ feePayer: 'Key0' })
   })
 
-  it('is told to a bound server, which keeps the kinds of facilitators that fell silent', async () => {
+  it('re-initializes a bound server, which keeps the kinds of facilitators that fell silent', async () => {
     a.supportedAnswer = supporting(kind({ network: 'eip155:1' }))
     const server = { initialize: vi.fn(async () => void (await aggregator.getSupported())) }
     const unbind = pool({ maxConsecutiveFailures: 1 }).bindResourceServer(server)

@@ -2,10 +2,15 @@ import { createServer, type IncomingMessage, type RequestListener, type ServerRe
 import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { attempt } from '../../src/facilitator/attempt.ts'
-import { type HttpClientOptions, httpFacilitatorClient } from '../../src/facilitator/http-client.ts'
+import {
+  type AuthHeaders,
+  type HttpClientOptions,
+  httpFacilitatorClient,
+} from '../../src/facilitator/http-client.ts'
 import { FacilitatorAggregator } from '../../src/index.ts'
 import { readPayment } from '../../src/payment/payment.ts'
 import { Alarms } from '../../src/runtime/clock.ts'
+import { untyped } from '../untyped.ts'
 import { payload, refusal, requirements, settled, supporting, valid } from './builders.ts'
 
 const open: Server[] = []
@@ -112,12 +117,12 @@ describe('a request', () => {
     ['rejects', () => Promise.reject(new Error('vault sealed')), 'createAuthHeaders threw: vault sealed'],
     [
       'returns flat headers',
-      () => ({ authorization: 'x' }) as never,
+      () => untyped<AuthHeaders>({ authorization: 'x' }),
       /^createAuthHeaders must return headers keyed by operation/,
     ],
     [
       'returns nothing',
-      () => undefined as never,
+      () => untyped<AuthHeaders>(undefined),
       /^createAuthHeaders must return headers keyed by operation/,
     ],
     [
@@ -158,7 +163,7 @@ describe('a request', () => {
     const [broken, working] = await Promise.all([serveJson(settled), serveJson(settled)])
     const aggregator = new FacilitatorAggregator({
       facilitators: [
-        { id: 'broken', url: broken, createAuthHeaders: () => ({ authorization: 'flat' }) as never },
+        { id: 'broken', url: broken, createAuthHeaders: () => untyped({ authorization: 'flat' }) },
         { id: 'working', url: working },
       ],
       healthCheck: false,

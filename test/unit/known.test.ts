@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { FacilitatorAggregator, InvalidOptionsError } from '../../src/index.ts'
+import { type AggregatorOptions, FacilitatorAggregator, InvalidOptionsError } from '../../src/index.ts'
 import { known } from '../../src/known/index.ts'
+import { untyped } from '../untyped.ts'
 
 describe('a facilitator known by name', () => {
   it('has its URL and its name as id', () => {
@@ -16,12 +17,12 @@ describe('a facilitator known by name', () => {
   it.each([
     [
       'under a name that nobody has',
-      () => known('payee' as never),
+      () => known(untyped('payee')),
       'there is no known facilitator "payee"; there are x402-rs, payai, coinbase-cdp, x402-org, monad',
     ],
     [
       'under a name that every object has',
-      () => known('constructor' as never),
+      () => known(untyped('constructor')),
       'there is no known facilitator "constructor"',
     ],
     [
@@ -47,7 +48,7 @@ describe('a facilitator known by name', () => {
   })
 
   it('is refused in the options by the name alone, which says where names are known', () => {
-    const facilitators = [{ known: 'payai' }] as never
+    const facilitators: AggregatorOptions['facilitators'] = untyped([{ known: 'payai' }])
     expect(() => new FacilitatorAggregator({ facilitators })).toThrow('known of /known makes public ones')
   })
 })

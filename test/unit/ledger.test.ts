@@ -3,6 +3,7 @@ import { type ClaimRequest, MemoryLedger } from '../../src/index.ts'
 import { readPayment } from '../../src/payment/payment.ts'
 import { identify } from '../../src/payment/payment-key.ts'
 import { settlementLedgerConformance } from '../../src/testing/index.ts'
+import { untyped } from '../untyped.ts'
 import {
   network,
   newSvmPayload,
@@ -52,7 +53,7 @@ describe('the conformance suite finds a ledger', () => {
 
 describe('the identity of a payment', () => {
   const keyOf = async (...[content, terms]: [unknown, unknown]) =>
-    identify(readPayment(content as never, terms as never))
+    identify(readPayment(untyped(content), untyped(terms)))
   const eip3009 = (overrides: object = {}) => {
     const inner = payload().payload
     return payload({
@@ -85,13 +86,28 @@ describe('the identity of a payment', () => {
     expect(version1?.query).toMatchObject({ amount: '10000', network: 'eip155:84532' })
   })
 
+  const token = requirements().asset.toLowerCase()
+  const nonce = '01'.repeat(32)
+  const other = `0x${'33'.repeat(20)}`
+
   it.each([
-    ['nonce', eip3009({ nonce: `0x${'02'.repeat(32)}` }), requirements()],
-    ['payer', eip3009({ from: '0x3333333333333333333333333333333333333333' }), requirements()],
-    ['token', payload(), requirements({ asset: '0x3333333333333333333333333333333333333333' })],
-    ['network', payload(), requirements({ network: 'eip155:1' })],
-  ])('is another one with another %s', async (_, content, terms) => {
-    expect((await keyOf(content, terms))?.key).not.toBe((await keyOf(payload(), requirements()))?.key)
+    ['nothing else', payload(), requirements(), `${network}|${token}|${payer}|0x${nonce}`],
+    [
+      'another nonce',
+      eip3009({ nonce: `0x${'02'.repeat(32)}` }),
+      requirements(),
+      `${network}|${token}|${payer}|0x${'02'.repeat(32)}`,
+    ],
+    ['another payer', eip3009({ from: other }), requirements(), `${network}|${token}|${other}|0x${nonce}`],
+    ['another token', payload(), requirements({ asset: other }), `${network}|${other}|${payer}|0x${nonce}`],
+    [
+      'another network',
+      payload(),
+      requirements({ network: 'eip155:1' }),
+      `eip155:1|${token}|${payer}|0x${nonce}`,
+    ],
+  ])('by EIP-3009 is network, token, payer and nonce: with %s', async (_, content, terms, key) => {
+    expect((await keyOf(content, terms))?.key).toBe(`eip3009|${key}`)
   })
 
   it('by Permit2 is owner and nonce, however the nonce is written', async () => {
@@ -109,7 +125,9 @@ describe('the identity of a payment', () => {
       { from: from.slice(2) },
     ]
     const keys = await Promise.all(spellings.map(spelling => keyOf(eip3009(spelling), requirements())))
-    expect(new Set(keys.map(one => one?.key)).size).toBe(1)
+    expect(new Set(keys.map(one => one?.key))).toEqual(
+      new Set([`eip3009|${network}|${token}|${payer}|0x${'01'.repeat(32)}`]),
+    )
   })
 
   it.each([
@@ -137,6 +155,7 @@ describe('the identity of a payment', () => {
     )
     expect(unsigned?.key).toMatch(/^svm\|solana:/)
     expect(signed?.key).toBe(unsigned?.key)
+    expect(other?.key).toMatch(/^svm\|solana:/)
     expect(other?.key).not.toBe(unsigned?.key)
   })
 
@@ -147,7 +166,7 @@ describe('the identity of a payment', () => {
     const huge = [0x80, 0x80, 0x01, ...Array(16_384).fill(8)]
     const legacy = [1, 0, 1, 2, ...Array(64).fill(5), ...Array(32).fill(7), 1, 1, 1, 0, ...huge]
     const whole = newSvmPayload([1, ...Array(64).fill(9), ...legacy])
-    expect(await keyOf(whole, requirements({ network: solana }))).toBeDefined()
+    expect((await keyOf(whole, requirements({ network: solana })))?.key).toMatch(/^svm\|solana:/)
     const { key } = (await keyOf(
       newSvmPayload([1, ...Array(64).fill(9), ...long]),
       requirements({ network: solana }),

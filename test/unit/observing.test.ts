@@ -12,6 +12,7 @@ import {
   type LogEntry,
   SettlementIndeterminateError,
 } from '../../src/index.ts'
+import { untyped } from '../untyped.ts'
 import {
   FakeFacilitator,
   hanging,
@@ -52,7 +53,7 @@ afterEach(() => {
 })
 
 describe('events', () => {
-  it('tell of attempts, failovers, circuits and health, in order', async () => {
+  it('are emitted for attempts, failovers, circuits and health, in order', async () => {
     a.verifyAnswer = refused()
     const told: unknown[] = []
     const aggregator = pool()
@@ -117,7 +118,7 @@ describe('events', () => {
     expect(aggregator.getRecentLogs().length).toBeLessThan(10)
   })
 
-  it('a log listener that logs is not told of what it logs itself; the others are', async () => {
+  it('a log listener that logs does not get what it logs itself; the others do', async () => {
     const aggregator = pool()
     const heard: string[][] = [[], []]
     for (const entries of heard)
@@ -142,7 +143,7 @@ describe('events', () => {
     expect(heard).toBe(3 + 3 * 2 + 3 * 2 * 1)
   })
 
-  it('a log listener hears the faults of other events, and each entry that follows its own fault', async () => {
+  it('a log listener gets the faults of listeners of other events, and each entry after a fault of its own', async () => {
     const heard: string[] = []
     const aggregator = pool()
       .on('attempt', () => {
@@ -325,7 +326,7 @@ it('a logger whose methods are asynchronous may fail', async () => {
 })
 
 it('a listener that is none is refused', () => {
-  expect(() => pool().on('log', undefined as never)).toThrow('a listener is a function')
+  expect(() => pool().on('log', untyped(undefined))).toThrow('a listener is a function')
 })
 
 describe('no secret goes out', () => {
@@ -423,7 +424,7 @@ describe('errors', () => {
     expect(failed).toBeInstanceOf(AllFacilitatorsFailedError)
     expect(getFacilitatorResponseError(failed)).toBe(failed)
     const invalid = await pool()
-      .verify({} as never, requirements())
+      .verify(untyped({}), requirements())
       .catch((error: unknown) => error)
     expect(invalid).not.toBeInstanceOf(FacilitatorResponseError)
     for (const error of [failed, invalid, new InvalidOptionsError(['x'])]) {

@@ -6,13 +6,14 @@ import {
   MemoryLedger,
   type SettlementOptions,
 } from '../../src/index.ts'
+import { untyped } from '../untyped.ts'
 import { FakeFacilitator, payload, payloadV1, requirements, requirementsV1 } from './builders.ts'
 
 const client = new FakeFacilitator()
 
 function problems(options: unknown): readonly string[] {
   try {
-    new FacilitatorAggregator(options as never)
+    new FacilitatorAggregator(untyped(options))
   } catch (error) {
     expect(error).toBeInstanceOf(InvalidOptionsError)
     return (error as InvalidOptionsError).problems
@@ -136,7 +137,7 @@ describe('a payment that is not in the shape of the protocol is refused at the c
     [
       'a version 1 network in version 2',
       payload(),
-      requirements({ network: 'base' as never }),
+      requirements({ network: untyped('base') }),
       'paymentRequirements.network',
     ],
     [
@@ -147,7 +148,7 @@ describe('a payment that is not in the shape of the protocol is refused at the c
     ],
   ])('%s', async (_, brokenPayload, brokenRequirements, field) => {
     for (const operation of ['verify', 'settle'] as const) {
-      const error = await aggregator[operation](brokenPayload as never, brokenRequirements as never).catch(
+      const error = await aggregator[operation](untyped(brokenPayload), untyped(brokenRequirements)).catch(
         (thrown: unknown) => thrown,
       )
       expect(error).toBeInstanceOf(InvalidPaymentError)

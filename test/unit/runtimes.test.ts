@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { FacilitatorAggregator } from '../../src/index.ts'
-import * as elsewhere from '../../src/node/elsewhere.ts'
 import * as node from '../../src/node/index.ts'
+import * as unsupportedRuntime from '../../src/node/unsupported-runtime.ts'
 import { FakeFacilitator } from './builders.ts'
 
 const withMode = (mode?: 'interval' | 'lazy') =>
@@ -27,10 +27,10 @@ describe('in a runtime that runs no timers between requests', () => {
   })
 })
 
-describe('the entry point for Node.js, elsewhere', () => {
+describe('the entry point for Node.js, in another runtime', () => {
   it('has the same names, and each says what to use instead', () => {
     for (const [name, value] of Object.entries(node)) {
-      const other = (elsewhere as Record<string, unknown>)[name]
+      const other = (unsupportedRuntime as Record<string, unknown>)[name]
       expect(typeof other, name).toBe(typeof value)
       if (name.endsWith('Error')) continue
       expect(other).toThrow(`${name} of x402-facilitator-aggregator/node needs Node.js, Bun or Deno`)

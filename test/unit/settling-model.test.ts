@@ -8,6 +8,7 @@ import {
   type ProbeAnswer,
   type SettlementLedger,
 } from '../../src/index.ts'
+import { untyped } from '../untyped.ts'
 import {
   after,
   hanging,
@@ -266,7 +267,7 @@ class World {
       case '401':
         throw httpError(401)
       case 'garbage':
-        return 'garbage' as unknown as SettleResponse
+        return untyped<SettleResponse>('garbage')
       case 'unreached':
         throw refused()
       case 'trouble':

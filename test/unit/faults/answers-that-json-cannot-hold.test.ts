@@ -12,7 +12,6 @@ import { MemoryLedger, type ProbeAnswer } from '../../../src/index.ts'
 import { listen } from '../../../src/node/index.ts'
 import {
   aggregatorOf,
-  done,
   FakeFacilitator,
   kind,
   network,
@@ -28,6 +27,7 @@ import {
   supporting,
   unspent,
 } from '../builders.ts'
+import { settleBy } from './harness.ts'
 
 afterEach(() => {
   vi.useRealTimers()
@@ -70,14 +70,14 @@ describe('a buyer who was charged is not asked to pay again', () => {
   it('when an in-process facilitator answers with a bigint', async () => {
     const client = new FakeFacilitator({ settleAnswer: { ...settled, extra: { gasUsed: 21_000n } } })
     const aggregator = aggregatorOf({ client }, {}, {})
-    expect(await buyFrom(aggregator)).not.toBe(402)
+    expect(await buyFrom(aggregator)).toBe(200)
   })
 
   it('when a facilitator answers with an extra nested 20,000 deep', async () => {
     const extra = `${'{"a":'.repeat(20_000)}1${'}'.repeat(20_000)}`
     const client = new FakeFacilitator({ settleAnswer: { ...settled, extra: JSON.parse(extra) } })
     const aggregator = aggregatorOf({ client }, {}, {})
-    expect(await buyFrom(aggregator)).not.toBe(402)
+    expect(await buyFrom(aggregator)).toBe(200)
   })
 
   it("when a facilitator's header of extension responses is almost as long as a client takes", async () => {
@@ -111,7 +111,9 @@ describe('a buyer who was charged is not asked to pay again', () => {
 })
 
 it('the gateway hands on the success of a client that leaves its error reason null', async () => {
-  const client = new FakeFacilitator({ settleAnswer: { ...settled, errorReason: null as unknown as string } })
+  const client = new FakeFacilitator({
+    settleAnswer: { ...settled, ...JSON.parse('{ "errorReason": null }') },
+  })
   const gateway = createGateway(aggregatorOf({ client }, {}, {}))
   const body = JSON.stringify({
     x402Version: 2,
@@ -156,13 +158,7 @@ describe("when the process's clock is behind the chain's by 15 s, and blocks tak
     })
     const aggregator = aggregatorOf({ client }, { probes: [probe] }, { retries: 0 })
     await vi.advanceTimersByTimeAsync(1_000)
-    const result = await done(
-      aggregator.settle(newPayload(), requirements()).then(
-        answer => `success ${answer.success}`,
-        (error: Error) => error.message,
-      ),
-    )
-    expect(result).not.toContain('nothing was charged')
+    expect(await settleBy(aggregator)).toBe('success')
   })
 })
 

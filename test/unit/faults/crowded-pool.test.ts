@@ -1,6 +1,9 @@
 import { expect, it } from 'vitest'
 import { FacilitatorAggregator } from '../../../src/index.ts'
-import { after, FakeFacilitator, newPayload, outcome, requirements, settled, valid } from '../builders.ts'
+import { after, done, FakeFacilitator, newPayload, requirements, settled, valid } from '../builders.ts'
+import { inFakeTime, settleBy } from './harness.ts'
+
+inFakeTime()
 
 const names = Array.from({ length: 12 }, (_, index) => `f${index}`)
 
@@ -19,12 +22,12 @@ function crowd(): FacilitatorAggregator {
 }
 
 it('a pool of twelve healthy facilitators charges a buyer and delivers, rather than give each of them a millisecond', async () => {
-  expect(await outcome(crowd().settle(newPayload(), requirements()))).toBe('success')
+  expect(await settleBy(crowd())).toBe('success')
 })
 
 it('a pool of twelve healthy facilitators verifies a payment at the first of them', async () => {
   const aggregator = crowd()
-  await aggregator.verify(newPayload(), requirements())
+  await done(aggregator.verify(newPayload(), requirements()))
   expect(
     aggregator.getStatistics().facilitators.filter(({ operations }) => operations.verify > 0),
   ).toHaveLength(1)

@@ -1,20 +1,8 @@
-import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import {
-  aggregatorOf,
-  done,
-  FakeFacilitator,
-  hash,
-  newPayload,
-  outcome,
-  paidAt,
-  probeOf,
-  refusal,
-  requirements,
-  settled,
-} from '../builders.ts'
+import { expect, it } from 'vitest'
+import { aggregatorOf, FakeFacilitator, hash, paidAt, probeOf, refusal, settled } from '../builders.ts'
+import { inFakeTime, settleBy } from './harness.ts'
 
-beforeEach(() => void vi.useFakeTimers())
-afterEach(() => void vi.useRealTimers())
+inFakeTime()
 
 /** Blocks every 12 s, the first after `start`, on a chain whose clock is ahead of ours: ours is late. */
 function slowChain(start: number, landsInBlock: number, leadMs: number, lagBlocks = 0) {
@@ -32,7 +20,7 @@ it('a process whose clock is 15 s late takes a block made before a denial for on
   // It has broadcast; the next block, 12 s later, has the payment.
   const a = new FakeFacilitator({ settleAnswer: refusal('failed_to_execute_transfer') })
   const aggregator = aggregatorOf({ a }, { probes: [slowChain(start, 1, 15_000)] }, { retries: 0 })
-  expect(await done(outcome(aggregator.settle(newPayload(), requirements())))).toBe('success')
+  expect(await settleBy(aggregator)).toBe('success')
 })
 
 it('a process whose clock is 30 s late accuses an honest facilitator of a false claim, as its node is one block behind', async () => {
@@ -45,6 +33,6 @@ it('a process whose clock is 30 s late accuses an honest facilitator of a false 
     { probes: [slowChain(start, 0, 30_000, 1)], audit: 'always' },
     { retries: 0 },
   ).on('facilitator:quarantined', event => quarantined.push(event.facilitator))
-  expect(await done(outcome(aggregator.settle(newPayload(), requirements())))).toBe('success')
+  expect(await settleBy(aggregator)).toBe('success')
   expect(quarantined).toEqual([])
 })

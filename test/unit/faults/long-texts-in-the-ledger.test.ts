@@ -1,15 +1,9 @@
 import { expect, it } from 'vitest'
 import { MemoryLedger } from '../../../src/index.ts'
-import {
-  aggregatorOf,
-  FakeFacilitator,
-  ledgerWith,
-  newPayload,
-  outcome,
-  refusal,
-  requirements,
-  settled,
-} from '../builders.ts'
+import { aggregatorOf, FakeFacilitator, ledgerWith, refusal, settled } from '../builders.ts'
+import { inFakeTime, settleBy } from './harness.ts'
+
+inFakeTime()
 
 it.each([
   ['reason', refusal(`${'x'.repeat(1_000_000)}_signature`)],
@@ -25,12 +19,7 @@ it.each([
         return inner.update(key, claim, state)
       },
     })
-    await outcome(
-      aggregatorOf({ a: new FakeFacilitator({ settleAnswer: answer }) }, { ledger }, {}).settle(
-        newPayload(),
-        requirements(),
-      ),
-    )
+    await settleBy(aggregatorOf({ a: new FakeFacilitator({ settleAnswer: answer }) }, { ledger }))
     expect(longest).toBeLessThan(1_000)
   },
 )

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import {
   aggregatorOf,
   done,
@@ -9,9 +9,9 @@ import {
   requirements,
   silent,
 } from '../builders.ts'
+import { inFakeTime } from './harness.ts'
 
-beforeEach(() => void vi.useFakeTimers())
-afterEach(() => void vi.useRealTimers())
+inFakeTime()
 
 it('the watch asks the chain of three hundred unresolved settlements in turn, not of all of them at once every ten seconds', async () => {
   let open = 0

@@ -6,12 +6,14 @@ import {
   httpError,
   ledgerWith,
   newPayload,
-  outcome,
   refused,
   requirements,
 } from '../builders.ts'
+import { inFakeTime, settleBy } from './harness.ts'
 
-it('the retry of a payment that may have been charged is not told that nothing was, as the ledger is down', async () => {
+inFakeTime()
+
+it('the error of a retry of a payment that may have been charged does not say that nothing was, as the ledger is down', async () => {
   const inner = new MemoryLedger()
   let isDown = false
   const ledger = ledgerWith(inner, {
@@ -20,17 +22,17 @@ it('the retry of a payment that may have been charged is not told that nothing w
   const a = new FakeFacilitator({ settleAnswer: httpError(502) })
   const aggregator = aggregatorOf({ a }, { ledger }, { retries: 0 })
   const payment = newPayload()
-  expect(await outcome(aggregator.settle(payment, requirements()))).toBe('SETTLEMENT_INDETERMINATE')
+  expect(await settleBy(aggregator, payment)).toBe('SETTLEMENT_INDETERMINATE')
   isDown = true
   await expect(aggregator.settle(payment, requirements())).rejects.toThrow(/^(?![\s\S]*nothing was charged)/)
 })
 
-it('the verify of a payment whose settle may have charged is not told that nothing was, as no facilitator answers', async () => {
+it('the error of a verify of a payment whose settle may have charged does not say that nothing was, as no facilitator answers', async () => {
   const a = new FakeFacilitator({ settleAnswer: new Error('Facilitator settle failed (401): no') })
   const aggregator = aggregatorOf({ a }, {}, { retries: 0 })
   const payment = newPayload()
   // It has charged all the same.
-  expect(await outcome(aggregator.settle(payment, requirements()))).toBe('ALL_FACILITATORS_FAILED')
+  expect(await settleBy(aggregator, payment)).toBe('ALL_FACILITATORS_FAILED')
   a.verifyAnswer = refused()
   await expect(aggregator.verify(payment, requirements())).rejects.toThrow(/^(?![\s\S]*nothing was charged)/)
 })

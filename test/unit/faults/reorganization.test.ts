@@ -1,20 +1,9 @@
-import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { expect, it } from 'vitest'
 import type { ProbeAnswer } from '../../../src/index.ts'
-import {
-  aggregatorOf,
-  done,
-  FakeFacilitator,
-  newPayload,
-  outcome,
-  paid,
-  probeOf,
-  refusal,
-  requirements,
-  unspent,
-} from '../builders.ts'
+import { aggregatorOf, FakeFacilitator, paid, probeOf, refusal, unspent } from '../builders.ts'
+import { inFakeTime, settleBy } from './harness.ts'
 
-beforeEach(() => void vi.useFakeTimers())
-afterEach(() => void vi.useRealTimers())
+inFakeTime()
 
 it.each([
   ['rejects', 'invalid_exact_evm_insufficient_balance'],
@@ -31,8 +20,6 @@ it.each([
     })
     const a = new FakeFacilitator({ settleAnswer: refusal(reason) })
     const aggregator = aggregatorOf({ a }, { probes: [chain] }, { retries: 0 })
-    expect(await done(outcome(aggregator.settle(newPayload(), requirements())))).toMatch(
-      /^(success|SETTLEMENT_INDETERMINATE)$/,
-    )
+    expect(await settleBy(aggregator)).toMatch(/^(success|SETTLEMENT_INDETERMINATE)$/)
   },
 )

@@ -1,21 +1,18 @@
-import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { expect, it } from 'vitest'
 import {
   aggregatorOf,
-  done,
   FakeFacilitator,
   hash,
   newPayload,
-  outcome,
   paid,
   probeOf,
   refusal,
-  requirements,
   settled,
   unspent,
 } from '../builders.ts'
+import { inFakeTime, settleBy } from './harness.ts'
 
-beforeEach(() => void vi.useFakeTimers())
-afterEach(() => void vi.useRealTimers())
+inFakeTime()
 
 it('a payment whose facilitator answers "pending", replaces its transaction by one with more gas and says so when asked, is delivered', async () => {
   const start = Date.now()
@@ -28,7 +25,7 @@ it('a payment whose facilitator answers "pending", replaces its transaction by o
   const chain = probeOf(() => (isMined() ? { ...paid, transaction: hash } : unspent))
   const aggregator = aggregatorOf({ a }, { probes: [chain] }, { retries: 0 })
   const payment = newPayload()
-  const first = await done(outcome(aggregator.settle(payment, requirements())))
-  const retry = first === 'success' ? first : await done(outcome(aggregator.settle(payment, requirements())))
+  const first = await settleBy(aggregator, payment)
+  const retry = first === 'success' ? first : await settleBy(aggregator, payment)
   expect(retry).toBe('success')
 })

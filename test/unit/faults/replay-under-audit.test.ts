@@ -1,19 +1,8 @@
-import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import {
-  aggregatorOf,
-  done,
-  FakeFacilitator,
-  hash,
-  newPayload,
-  outcome,
-  paid,
-  probeOf,
-  requirements,
-  settled,
-} from '../builders.ts'
+import { expect, it } from 'vitest'
+import { aggregatorOf, FakeFacilitator, hash, paid, probeOf, settled } from '../builders.ts'
+import { inFakeTime, settleBy } from './harness.ts'
 
-beforeEach(() => void vi.useFakeTimers())
-afterEach(() => void vi.useRealTimers())
+inFakeTime()
 
 it('a payload settled an hour ago and presented again quarantines no facilitator that answers it again with the transaction that paid it, or a healthy pool sells no more', async () => {
   // What the probe says of a use before the settlement began by more than it searches (src/evm/payment-search.ts).
@@ -29,7 +18,7 @@ it('a payload settled an hour ago and presented again quarantines no facilitator
     },
     {},
   )
-  for (let i = 0; i < 2; i++) await done(outcome(aggregator.settle(newPayload(), requirements())))
+  for (let i = 0; i < 2; i++) await settleBy(aggregator)
   chain = probeOf(() => paid)
-  expect(await done(outcome(aggregator.settle(newPayload(), requirements())))).toBe('success')
+  expect(await settleBy(aggregator)).toBe('success')
 })

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { MemoryLedger } from '../../../src/index.ts'
 import {
   after,
@@ -11,9 +11,9 @@ import {
   requirements,
   settled,
 } from '../builders.ts'
+import { inFakeTime, settleBy } from './harness.ts'
 
-beforeEach(() => void vi.useFakeTimers())
-afterEach(() => void vi.useRealTimers())
+inFakeTime()
 
 it('a process that slept past its lease, and whose connection to the ledger did not survive that, does not deliver what a replica has delivered', async () => {
   const shared = new MemoryLedger()
@@ -55,6 +55,6 @@ it('a process that slept past its lease, and whose connection to the ledger did 
   // The machine is suspended: the time goes by, the process and its monotonic clock do not.
   vi.setSystemTime(Date.now() + 120_000)
   isConnected = false
-  expect(await done(outcome(replica.settle(payment, requirements())))).toBe('success')
+  expect(await settleBy(replica, payment)).toBe('success')
   expect(await done(sleeping)).toBe('SETTLEMENT_INDETERMINATE')
 })

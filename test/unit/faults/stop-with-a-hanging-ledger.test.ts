@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { MemoryLedger } from '../../../src/index.ts'
 import {
   aggregatorOf,
@@ -10,14 +10,14 @@ import {
   outcome,
   requirements,
 } from '../builders.ts'
+import { inFakeTime } from './harness.ts'
 
-beforeEach(() => void vi.useFakeTimers())
-afterEach(() => void vi.useRealTimers())
+inFakeTime()
 
 it('stop() ends within a minute, though a ledger that hangs has not stored a hundred successes', async () => {
   const inner = new MemoryLedger()
   const ledger = ledgerWith(inner, { update: hanging, get: hanging, unresolved: hanging })
-  const aggregator = aggregatorOf({ a: new FakeFacilitator() }, { ledger }, {})
+  const aggregator = aggregatorOf({ a: new FakeFacilitator() }, { ledger })
   const all = Array.from({ length: 100 }, () => outcome(aggregator.settle(newPayload(), requirements())))
   expect(new Set(await done(Promise.all(all)))).toEqual(new Set(['success']))
   let isStopped = false

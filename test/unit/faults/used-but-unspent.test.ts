@@ -1,19 +1,8 @@
-import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import {
-  aggregatorOf,
-  done,
-  FakeFacilitator,
-  newPayload,
-  outcome,
-  paid,
-  probeOf,
-  refusal,
-  requirements,
-  unspent,
-} from '../builders.ts'
+import { expect, it } from 'vitest'
+import { aggregatorOf, FakeFacilitator, paid, probeOf, refusal, unspent } from '../builders.ts'
+import { inFakeTime, settleBy } from './harness.ts'
 
-beforeEach(() => void vi.useFakeTimers())
-afterEach(() => void vi.useRealTimers())
+inFakeTime()
 
 it('an authorization that its facilitator calls used, and the chain unspent, may be on its way: that is no rejection', async () => {
   const start = Date.now()
@@ -22,7 +11,5 @@ it('an authorization that its facilitator calls used, and the chain unspent, may
   const a = new FakeFacilitator({ settleAnswer: refusal('invalid_exact_evm_nonce_already_used') })
   const chain = probeOf(() => (Date.now() - start < 24_000 ? unspent : paid))
   const aggregator = aggregatorOf({ a }, { probes: [chain] }, { retries: 0 })
-  expect(await done(outcome(aggregator.settle(newPayload(), requirements())))).toMatch(
-    /^(success|SETTLEMENT_INDETERMINATE)$/,
-  )
+  expect(await settleBy(aggregator)).toMatch(/^(success|SETTLEMENT_INDETERMINATE)$/)
 })

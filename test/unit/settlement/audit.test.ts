@@ -108,7 +108,7 @@ describe('an audit', () => {
 
   it('does not believe the success of a purchase of something that names no transaction', async () => {
     a.settleAnswer = { ...settled, transaction: '' }
-    b.settleAnswer = charges(settled) as never
+    b.settleAnswer = charges(settled)
     audited()
     expect(await settle()).toBe('success')
     expect(quarantined()).toEqual(['a'])

@@ -9,6 +9,7 @@ import {
   SettlementIndeterminateError,
   type SettlementProbe,
 } from '../../../src/index.ts'
+import { untyped } from '../../untyped.ts'
 import {
   after,
   done,
@@ -65,7 +66,7 @@ describe('a settlement, with a probe', () => {
 
   it.each([
     ['502', httpError(502)],
-    ['garbage', { success: true } as never],
+    ['garbage', untyped({ success: true })],
     ['a failed transaction', refusal('invalid_exact_evm_transaction_failed', hash)],
     ['a pending one', refusal('settlement_pending', hash)],
   ])('is a success after %s, when the chain shows it paid', async (_, answer) => {
@@ -346,18 +347,18 @@ const nextAnswers: readonly (readonly [string, object])[] = [
 
 describe.each(denials)('a facilitator that charged and answered %s', (name, denial) => {
   beforeEach(() => {
-    a.settleAnswer = charges(denial) as never
+    a.settleAnswer = charges(denial)
   })
 
   it.each(nextAnswers)('with a probe, is delivered though the next one answers %s', async (_, next) => {
-    b.settleAnswer = next as never
+    b.settleAnswer = untyped(next)
     expect(await settleBy(poolWithoutRetries())).toBe('success')
   })
 
   it.each(nextAnswers)(
     'without a probe, makes no 402 when the next one answers %s',
     async (nextName, next) => {
-      b.settleAnswer = next as never
+      b.settleAnswer = untyped(next)
       const aggregator = poolWithoutRetries({ probes: [] })
       await expect(done(aggregator.settle(newPayload(), requirements()))).rejects.toMatchObject({
         code:
@@ -423,7 +424,7 @@ describe('what the chain shows is delivered only where an attempt of this settle
     ['that it is being settled by another', refusal('duplicate_settlement')],
     ['that it cannot be simulated any more', refusal('invalid_exact_evm_simulation_failed')],
   ])('and not where each facilitator reports %s', async (_, loses) => {
-    a.settleAnswer = charges(loses) as never
+    a.settleAnswer = charges(loses)
     b.settleAnswer = loses
     const aggregator = poolWithoutRetries()
     const payment = newPayload()
@@ -434,19 +435,19 @@ describe('what the chain shows is delivered only where an attempt of this settle
   })
 
   it('such as one whose transaction it has named', async () => {
-    a.settleAnswer = charges(refusal('invalid_exact_evm_transaction_failed', hash)) as never
+    a.settleAnswer = charges(refusal('invalid_exact_evm_transaction_failed', hash))
     expect(await settleBy(poolWithoutRetries())).toBe('success')
   })
 
   it('such as one that is unaccounted for', async () => {
     a.settleAnswer = hanging
-    b.settleAnswer = charges(refusal('invalid_exact_evm_transaction_failed', other)) as never
+    b.settleAnswer = charges(refusal('invalid_exact_evm_transaction_failed', other))
     expect(await settleBy(poolWithoutRetries())).toBe('success')
   })
 
   it('and is announced as unattributed otherwise, not as something to deliver', async () => {
     const results: string[] = []
-    a.settleAnswer = charges(refusal(used)) as never
+    a.settleAnswer = charges(refusal(used))
     const aggregator = poolWithoutRetries().on('settlement:resolved', ({ result }) => results.push(result))
     expect(await settleBy(aggregator)).toBe('SETTLEMENT_INDETERMINATE')
     await vi.advanceTimersByTimeAsync(20_000)
@@ -584,7 +585,7 @@ describe('money that moved is never answered with a refusal', () => {
     Object.assign(payment.payload.authorization as object, { validBefore: `${end}` })
     a.settleAnswer = httpError(502)
     b.settleAnswer = hanging
-    const behind = evmSettlementProbe({ [network]: { client: client as never } })
+    const behind = evmSettlementProbe({ [network]: { client: untyped(client) } })
     expect(await outcome(done(pool({ probes: [behind] }).settle(payment, requirements())))).toBe(
       'SETTLEMENT_INDETERMINATE',
     )

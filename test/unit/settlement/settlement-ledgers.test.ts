@@ -8,6 +8,7 @@ import {
   type SettlementLedger,
   type SettlementOptions,
 } from '../../../src/index.ts'
+import { untyped } from '../../untyped.ts'
 import {
   after,
   done,
@@ -220,7 +221,7 @@ describe('a ledger over an unsteady network', () => {
       get: () => undefined,
       unresolved: () => [],
     }
-    expect(await outcome(done(pool({ ledger: ledger as never }).settle(newPayload(), requirements())))).toBe(
+    expect(await outcome(done(pool({ ledger: untyped(ledger) }).settle(newPayload(), requirements())))).toBe(
       'success',
     )
   })
@@ -329,7 +330,7 @@ describe('a ledger', () => {
   })
 
   it('that does not answer with a claim fails with an error that names the fault', async () => {
-    pool({ ledger: ledgerWith(new MemoryLedger(), { claim: async () => undefined as never }) })
+    pool({ ledger: ledgerWith(new MemoryLedger(), { claim: async () => untyped(undefined) }) })
     await expect(done(aggregator.settle(newPayload(), requirements()))).rejects.toThrow(
       /the ledger failed \(claim\(\) answered neither/,
     )

@@ -1,4 +1,4 @@
-/** What `./node` is where there is no Node.js: every name of it says what to use instead. */
+/** What `./node` is where there is no Node.js: each of its functions throws an error that names what to use instead. */
 
 /** This entry point was used in a runtime that cannot listen on ports. */
 export class UnsupportedRuntimeError extends Error {

@@ -1,0 +1,32 @@
+/** What every flow works with. */
+import type { AggregatorEvents } from '../events.ts'
+import type { Operation } from '../observe/attempt-report.ts'
+import type { Observer } from '../observe/observer.ts'
+import type { Pool } from '../pool/pool.ts'
+import type { Alarms } from '../runtime/clock.ts'
+import type { Books } from '../settlement/books.ts'
+import type { Chains } from '../settlement/chain-view.ts'
+import type { CrossExamine } from '../settlement/cross-examination.ts'
+import type { Resolver } from '../settlement/resolver.ts'
+
+/** How far a settlement goes before the chain is asked, and the next facilitator. */
+export interface SettlementRules {
+  readonly audit: 'off' | 'sample' | 'always'
+  readonly probeAfterMs: number
+  readonly failoverAfterMs: number
+}
+
+export interface Context {
+  readonly pool: Pool
+  readonly observer: Observer<AggregatorEvents>
+  readonly alarms: Alarms
+  readonly deadlineMs: Readonly<Record<Operation, number>>
+  readonly backoffMs: number
+  /** Milliseconds after which a verify is asked of the next facilitator as well. */
+  readonly hedgeAfterMs: number | undefined
+  readonly settlement: SettlementRules
+  readonly books: Books
+  readonly chains: Chains
+  readonly resolver: Resolver
+  readonly crossExamine: CrossExamine
+}
