@@ -104,6 +104,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
       books: this.#books,
       chains,
       resolver: this.#resolver,
+      settling: new Map(),
       deadlineMs,
       backoffMs,
       hedgeAfterMs,
@@ -120,6 +121,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
    * Asks the facilitators, one after the other, whether a payment is valid. The first verdict counts.
    *
    * @throws {AllFacilitatorsFailedError} when none gave a verdict; upstream's middleware answers 502
+   * @throws {SettlementInProgressError} when another request settles this payment; upstream answers 502
    * @throws {InvalidPaymentError} when the payment is not in the protocol's shape, or its identity is in doubt; upstream
    * answers 402
    * @throws {AggregatorStoppedError} after `stop()`
@@ -135,6 +137,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
    *
    * @throws {SettlementIndeterminateError} when the buyer may have been charged; upstream answers 502
    * @throws {AllFacilitatorsFailedError} when nobody settled, and nobody seems to have charged; upstream answers 502
+   * @throws {SettlementInProgressError} when another request settles this payment; upstream answers 502
    * @throws {LedgerError} when the settlement could not be recorded, so that nothing was sent; upstream answers 502
    * @throws {InvalidPaymentError} when the payment is not in the protocol's shape, or its identity is in doubt; upstream
    * answers 402

@@ -13,6 +13,7 @@ export {
   LedgerError,
   LedgerFullError,
   SettlementIndeterminateError,
+  SettlementInProgressError,
 } from './errors.ts'
 export type {
   CallOptions,

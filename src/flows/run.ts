@@ -1,5 +1,6 @@
 /** One operation on its way through the pool: the route, the deadline, and a report of each attempt. */
 
+import type { SettleResponse } from '@x402/core/types'
 import { attempt, type Request } from '../facilitator/attempt.ts'
 import type { Outcome, Responses } from '../facilitator/outcome.ts'
 import type { AttemptReport, Operation } from '../observe/attempt-report.ts'
@@ -34,6 +35,8 @@ export interface Context {
   readonly books: Books
   readonly chains: Chains
   readonly resolver: Resolver
+  /** The settlements that run in this process, by key. */
+  readonly settling: Map<string, Promise<SettleResponse>>
 }
 
 /**
