@@ -106,6 +106,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
       chains,
       resolver: this.#resolver,
       crossExamine: crossExaminer(settlement.crossExamine ? probes : [], this.#alarms),
+      settling: new Map(),
       deadlineMs,
       backoffMs,
       hedgeAfterMs,
@@ -122,6 +123,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
    * Asks the facilitators, one after the other, whether a payment is valid. The first verdict counts.
    *
    * @throws {AllFacilitatorsFailedError} when none gave a verdict; upstream's middleware answers 502
+   * @throws {SettlementInProgressError} when another request settles this payment; upstream answers 502
    * @throws {InvalidPaymentError} when the payment is not in the protocol's shape, or its identity is in doubt; upstream
    * answers 402
    * @throws {AggregatorStoppedError} after `stop()`
@@ -137,6 +139,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
    *
    * @throws {SettlementIndeterminateError} when the buyer may have been charged; upstream answers 502
    * @throws {AllFacilitatorsFailedError} when nobody settled, and nobody seems to have charged; upstream answers 502
+   * @throws {SettlementInProgressError} when another request settles this payment; upstream answers 502
    * @throws {LedgerError} when the settlement could not be recorded, so that nothing was sent; upstream answers 502
    * @throws {InvalidPaymentError} when the payment is not in the protocol's shape, or its identity is in doubt; upstream
    * answers 402

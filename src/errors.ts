@@ -10,6 +10,7 @@ export type AggregatorErrorCode =
   | 'NO_ELIGIBLE_FACILITATOR'
   | 'NO_HEALTHY_FACILITATOR'
   | 'SETTLEMENT_INDETERMINATE'
+  | 'SETTLEMENT_IN_PROGRESS'
   | 'AGGREGATOR_STOPPED'
   | 'LEDGER_FULL'
   | 'LEDGER_FAILED'
@@ -128,6 +129,19 @@ export class SettlementIndeterminateError extends UnavailableError {
         'do not ask the buyer to sign again, look it up on its chain.',
       attempts,
     )
+  }
+}
+
+/**
+ * Another request settles this payment, here or in a replica, or has just had its success. That is neither invalid nor
+ * a duplicate: the buyer sees a 502, and the same payment may be presented again.
+ */
+export class SettlementInProgressError extends UnavailableError {
+  override readonly name = 'SettlementInProgressError'
+  readonly code = 'SETTLEMENT_IN_PROGRESS'
+
+  constructor(message = 'This payment is being settled for another request; present it again later.') {
+    super(message, [])
   }
 }
 

@@ -13,6 +13,7 @@ export {
   LedgerError,
   LedgerFullError,
   SettlementIndeterminateError,
+  SettlementInProgressError,
 } from './errors.ts'
 export type { AggregatorEvents, EventName, Listener } from './events.ts'
 export type {

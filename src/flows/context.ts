@@ -1,4 +1,5 @@
 /** What every flow works with. */
+import type { SettleResponse } from '@x402/core/types'
 import type { AggregatorEvents } from '../events.ts'
 import type { Operation } from '../observe/attempt-report.ts'
 import type { Observer } from '../observe/observer.ts'
@@ -29,4 +30,6 @@ export interface Context {
   readonly chains: Chains
   readonly resolver: Resolver
   readonly crossExamine: CrossExamine
+  /** The settlements that run in this process, by key. */
+  readonly settling: Map<string, Promise<SettleResponse>>
 }

@@ -7,7 +7,6 @@ import type { Member } from '../pool/member.ts'
 import { writeJson } from '../runtime/json.ts'
 import { type Held, summaryOf } from '../settlement/books.ts'
 import type { SettlementSummary } from '../settlement/events.ts'
-import { duplicate } from '../settlement/ledger.ts'
 import type { Conclusion } from '../settlement/machine.ts'
 import type { Context } from './context.ts'
 import { allFailed } from './failure.ts'
@@ -51,11 +50,6 @@ export function answer(run: Run<'settle'>, settling: Settling, conclusion: Concl
       throw new SettlementIndeterminateError(attempts, transaction)
     }
   }
-}
-
-export function refusal({ requirements: { network } }: Payment): SettleResponse {
-  const { reason: errorReason, message: errorMessage } = duplicate
-  return { success: false, errorReason, errorMessage, transaction: '', network }
 }
 
 /** A success that upstream's middleware cannot write as JSON would become a 402: what cannot be written is left out. */

@@ -3,12 +3,13 @@ import type { Payment } from '../payment/payment.ts'
 import { amountOf, identify, type KeyedPayment } from '../payment/payment-key.ts'
 import { never } from '../runtime/clock.ts'
 import type { Held } from '../settlement/books.ts'
-import { isUnresolved, type SettlementState } from '../settlement/ledger.ts'
+import { duplicate, isUnresolved, type LedgerEntry, type SettlementState } from '../settlement/ledger.ts'
 import { type Conclusion, guards } from '../settlement/machine.ts'
 import type { Context } from './context.ts'
 import { drive } from './drive.ts'
+import { endOf } from './in-progress.ts'
 import { Run } from './run.ts'
-import { answer, quarantine, refusal, type Settling } from './settle-answer.ts'
+import { answer, quarantine, type Settling } from './settle-answer.ts'
 
 /** The share of successes that `audit: 'sample'` looks up. */
 const sampleShare = 0.1
@@ -20,16 +21,29 @@ const sampleShare = 0.1
  *
  * @throws {SettlementIndeterminateError} when the money may have moved
  * @throws {AllFacilitatorsFailedError} when nobody settled, and nobody seems to have charged
+ * @throws {SettlementInProgressError} when another request settles it
  * @throws {LedgerError} when the settlement could not be recorded; nothing was sent
  */
 export async function settle(context: Context, payment: Payment): Promise<SettleResponse> {
   const keyed = await identify(payment)
-  const held = keyed && (await claim(context, keyed))
-  if (keyed !== undefined && held === undefined) return refusal(payment)
+  if (keyed === undefined) return perform(context, { payment, held: undefined })
+  const held = await context.books.claim(keyed, context.deadlineMs.settle)
+  if (held.kind === 'refused') return refused(context, payment, { keyed, entry: held.entry })
 
+  const { settling } = context
+  const running = perform(context, { payment, held })
+  settling.set(held.key, running)
+  try {
+    return await running
+  } finally {
+    settling.delete(held.key)
+  }
+}
+
+async function perform(context: Context, settling: Settling): Promise<SettleResponse> {
+  const { payment, held } = settling
   // While an earlier settlement of it is in doubt, the chain is asked about that alone.
-  const examinable = held?.before?.state === 'unresolved' ? undefined : keyed?.query
-  const settling = { payment, held }
+  const examinable = held?.before?.state === 'unresolved' ? undefined : held?.query
   const run = new Run(context, 'settle', { payment, examinable })
   const conclusion = await conclude(run, settling)
   run.end()
@@ -38,15 +52,22 @@ export async function settle(context: Context, payment: Payment): Promise<Settle
   return answer(run, settling, isHeld ? conclusion : inDoubt(conclusion))
 }
 
-async function claim(
-  { books, resolver, deadlineMs }: Context,
-  keyed: KeyedPayment,
-): Promise<Held | undefined> {
-  const claimed = await books.claim(keyed, deadlineMs.settle)
-  if (claimed.kind === 'claimed') return claimed
+interface Refused {
+  readonly keyed: KeyedPayment
+  readonly entry: LedgerEntry
+}
+
+async function refused(
+  context: Context,
+  { requirements: { network } }: Payment,
+  { keyed: { key, fingerprint }, entry }: Refused,
+): Promise<SettleResponse> {
   // A look at what is unresolved may have missed it while it was claimed.
-  if (isUnresolved(claimed.entry)) resolver.resume()
-  return undefined
+  if (isUnresolved(entry)) context.resolver.resume()
+  if (entry.settlement.state === 'settling' && entry.fingerprint === fingerprint)
+    return endOf(key, context, 'settle')
+  const { reason: errorReason, message: errorMessage } = duplicate
+  return { success: false, errorReason, errorMessage, transaction: '', network }
 }
 
 async function conclude(run: Run<'settle'>, { payment, held }: Settling): Promise<Conclusion> {

@@ -6,6 +6,7 @@ import { duplicate } from '../settlement/ledger.ts'
 import type { Context } from './context.ts'
 import { allFailed } from './failure.ts'
 import { hedged } from './hedge.ts'
+import { endOf } from './in-progress.ts'
 import { Run } from './run.ts'
 
 /**
@@ -17,13 +18,17 @@ import { Run } from './run.ts'
  * finds out.
  *
  * @throws {AllFacilitatorsFailedError} when none gave a verdict
+ * @throws {SettlementInProgressError} when another request settles the payment
  */
 export async function verify(context: Context, payment: Payment): Promise<VerifyResponse> {
   const keyed = await identify(payment)
   const standing = keyed ? await context.books.standing(keyed) : 'new'
   if (standing === 'resumable') return resumable(keyed)
-  if (standing === 'duplicate')
-    return { isValid: false, invalidReason: duplicate.reason, invalidMessage: duplicate.message }
+  if (keyed !== undefined && standing === 'settling') {
+    const { errorReason, errorMessage } = await endOf(keyed.key, context, 'verify')
+    return refusal(errorReason, errorMessage)
+  }
+  if (standing === 'duplicate') return refusal(duplicate.reason, duplicate.message)
 
   const run = new Run(context, 'verify', { payment, examinable: keyed?.query })
   for await (const { member, outcome } of hedged(run, context.hedgeAfterMs)) {
@@ -50,4 +55,8 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
 function resumable(keyed: KeyedPayment | undefined): VerifyResponse {
   const payer = keyed?.query.payer
   return payer === undefined ? { isValid: true } : { isValid: true, payer }
+}
+
+function refusal(invalidReason = 'rejected', invalidMessage = ''): VerifyResponse {
+  return { isValid: false, invalidReason, invalidMessage }
 }

@@ -52,7 +52,8 @@ export async function answerTo(operate: () => Promise<object>): Promise<Answer> 
       return problem(200, 'INTERNAL_ERROR', 'the gateway met a fault of its own')
     const { path, transaction } = error as { path?: string; transaction?: string }
     const status = statuses[error.code] ?? 200
-    return problem(status, error.code, error.message, status === 503 ? retryAfterMs : undefined, {
+    const isPassing = status === 503 || error.code === 'SETTLEMENT_IN_PROGRESS'
+    return problem(status, error.code, error.message, isPassing ? retryAfterMs : undefined, {
       ...(path !== undefined && { path }),
       ...(transaction !== undefined && { transaction }),
     })

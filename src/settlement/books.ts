@@ -169,9 +169,13 @@ export class Books {
   /**
    * What is known of a payment that is about to be verified: `new` (ask the facilitators), `suspect` (ask them, but if
    * they say that it was used, that may be our own doing), `resumable` (a settlement of this very purchase that was not
-   * delivered; its settle will resume it), or `duplicate`.
+   * delivered; its settle will resume it), `settling`, or
+   * `duplicate`.
    */
-  async standing({ key, fingerprint }: KeyedPayment): Promise<'new' | 'suspect' | 'resumable' | 'duplicate'> {
+  async standing({
+    key,
+    fingerprint,
+  }: KeyedPayment): Promise<'new' | 'suspect' | 'resumable' | 'settling' | 'duplicate'> {
     const own = this.#own.get(key)?.entry
     if (own?.settlement.state === 'settled') return 'duplicate'
     let entry: LedgerEntry | undefined
@@ -185,6 +189,7 @@ export class Books {
     entry ??= own
     if (entry === undefined) return 'new'
     const settlement = effectiveState(entry.settlement)
+    if (entry.fingerprint === fingerprint && settlement.state === 'settling') return 'settling'
     if (entry.fingerprint !== fingerprint || !isOpen(settlement)) return 'duplicate'
     if (settlement.state === 'failed') return settlement.wasSent ? 'suspect' : 'new'
     if (!this.#rejectsRetry(settlement)) return 'resumable'

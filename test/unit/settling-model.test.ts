@@ -340,6 +340,7 @@ class World {
 
 const codes = {
   SETTLEMENT_INDETERMINATE: 'indeterminate',
+  SETTLEMENT_IN_PROGRESS: 'in progress',
   ALL_FACILITATORS_FAILED: 'failed',
   /** All of them are quarantined. */
   NO_ELIGIBLE_FACILITATOR: 'failed',
@@ -488,6 +489,7 @@ describe('whatever facilitators, node, ledger and callers do', () => {
       duplicate: 0,
       invalid: 0,
       indeterminate: 0,
+      'in progress': 0,
       failed: 0,
       'ledger failed': 0,
       stopped: 0,
@@ -506,6 +508,10 @@ describe('whatever facilitators, node, ledger and callers do', () => {
         expect(successes.length).toBeLessThanOrEqual(1)
         // Invariant 2: who is refused (402) was not charged, by then or later.
         if (results.some(({ kind }) => kind === 'refused')) expect(world.landed).toBeUndefined()
+        // Nor is it a duplicate before it was delivered, rejected, or left to the seller.
+        const isDuplicate = results.some(({ kind }) => kind === 'duplicate' || kind === 'invalid')
+        if (isDuplicate && one.onRetry === 'deliver' && one.ledger === undefined)
+          expect(results.some(({ kind }) => kind === 'success' || kind === 'refused')).toBe(true)
         // Nor who reads that nothing was charged, unless the payment is sent to a facilitator once more.
         for (const { unchargedUpTo } of results) {
           if (unchargedUpTo === undefined) continue
