@@ -140,8 +140,8 @@ export class SettlementInProgressError extends UnavailableError {
   override readonly name = 'SettlementInProgressError'
   readonly code = 'SETTLEMENT_IN_PROGRESS'
 
-  constructor(message = 'This payment is being settled for another request; present it again later.') {
-    super(message, [])
+  constructor() {
+    super('This payment is being settled for another request, or has just been settled for it.', [])
   }
 }
 

@@ -23,6 +23,6 @@ export async function endOf(
   } catch (error) {
     throw error instanceof AggregatorError ? error : new SettlementInProgressError()
   }
-  if (end.success) throw new SettlementInProgressError('This payment was settled for another request.')
+  if (end.success) throw new SettlementInProgressError()
   return end
 }

@@ -27,6 +27,8 @@ export function answer(run: Run<'settle'>, settling: Settling, conclusion: Concl
       return writable(conclusion.response)
     case 'rejected':
       return conclusion.response
+    case 'failed':
+      return run.verdictOnAbilities ?? allFailed(run, conclusion.isProven)
     case 'recovered': {
       const { transaction, payer } = conclusion
       observer.emit(
@@ -35,10 +37,8 @@ export function answer(run: Run<'settle'>, settling: Settling, conclusion: Concl
         'warn',
         event => `a settlement on ${event.network} was recovered from the chain: ${event.transaction}`,
       )
-      return { success: true, transaction, network, ...(payer === undefined ? {} : { payer }) }
+      return { success: true, transaction, network, ...(payer && { payer }) }
     }
-    case 'failed':
-      return run.verdictOnAbilities ?? allFailed(run, conclusion.isProven)
     case 'indeterminate': {
       const { transaction } = conclusion
       observer.emit(
