@@ -93,8 +93,7 @@ async function authHeadersFor(
   }
   if (!isKeyedByOperation(all))
     throw credentialsError(
-      'createAuthHeaders must return headers keyed by operation, such as ' +
-        '{ settle: { Authorization: "…" } }; it returned flat headers',
+      'createAuthHeaders must return headers keyed by operation, such as { settle: { Authorization: "…" } }',
     )
   const headers = (operation === 'list' ? (all.list ?? all.bazaar) : all[operation]) ?? {}
   try {

@@ -38,7 +38,7 @@ export async function drive({ run, rules, before, chain, accuse }: Drive): Promi
   const memberOf = (attempt: number) => asked[attempt] as Member
 
   const ask = (member: Member | undefined) => {
-    if (member === undefined) return report({ kind: 'route-empty' })
+    if (!member) return report({ kind: 'route-empty' })
     const attempt = asked.push(member) - 1
     report({ kind: 'asking' })
     const end = (outcome: Outcome<'settle'>) => report({ kind: 'ended', attempt, outcome })

@@ -15,14 +15,11 @@ export async function endOf(
   { settling, deadlineMs }: Context,
   operation: 'verify' | 'settle',
 ): Promise<SettleResponse> {
-  const running = settling.get(key)
-  if (running === undefined) throw new SettlementInProgressError()
-  let end: SettleResponse
   try {
-    end = await within(deadlineMs[operation], () => running)
+    const end = await within(deadlineMs[operation], () => settling.get(key))
+    if (end?.success === false) return end
   } catch (error) {
-    throw error instanceof AggregatorError ? error : new SettlementInProgressError()
+    if (error instanceof AggregatorError) throw error
   }
-  if (end.success) throw new SettlementInProgressError()
-  return end
+  throw new SettlementInProgressError()
 }

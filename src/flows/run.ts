@@ -67,12 +67,12 @@ export class Run<O extends Operation> {
     const time = now()
     if (time >= this.deadline || this.isAborted) return undefined
     let member: Member | undefined
-    for (member = take(preferred); member !== undefined; member = take(preferred)) {
+    for (member = take(preferred); member; member = take(preferred)) {
       if (this.#lane(member).isAvailable(time)) break
       lastResort?.push(member)
     }
     member ??= lastResort && take(lastResort)
-    if (member !== undefined && this.#last !== undefined) this.#reportFailover(this.#last, member)
+    if (member && this.#last) this.#reportFailover(this.#last, member)
     return member
   }
 
@@ -277,8 +277,7 @@ export class Run<O extends Operation> {
 
 /** The first that has not been taken out of service since the route was made. */
 function take(queue: Member[]): Member | undefined {
-  for (let member = queue.shift(); member !== undefined; member = queue.shift())
-    if (member.isInService) return member
+  for (let member = queue.shift(); member; member = queue.shift()) if (member.isInService) return member
   return undefined
 }
 

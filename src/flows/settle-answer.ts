@@ -59,7 +59,7 @@ function writable(response: SettleResponse): SettleResponse {
 }
 
 function summarize({ payment: { requirements }, held }: Settling): SettlementSummary {
-  if (held !== undefined) return summaryOf(held)
+  if (held) return summaryOf(held)
   const { network, payTo, asset } = requirements
   return { network, payTo, asset, amount: amountOf(requirements) }
 }

@@ -1,9 +1,15 @@
 import type { SettleResponse } from '@x402/core/types'
 import type { Payment } from '../payment/payment.ts'
-import { amountOf, identify, type KeyedPayment } from '../payment/payment-key.ts'
+import { amountOf, identify } from '../payment/payment-key.ts'
 import { never } from '../runtime/clock.ts'
 import type { Held } from '../settlement/books.ts'
-import { duplicate, isUnresolved, type LedgerEntry, type SettlementState } from '../settlement/ledger.ts'
+import {
+  duplicate,
+  isSettling,
+  isUnresolved,
+  type LedgerEntry,
+  type SettlementState,
+} from '../settlement/ledger.ts'
 import { type Conclusion, guards } from '../settlement/machine.ts'
 import type { Context } from './context.ts'
 import { drive } from './drive.ts'
@@ -26,9 +32,12 @@ const sampleShare = 0.1
  */
 export async function settle(context: Context, payment: Payment): Promise<SettleResponse> {
   const keyed = await identify(payment)
-  if (keyed === undefined) return perform(context, { payment, held: undefined })
+  if (!keyed) return perform(context, { payment, held: undefined })
   const held = await context.books.claim(keyed, context.deadlineMs.settle)
-  if (held.kind === 'refused') return refused(context, payment, { keyed, entry: held.entry })
+  if (held.kind === 'refused')
+    return isSettling(held.entry, keyed.fingerprint)
+      ? endOf(keyed.key, context, 'settle')
+      : refused(context, payment, held.entry)
 
   const { settling } = context
   const running = perform(context, { payment, held })
@@ -47,25 +56,18 @@ async function perform(context: Context, settling: Settling): Promise<SettleResp
   const run = new Run(context, 'settle', { payment, examinable })
   const conclusion = await conclude(run, settling)
   run.end()
-  const isHeld = held === undefined || (await record(context, held, stateAfter(conclusion)))
+  const isHeld = !held || (await record(context, held, stateAfter(conclusion)))
   // A claim that lapsed may be another one's by now, who delivers: one success, not two.
   return answer(run, settling, isHeld ? conclusion : inDoubt(conclusion))
 }
 
-interface Refused {
-  readonly keyed: KeyedPayment
-  readonly entry: LedgerEntry
-}
-
-async function refused(
-  context: Context,
+function refused(
+  { resolver }: Context,
   { requirements: { network } }: Payment,
-  { keyed: { key, fingerprint }, entry }: Refused,
-): Promise<SettleResponse> {
+  entry: LedgerEntry,
+): SettleResponse {
   // A look at what is unresolved may have missed it while it was claimed.
-  if (isUnresolved(entry)) context.resolver.resume()
-  if (entry.settlement.state === 'settling' && entry.fingerprint === fingerprint)
-    return endOf(key, context, 'settle')
+  if (isUnresolved(entry)) resolver.resume()
   const { reason: errorReason, message: errorMessage } = duplicate
   return { success: false, errorReason, errorMessage, transaction: '', network }
 }
@@ -73,7 +75,7 @@ async function refused(
 async function conclude(run: Run<'settle'>, { payment, held }: Settling): Promise<Conclusion> {
   const { context } = run
   try {
-    const isOurClock = held?.before === undefined || !context.books.isShared
+    const isOurClock = !held?.before || !context.books.isShared
     const chain = held && context.chains.viewOf(held, isOurClock)
     const { audit, probeAfterMs, failoverAfterMs } = context.settlement
     const isProtected = held !== undefined && held.query.method !== 'payload'

@@ -24,7 +24,7 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
   const keyed = await identify(payment)
   const standing = keyed ? await context.books.standing(keyed) : 'new'
   if (standing === 'resumable') return resumable(keyed)
-  if (keyed !== undefined && standing === 'settling') {
+  if (keyed && standing === 'settling') {
     const { errorReason, errorMessage } = await endOf(keyed.key, context, 'verify')
     return refusal(errorReason, errorMessage)
   }

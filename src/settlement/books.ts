@@ -10,6 +10,7 @@ import {
   closedBySeller,
   effectiveState,
   isOpen,
+  isSettling,
   isUnresolved,
   type LedgerEntry,
   type SettlementLedger,
@@ -59,7 +60,7 @@ export class Books {
   async claim(payment: KeyedPayment, deadlineMs: number): Promise<Held | Refused> {
     const { key, fingerprint, query } = payment
     const own = this.#own.get(key)?.entry
-    if (own !== undefined && !(own.fingerprint === fingerprint && isOpen(own.settlement)))
+    if (own && !(own.fingerprint === fingerprint && isOpen(own.settlement)))
       return { kind: 'refused', entry: own }
     const claim = crypto.randomUUID()
     const since = Date.now()
@@ -75,7 +76,7 @@ export class Books {
     }
     if (claimed.kind === 'refused') return claimed
     // What the ledger has lost.
-    if (own !== undefined && claimed.before?.state !== 'unresolved')
+    if (own && claimed.before?.state !== 'unresolved')
       claimed = {
         ...claimed,
         before: own.settlement,
@@ -142,7 +143,7 @@ export class Books {
   /** Stores what the ledger has lost, so that nobody else holds it. */
   async #restore(entry: LedgerEntry, claim: string): Promise<boolean> {
     const { key, settlement } = entry
-    if ((await this.ledger.get(key)) !== undefined) return false
+    if (await this.ledger.get(key)) return false
     const claimed = await this.ledger.claim({ ...entry, claim, leaseUntil: Date.now() + leaseMarginMs })
     return claimed.kind === 'claimed' && this.ledger.update(key, claim, settlement)
   }
@@ -184,12 +185,12 @@ export class Books {
     } catch (error) {
       // Settle will not go on without its ledger; if they say that it was used, that may be our own doing.
       this.failed(error)
-      if (own === undefined) return 'suspect'
+      if (!own) return 'suspect'
     }
     entry ??= own
-    if (entry === undefined) return 'new'
+    if (!entry) return 'new'
     const settlement = effectiveState(entry.settlement)
-    if (entry.fingerprint === fingerprint && settlement.state === 'settling') return 'settling'
+    if (isSettling(entry, fingerprint)) return 'settling'
     if (entry.fingerprint !== fingerprint || !isOpen(settlement)) return 'duplicate'
     if (settlement.state === 'failed') return settlement.wasSent ? 'suspect' : 'new'
     if (!this.#rejectsRetry(settlement)) return 'resumable'
@@ -216,8 +217,8 @@ export class Books {
     for (const { entry } of this.#own.values()) {
       const { key, settlement } = entry
       if (settlement.state !== 'unresolved' || isListed.has(key)) continue
-      if ((await this.ledger.get(key)) === undefined) entries.push(entry)
-      else this.#own.delete(key)
+      if (await this.ledger.get(key)) this.#own.delete(key)
+      else entries.push(entry)
     }
     return entries.filter(({ key }) => this.#own.get(key)?.entry.settlement.state !== 'settled')
   }

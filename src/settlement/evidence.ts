@@ -41,9 +41,9 @@ export function attemptAfter(outcome: Outcome<'settle'>): Attempt {
       return { kind: 'spent', response: outcome.response }
     case 'declined':
       if (outcome.isUnsent) return { kind: 'unsent' }
-      return outcome.response === undefined
-        ? { kind: 'refused', byClient: false }
-        : { kind: 'denied', reason: outcome.reason }
+      return outcome.response
+        ? { kind: 'denied', reason: outcome.reason }
+        : { kind: 'refused', byClient: false }
     case 'unreachable':
       return outcome.isUnconfirmed ? { kind: 'refused', byClient: true } : { kind: 'unsent' }
     case 'pending':

@@ -101,6 +101,11 @@ export function isUnresolved<E extends Pick<LedgerEntry, 'settlement'>>(entry: E
   return entry !== undefined && effectiveState(entry.settlement).state === 'unresolved'
 }
 
+/** Whether this very purchase is being settled. */
+export function isSettling({ fingerprint, settlement }: LedgerEntry, ofPurchase: string): boolean {
+  return effectiveState(settlement).state === 'settling' && fingerprint === ofPurchase
+}
+
 /** Whether a claim of the same purchase may take this over. */
 export function isOpen(settlement: SettlementState): boolean {
   return settlement.state === 'unresolved' || settlement.state === 'failed'

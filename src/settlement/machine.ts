@@ -157,7 +157,7 @@ type Guard = (state: State, now: number, transaction?: string) => boolean
 /** What has to hold before something is done that cannot be taken back. */
 export const guards = {
   /** A verdict is not shopped (invariant 4). */
-  noVerdict: state => verdictOf(state) === undefined,
+  noVerdict: state => !verdictOf(state),
   /** After a denial, another facilitator is asked only where two cannot charge twice. */
   deniedIsSafe: ({ rules }) => rules.isProtected,
   /** After doubt, another one is asked only where two cannot charge twice, and the chain shows the payment unspent. */
@@ -208,7 +208,7 @@ export function step(before: State, event: Event, now: number): readonly [State,
     return [before, [{ kind: 'conclude', conclusion: { kind: 'settled', response: success } }]]
   const known = absorb(before, event, now)
   const conclusion = conclude(known, event, now)
-  if (conclusion === undefined) return proceed(known, event, now)
+  if (!conclusion) return proceed(known, event, now)
   const accusations =
     event.kind === 'chain' ? accusationsAfter(known, event.answer, may.claimWasFalse(known, now)) : []
   return [known, [...accusations, { kind: 'conclude', conclusion }]]
@@ -222,7 +222,7 @@ function successOf(outcome: Outcome<'settle'>): SettleResponse | undefined {
 export function wakesAt(state: State): number {
   const { rules, repeat } = state
   // Without a chain the time-outs of the attempts end every wait.
-  if (!rules.hasChain && repeat === undefined) return never
+  if (!rules.hasChain && !repeat) return never
   return Math.min(questionDueAt(state), repeat?.at ?? never, rules.deadline)
 }
 
@@ -327,7 +327,7 @@ function repeatLater(state: State, attempt: number, now: number): State {
 function conclude(state: State, event: Event, now: number): Conclusion | undefined {
   const { may, hasChain } = state.rules
   const shown = event.kind === 'chain' ? concludeFrom(event.answer, state, now) : undefined
-  if (shown !== undefined) return shown
+  if (shown) return shown
   const isOver = event.kind === 'stopped' || now >= state.rules.deadline
   if (!isOver && !isAtEnd(state, now)) return undefined
   const isUncharged = may.nobodyOpen(state, now) && may.noDoubt(state, now)
@@ -338,7 +338,7 @@ function conclude(state: State, event: Event, now: number): Conclusion | undefin
   const isShown = may.shownUncharged(state, now)
   if (isShown && isUncharged) return failure(state, true)
   // After a verdict nobody is asked again, and what is in doubt may land still: there is no more to learn.
-  return isOver || (isShown && verdictOf(state) !== undefined) ? indeterminate(state) : undefined
+  return isOver || (isShown && verdictOf(state)) ? indeterminate(state) : undefined
 }
 
 function concludeFrom(answer: ProbeAnswer, state: State, now: number): Conclusion | undefined {
@@ -401,7 +401,7 @@ function proceed(known: State, event: Event, now: number): readonly [State, read
   const { may } = known.rules
   const actions: Action[] = []
   let state = known
-  if (event.kind === 'ended' && verdictOf(state) !== undefined) actions.push({ kind: 'end-route' })
+  if (event.kind === 'ended' && verdictOf(state)) actions.push({ kind: 'end-route' })
   if (hasClaim(state) && may.claimIsDisproved(state, now)) {
     if (may.claimWasFalse(state, now)) actions.push(...accuseAllBut(state, undefined))
     state = { ...state, attempts: state.attempts.map(withoutClaim) }
@@ -448,7 +448,7 @@ function questionDueAt(state: State): number {
   if (!rules.hasChain || question.kind !== 'next') return never
   if (isInDoubt(state)) return question.at
   const open = attempts.find(attempt => attempt.kind === 'open')
-  if (open !== undefined) return Math.max(question.at, open.since + rules.probeAfterMs)
+  if (open) return Math.max(question.at, open.since + rules.probeAfterMs)
   if (!wasReached(state) || state.route === 'asking') return never
   // Nobody acted, they say: the head as it is now, and then a block that is made since.
   return state.headAt === undefined ? question.at : Math.max(question.at, changedAt + skewMs)
