@@ -6,7 +6,8 @@ import { type LogEntry, type Logger, type LogLevel, type LogRecord, LogRing, pas
 import { safeMessageOf } from './redact.ts'
 
 export interface ObserverOptions {
-  readonly logger: Logger | undefined
+  /** Without one, warnings and errors go to the console. */
+  readonly logger: Logger | false | undefined
   readonly logLevel: LogLevel
   readonly maxLogEntries: number
 }
@@ -29,15 +30,16 @@ export class Observer {
 
   /** Logs what has happened; `describe` makes its sentence from the fields when it is read. */
   log<F extends object>(level: LogLevel, event: string, fields: F, describe: (fields: F) => string): void {
-    const { logger, logLevel } = this.options
+    const { logLevel } = this.options
     if (rank[level] < rank[logLevel]) return
+    const logger = this.options.logger ?? (rank[level] >= rank.warn && console)
     const record: LogRecord = { time: Date.now(), level, event, fields, describe }
     this.#ring.keep(record)
     const isHeard = !this.#isMuted && this.emitter.has('log')
-    if (logger === undefined && !isHeard) return
+    if (!logger && !isHeard) return
     const entry = toEntry(record)
     if (isHeard) this.emitter.emit('log', entry)
-    if (logger !== undefined) passOn(logger, entry)
+    if (logger) passOn(logger, entry)
   }
 
   /** Logs what was thrown where no caller could be told. */

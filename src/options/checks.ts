@@ -152,7 +152,7 @@ const optionFields = fields({
   ),
   waitUntil: callable('a function that takes a promise'),
   autoStart: flag,
-  logger: having('a logger', 'debug', 'info', 'warn', 'error'),
+  logger: unless(value => value === false, having('a logger', 'debug', 'info', 'warn', 'error')),
   logLevel: oneOf('debug', 'info', 'warn', 'error'),
   maxLogEntries: wholeNumber(0, 'a number of entries'),
 })
