@@ -23,6 +23,7 @@ import { type HealthStatus, healthStatus, type Statistics, statistics } from './
 import { Alarms, never } from './runtime/clock.ts'
 import { Books, ledgerError } from './settlement/books.ts'
 import { Chains } from './settlement/chain-view.ts'
+import { MemoryLedger } from './settlement/memory-ledger.ts'
 import { Resolver, type UnresolvedSettlement } from './settlement/resolver.ts'
 
 /** An upstream `x402ResourceServer`, or an `x402HTTPResourceServer`. */
@@ -51,6 +52,10 @@ export interface AggregatorConfig {
   healthCheck:
     | false
     | { intervalMs: number; maxConsecutiveFailures: number; coolDownMs: number; mode: 'interval' | 'lazy' }
+  /** Whether a probe can tell what became of a payment in doubt. */
+  hasProbe: boolean
+  /** Whether the ledger ends with this process. */
+  isLedgerInMemory: boolean
   logLevel: string
   maxLogEntries: number
 }
@@ -93,7 +98,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
     this.#observer = new Observer(this.#settings)
     this.#pool = new Pool(this.#settings, this.#observer, () => this.#supported.noticeChange())
     const { ledger, probes, onRetry, ...settlement } = this.#settings.settlement
-    const chains = new Chains(probes, settlement.audit !== 'off', this.#observer)
+    const chains = new Chains(probes, this.#observer)
     this.#books = new Books(ledger, onRetry, this.#observer)
     this.#resolver = new Resolver(this.#books, chains, this.#observer, settlement)
     this.#context = {
@@ -219,6 +224,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
     const { enabled, deadlineMs, backoffMs, strategy, whenAllUnhealthy, logLevel, maxLogEntries } =
       this.#settings
     const { enabled: isChecked, ...healthCheck } = this.#settings.healthCheck
+    const { probes, ledger } = this.#settings.settlement
     return {
       enabled,
       facilitators: this.#pool.members.map(({ enabled, options: { client: _, url, ...options } }) => ({
@@ -232,6 +238,8 @@ export class FacilitatorAggregator implements FacilitatorClient {
       strategy: typeof strategy === 'function' ? 'function' : strategy,
       whenAllUnhealthy,
       healthCheck: isChecked && healthCheck,
+      hasProbe: probes.length > 0,
+      isLedgerInMemory: ledger instanceof MemoryLedger,
       logLevel,
       maxLogEntries,
     }

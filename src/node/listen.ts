@@ -113,7 +113,10 @@ export async function listen(gateway: Gateway, options: ListenOptions = {}): Pro
       server.closeIdleConnections()
       return closed
     },
-    cut: () => connections.cut(),
+    cut() {
+      connections.cut()
+      server.closeAllConnections()
+    },
   }
 }
 

@@ -82,6 +82,21 @@ export interface AggregatorEvents {
 }
 
 export type EventName = keyof AggregatorEvents
+/** A listener of anything else would never be called. */
+const events: Readonly<Record<EventName, true>> = {
+  attempt: true,
+  failover: true,
+  'health:change': true,
+  'circuit:change': true,
+  'supported:change': true,
+  'settlement:recovered': true,
+  'settlement:indeterminate': true,
+  'settlement:resolved': true,
+  'facilitator:quarantined': true,
+  log: true,
+  stop: true,
+}
+
 export type Listener<E extends EventName> = (event: AggregatorEvents[E]) => unknown
 
 /**
@@ -99,6 +114,8 @@ export class SafeEmitter {
 
   add<E extends EventName>(event: E, listener: Listener<E>, isOnce: boolean): void {
     if (typeof listener !== 'function') throw new TypeError('a listener is a function')
+    if (!Object.hasOwn(events, event))
+      throw new TypeError(`${event} is not an event; there are ${Object.keys(events).join(', ')}`)
     const listeners = this.#listeners.get(event) ?? new Map()
     this.#listeners.set(event, listeners.set(listener, isOnce))
   }

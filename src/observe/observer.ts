@@ -30,9 +30,8 @@ export class Observer {
 
   /** Logs what has happened; `describe` makes its sentence from the fields when it is read. */
   log<F extends object>(level: LogLevel, event: string, fields: F, describe: (fields: F) => string): void {
-    const { logLevel } = this.options
+    const { logLevel, logger = rank[level] >= rank.warn && console } = this.options
     if (rank[level] < rank[logLevel]) return
-    const logger = this.options.logger ?? (rank[level] >= rank.warn && console)
     const record: LogRecord = { time: Date.now(), level, event, fields, describe }
     this.#ring.keep(record)
     const isHeard = !this.#isMuted && this.emitter.has('log')

@@ -52,7 +52,7 @@ const fields =
     })
   }
 
-const timeout = milliseconds(1)
+const timeout = milliseconds(100)
 const timeouts = fields(forEachOperation(() => timeout))
 const perOperation: Check = (value, path) =>
   typeof value === 'object' ? timeouts(value, path) : timeout(value, path)
@@ -172,5 +172,6 @@ export function problemsOfUrl(value: unknown): string[] {
   }
   if (!/^https?:$/.test(url.protocol)) return ['is not of https:// or http://']
   if (url.username + url.password !== '') return ['carries credentials: give them by createAuthHeaders']
+  if (/\/(verify|settle|supported)\/*$/.test(url.pathname)) return ['ends in an operation: leave it out']
   return url.search + url.hash === '' ? [] : ['has a query or a fragment']
 }

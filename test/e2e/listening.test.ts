@@ -1,12 +1,16 @@
 import { once } from 'node:events'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { request as httpsRequest } from 'node:https'
 import { connect, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { json } from 'node:stream/consumers'
 import { afterAll, describe, expect, it, vi } from 'vitest'
 import { createGateway } from '../../src/http/index.ts'
 import { FacilitatorAggregator } from '../../src/index.ts'
 import { type GatewayServer, type ListenOptions, listen, shutDown } from '../../src/node/index.ts'
 import { certificate } from '../bed/certificate.ts'
+import { startGatewayProcess } from '../bed/gateway-process.ts'
 import { FakeFacilitator, kind, newPayload, requirements, settled, supporting } from '../unit/builders.ts'
 
 interface Bed {
@@ -235,6 +239,25 @@ describe('a gateway with a certificate', () => {
     const [response] = await once(asked, 'response')
     expect(await json(response)).toMatchObject({ kinds: [{ scheme: 'exact' }] })
     expect(await bed.connections()).toBeLessThanOrEqual(5)
+  })
+
+  it('is started by files, at the address that the environment gives, with failover switched on', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'x402-facilitator-aggregator-'))
+    ends.push(() => rm(folder, { recursive: true }))
+    const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')]
+    await Promise.all([writeFile(cert, certificate.cert), writeFile(key, certificate.key)])
+    const env = {
+      HOST: '127.0.0.2',
+      PORT: '0',
+      FACILITATOR_1_URL: 'http://127.0.0.1:9',
+      FACILITATOR_2_URL: 'http://127.0.0.1:9',
+      FACILITATOR_HEALTH_CHECK: 'false',
+    }
+    const gateway = await startGatewayProcess(env, ['--tls-cert', cert, '--tls-key', key])
+    ends.push(() => gateway.end('SIGKILL'))
+    expect(gateway.url).toMatch(/^https:\/\/127\.0\.0\.2:\d+$/)
+    expect(gateway.said()).toContain('facilitators: facilitator-1, facilitator-2')
+    expect(await gateway.end('SIGTERM')).toBe(0)
   })
 
   it('is refused one that is none', async () => {
