@@ -99,8 +99,10 @@ export class Connections {
     response.once('close', () => {
       connection.requests.delete(request)
       connection.wasServed = true
+      if (this.#open.get(key) !== connection) return
       // The last one in the order of idleness.
-      if (this.#open.delete(key)) this.#open.set(key, connection)
+      this.#open.delete(key)
+      this.#open.set(key, connection)
     })
   }
 

@@ -231,14 +231,28 @@ describe('a gateway that ends', () => {
 })
 
 describe('a gateway with a certificate', () => {
-  it('settles over TLS, and gives up those who never agree on it', async () => {
+  const ask = async ({ server }: Bed) => {
+    const asked = httpsRequest(`${server.url}/supported`, { ca: certificate.cert, agent: false }).end()
+    const [response] = await once(asked, 'response')
+    return json(response)
+  }
+  const isIdle = (bed: Bed) => vi.waitFor(async () => expect(await bed.connections()).toBe(0))
+
+  it('answers over TLS while clients that never agree on it hold every connection', async () => {
     const bed = await start({ tls: certificate, maxConnections: 5 })
     expect(bed.server.url).toMatch(/^https:/)
     for (let i = 0; i < 9; i++) await bed.open()
-    const asked = httpsRequest(`${bed.server.url}/supported`, { ca: certificate.cert, agent: false }).end()
-    const [response] = await once(asked, 'response')
-    expect(await json(response)).toMatchObject({ kinds: [{ scheme: 'exact' }] })
+    expect(await ask(bed)).toMatchObject({ kinds: [{ scheme: 'exact' }] })
     expect(await bed.connections()).toBeLessThanOrEqual(5)
+  })
+
+  it('counts no connection that has ended', async () => {
+    const bed = await start({ tls: certificate, maxConnections: 2 })
+    for (let i = 0; i < 5; i++) {
+      await ask(bed)
+      await isIdle(bed)
+    }
+    expect(bed.logged).toEqual([])
   })
 
   it('is started by files, at the address that the environment gives, with failover switched on', async () => {
