@@ -95,7 +95,8 @@ const run = (...args: string[]) =>
     (error: { code: number; stdout: string; stderr: string }) => error,
   )
 
-describe('x402-aggregator', () => {
+// Each starts a process or two, which takes seconds on a busy machine.
+describe('x402-aggregator', { timeout: 30_000 }, () => {
   it('tells what it can do', async () => {
     const { code, stdout } = await run('--help')
     expect(code).toBe(0)
