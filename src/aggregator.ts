@@ -2,7 +2,7 @@
 import type { FacilitatorClient } from '@x402/core/server'
 import type { SettleResponse, SupportedResponse, VerifyResponse } from '@x402/core/types'
 import { AggregatorStoppedError, InvalidOptionsError } from './errors.ts'
-import type { AggregatorEvents, EventName, Listener } from './events.ts'
+import { type AggregatorEvents, type EventName, eventNames, type Listener } from './events.ts'
 import type { DiscoveryQuery, DiscoveryResponse } from './facilitator/client.ts'
 import type { Context } from './flows/context.ts'
 import { list } from './flows/list.ts'
@@ -14,6 +14,7 @@ import type { LogEntry } from './observe/log.ts'
 import { Observer } from './observe/observer.ts'
 import { redact } from './observe/redact.ts'
 import { type AggregatorOptions, readOptions, type Settings } from './options/options.ts'
+import { unknownName } from './options/unknown-name.ts'
 import type { AnyPaymentPayload, AnyPaymentRequirements } from './payment/payment.ts'
 import { readPayment } from './payment/payment.ts'
 import { HealthChecker } from './pool/health-checker.ts'
@@ -24,6 +25,7 @@ import { Alarms, never } from './runtime/clock.ts'
 import { Books, ledgerError } from './settlement/books.ts'
 import { Chains } from './settlement/chain-view.ts'
 import { crossExaminer } from './settlement/cross-examination.ts'
+import { MemoryLedger } from './settlement/memory-ledger.ts'
 import { Resolver, type UnresolvedSettlement } from './settlement/resolver.ts'
 
 /** An upstream `x402ResourceServer`, or an `x402HTTPResourceServer`. */
@@ -52,6 +54,10 @@ export interface AggregatorConfig {
   healthCheck:
     | false
     | { intervalMs: number; maxConsecutiveFailures: number; coolDownMs: number; mode: 'interval' | 'lazy' }
+  /** Whether a probe can tell what became of a payment in doubt. */
+  hasProbe: boolean
+  /** Whether the ledger ends with this process. */
+  isLedgerInMemory: boolean
   logLevel: string
   maxLogEntries: number
 }
@@ -94,7 +100,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
     this.#observer = new Observer(this.#settings)
     this.#pool = new Pool(this.#settings, this.#observer, () => this.#supported.noticeChange())
     const { ledger, probes, onRetry, ...settlement } = this.#settings.settlement
-    const chains = new Chains(probes, settlement.audit !== 'off', this.#observer)
+    const chains = new Chains(probes, this.#observer)
     this.#books = new Books(ledger, onRetry, this.#observer)
     this.#resolver = new Resolver(this.#books, chains, this.#observer, settlement)
     this.#context = {
@@ -224,6 +230,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
     const { enabled, deadlineMs, backoffMs, strategy, whenAllUnhealthy, logLevel, maxLogEntries } =
       this.#settings
     const { enabled: isChecked, ...healthCheck } = this.#settings.healthCheck
+    const { probes, ledger } = this.#settings.settlement
     return {
       enabled,
       facilitators: this.#pool.members.map(({ enabled, options: { client: _, url, ...options } }) => ({
@@ -237,6 +244,8 @@ export class FacilitatorAggregator implements FacilitatorClient {
       strategy: typeof strategy === 'function' ? 'function' : strategy,
       whenAllUnhealthy,
       healthCheck: isChecked && healthCheck,
+      hasProbe: probes.length > 0,
+      isLedgerInMemory: ledger instanceof MemoryLedger,
       logLevel,
       maxLogEntries,
     }
@@ -287,16 +296,22 @@ export class FacilitatorAggregator implements FacilitatorClient {
     return () => this.off('supported:change', reinitialize)
   }
 
-  /** Calls `listener` at each event. What it throws is logged, and hurts nobody. */
+  /**
+   * Calls `listener` at each event. What it throws is logged, and hurts nobody.
+   *
+   * @throws {TypeError} for an event that does not exist
+   */
   on<E extends EventName>(event: E, listener: Listener<E>): this {
-    this.#observer.emitter.add(event, listener, false)
-    return this
+    return this.#listen(event, listener, false)
   }
 
-  /** Calls `listener` at the next event only. */
+  /**
+   * Calls `listener` at the next event only.
+   *
+   * @throws {TypeError} for an event that does not exist
+   */
   once<E extends EventName>(event: E, listener: Listener<E>): this {
-    this.#observer.emitter.add(event, listener, true)
-    return this
+    return this.#listen(event, listener, true)
   }
 
   /** Ends what `on` or `once` began. */
@@ -340,6 +355,12 @@ export class FacilitatorAggregator implements FacilitatorClient {
     })
     this.#stopping = stopping
     return stopping
+  }
+
+  #listen<E extends EventName>(event: E, listener: Listener<E>, isOnce: boolean): this {
+    if (!eventNames.includes(event)) throw new TypeError(unknownName(event, eventNames, 'an event'))
+    this.#observer.emitter.add(event, listener, isOnce)
+    return this
   }
 
   #member(id: string): Member {

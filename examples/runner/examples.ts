@@ -70,7 +70,6 @@ function gateway(
         env: {
           ...setting,
           ...token,
-          ENABLE_FACILITATOR_AGGREGATOR: 'true',
           ...(!canAskChain && { RPC_URL_84532: '' }),
         },
       })

@@ -1,8 +1,9 @@
 /** `x402-aggregator status`: a running gateway, as a table that keeps itself up to date. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
 import { networkProblem } from '../facilitator/classify.ts'
 import type { Status } from '../http/index.ts'
+import { readArguments } from './arguments.ts'
+import { printable, printableJson } from './printable.ts'
 import { table } from './table.ts'
 import { UsageError } from './usage-error.ts'
 
@@ -21,7 +22,7 @@ example:
   x402-aggregator status http://127.0.0.1:4020`
 
 export async function status(args: string[]): Promise<number> {
-  const { values, positionals } = parseArgs({
+  const { values, positionals } = readArguments({
     args,
     allowPositionals: true,
     options: {
@@ -41,12 +42,12 @@ export async function status(args: string[]): Promise<number> {
     throw new UsageError(`--interval: expected seconds above 0, got "${values.interval}"`)
 
   if (values.json) {
-    console.log(JSON.stringify(await fetchStatus(url), null, 2))
+    console.log(printableJson(await fetchStatus(url)))
     return 0
   }
   const isLive = process.stdout.isTTY && !values.once
   do {
-    const text = describe(url, await fetchStatus(url))
+    const text = readable(url, await fetchStatus(url))
     console.log(isLive ? `\x1b[2J\x1b[H${text}` : text)
     if (isLive) await sleep(seconds * 1000)
   } while (isLive)
@@ -95,6 +96,14 @@ async function fetchStatus(url: URL): Promise<Status> {
   )
 }
 
+function readable(url: URL, answer: Status): string {
+  try {
+    return describe(url, answer)
+  } catch {
+    throw new UsageError(`${url.origin} answers with a status of another shape; --json shows it`)
+  }
+}
+
 function describe(
   url: URL,
   { timestamp, enabled, health, statistics, unresolvedSettlements }: Status,
@@ -117,9 +126,11 @@ function describe(
   const header = ['FACILITATOR', 'STATE', 'SUCCESS', 'AVERAGE', 'P95', 'VERIFY', 'SETTLE', 'CIRCUITS']
   const unresolved = unresolvedSettlements?.length ?? 0
   return [
-    `${url.origin} at ${timestamp}${enabled ? '' : ' (aggregation is switched off)'}`,
+    printable(`${url.origin} at ${timestamp}${enabled ? '' : ' (aggregation is switched off)'}`),
     table([header, ...rows], process.stdout.columns),
-    `${health?.summary.healthy} of ${health?.summary.total} healthy, ${unresolved} unresolved settlements`,
+    printable(
+      `${health?.summary.healthy} of ${health?.summary.total} healthy, ${unresolved} unresolved settlements`,
+    ),
   ].join('\n')
 }
 

@@ -5,7 +5,7 @@ import { requestId } from 'hono/request-id'
 import { secureHeaders } from 'hono/secure-headers'
 import type { FacilitatorAggregator } from '../aggregator.ts'
 import type { DiscoveryQuery } from '../facilitator/client.ts'
-import { unknownOption } from '../options/unknown-option.ts'
+import { unknownName } from '../options/unknown-name.ts'
 import { writeJson } from '../runtime/json.ts'
 import { readText } from '../runtime/read-text.ts'
 import { Access } from './access.ts'
@@ -176,7 +176,7 @@ const optionNames = ['tokens', 'basePath', 'statusPath', 'maxBodyBytes', 'rateLi
 /** @throws {TypeError} for what would leave the gateway open, or shut, without anybody noticing */
 function checkOptions(options: GatewayOptions): void {
   const unknown = Object.keys(options).find(name => !optionNames.includes(name))
-  if (unknown !== undefined) throw new TypeError(`createGateway: ${unknownOption(unknown, optionNames)}`)
+  if (unknown !== undefined) throw new TypeError(`createGateway: ${unknownName(unknown, optionNames)}`)
   for (const name of ['maxBodyBytes', 'idempotencyMs'] as const) {
     const value = options[name]
     if (value !== undefined && !(Number.isInteger(value) && value > 0))

@@ -129,7 +129,7 @@ describe('a server behind the gateway', () => {
     expect(await ended).toBe(0)
     expect(gateway.said()).toContain('not everything was finished within 1000 ms')
     expect(gateway.said()).toMatch(
-      /unresolved: 10000 of 0x\w{40} on eip155:84532 by 0x\w{40}: .* close eip3009\|/,
+      /lost with this process, .*: 10000 of 0x\w{40} on eip155:84532 by 0x\w{40}, key eip3009\|/,
     )
   })
 
@@ -171,6 +171,7 @@ describe("upstream's client sees through the gateway what it sees of a facilitat
       retries: 0,
       healthCheck: false,
       timeoutMs: { verify: 700, settle: 2_500 },
+      logger: false,
     })
     gateway = await listen(createGateway(aggregator), { port: 0 })
     direct = new HTTPFacilitatorClient({ url: facilitator.url, timeoutMs: 3_000 })

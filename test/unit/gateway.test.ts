@@ -772,7 +772,7 @@ describe("upstream's client at the gateway", () => {
 
   it('waits no longer than the aggregator for a facilitator that hangs', async () => {
     a.settleAnswer = () => hanging()
-    const doubt = through(open({}, { timeoutMs: 20 }), client => client.settle(payload(), requirements()))
+    const doubt = through(open({}, { timeoutMs: 100 }), client => client.settle(payload(), requirements()))
     await expect(doubt).rejects.toMatchObject({ name: 'FacilitatorResponseError' })
   })
 })

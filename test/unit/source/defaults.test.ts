@@ -15,6 +15,10 @@ import {
 import { parse, parseFolder, read } from './source.ts'
 
 const readme = read('README.md')
+const port = only('src/node/listen.ts', 'port')
+const [hostname = ''] = [...(codedDefaults(parse('src/node/listen.ts')).get('hostname') ?? [])].map(text =>
+  JSON.parse(text),
+)
 const ledger = 'src/settlement/memory-ledger.ts'
 
 /** What only a running program knows: its code, the docstring's words for it, and the README's. */
@@ -30,7 +34,7 @@ const inWords = [
 ]
 
 /** Docstrings of what stays undefined, or is the runtime's own, until somebody sets it. */
-const unset = ['the global one', 'none']
+const unset = ['the global one', 'none', 'warnings and errors to the console']
 
 /** Computed: what an aggregator makes of it is compared below. */
 const computed = ['deadlineMs']
@@ -182,6 +186,8 @@ describe('the README gives the default of each variable', () => {
     FACILITATOR_MAX_CONSECUTIVE_FAILURES: healthCheck.maxConsecutiveFailures,
     FACILITATOR_LOGGING: read_.logger !== undefined,
     'FACILITATOR_<n>_ENABLED': first?.enabled,
+    PORT: port,
+    HOST: hostname,
   }
   const compared = variables.flatMap(({ names, cell }) => names.map(name => ({ name, cell })))
 
@@ -191,7 +197,7 @@ describe('the README gives the default of each variable', () => {
       ({ name, cell }) => `${name} is ${cell}`,
     ),
   )('%s', (_, { name, cell }) => {
-    expect(cellValue(cell)).toBe(JSON.stringify(inUse[name]))
+    expect(cellValue(cell)).toBe(`${inUse[name]}`)
   })
 
   it('and of no other as a value', () => {
@@ -214,10 +220,13 @@ const ledgerMs = constant('src/settlement/bounded-ledger.ts', 'timeoutMs')
 const ledgerTimes = `${seconds(updateMs)}, its other calls ${seconds(ledgerMs)}`
 const words = ['no', 'one', 'two', 'three', 'four', 'five']
 const probe = 'src/evm/index.ts'
-const port = only('src/node/listen.ts', 'port')
 const logLimit = constant('src/http/status.ts', 'defaultLogLimit')
 const [statusPath = ''] = codedDefaults(parse('src/http/gateway.ts')).get('statusPath') ?? []
 const graceMs = only('src/node/shutdown.ts', 'graceMs')
+const lateMs = constant('src/node/shutdown.ts', 'lateMs')
+const maxConnections = only('src/node/listen.ts', 'maxConnections')
+const unreadMs = constant('src/node/connections.ts', 'unreadMs')
+const limit = (name: string) => seconds(constant('src/node/listen.ts', `limits.${name}`))
 
 const sentences = [
   ['README.md', `After ${words[defaults.maxConsecutiveFailures]} failures in a row a circuit opens`],
@@ -251,8 +260,27 @@ const sentences = [
     `the newest ${grouped(constant('src/observe/statistics.ts', 'windowSize'))}.`,
   ],
   ['src/settlement/ledger.ts', `may take ${seconds(updateMs)}, each other call ${seconds(ledgerMs)}`],
-  ['src/cli/serve.ts', `--port <n> ${port} by default`],
-  ['src/cli/serve.ts', `port: { type: 'string', default: '${port}' }`],
+  ['README.md', `\`--max-connections\` | \`${maxConnections}\``],
+  ['README.md', 'Half of the 1,024 descriptors'],
+  [
+    'README.md',
+    `A client has ${limit('headersTimeout')} to send its headers, ${limit('requestTimeout')} for`,
+  ],
+  ['README.md', `and ${seconds(unreadMs)} to read an answer`],
+  [
+    'README.md',
+    `An idle connection stands for ${limit('keepAliveTimeout')}, longer than those of proxies (60 to 75 s)`,
+  ],
+  ['README.md', `slow ones after some ${seconds(constant('src/node/connections.ts', 'closingMs'))}`],
+  ['README.md', `With the ${seconds(2 * lateMs)} that the rest may take this fits the 30 s of Kubernetes`],
+  ['README.md', 'Docker kills after 10 s'],
+  ['src/node/shutdown.ts', `What follows takes up to ${seconds(2 * lateMs)} more`],
+  ['src/cli/serve.ts', `--port <n> PORT or ${port} by default`],
+  ['src/cli/serve.ts', `variables.text('PORT') ?? '${port}'`],
+  ['src/cli/serve.ts', `--host <name> HOST or ${hostname} by default`],
+  ['src/cli/serve.ts', `variables.text('HOST') ?? '${hostname}'`],
+  ['src/cli/serve.ts', `--max-connections <n> ${maxConnections} by default`],
+  ['src/cli/serve.ts', `'max-connections': { type: 'string', default: '${maxConnections}' }`],
   [
     'src/cli/serve.ts',
     `--grace <seconds> for what is in flight when a signal comes, ${graceMs / 1000} by default`,
