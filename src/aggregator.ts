@@ -183,13 +183,16 @@ export class FacilitatorAggregator implements FacilitatorClient {
    * the buyer's retry does not deliver it once more.
    *
    * @param key from `getUnresolvedSettlements()` or the event `settlement:resolved`
+   * @param by who closes it, for the log
    * @returns false when there is no such settlement, or it is being settled now
    * @throws {LedgerError} when the ledger does not answer
    */
-  async closeSettlement(key: string): Promise<boolean> {
+  async closeSettlement(key: string, by?: string): Promise<boolean> {
     try {
       const entry = await this.#books.findUnresolved(key)
-      return entry !== undefined && (await this.#books.close(entry))
+      const isClosed = entry !== undefined && (await this.#books.close(entry))
+      if (isClosed) this.#logAction('closed', { key, by })
+      return isClosed
     } catch (error) {
       throw ledgerError(error)
     }
@@ -241,12 +244,14 @@ export class FacilitatorAggregator implements FacilitatorClient {
    * Asks every enabled facilitator now (`GET /supported`).
    *
    * @param id asks only this one, even if it is disabled
+   * @param by who asks; the check is logged then
    * @returns the health after it
    * @throws {InvalidOptionsError} when there is no facilitator with this id
    * @throws {AggregatorStoppedError} after `stop()`
    */
-  checkHealth(id?: string): Promise<HealthStatus> {
+  checkHealth(id?: string, by?: string): Promise<HealthStatus> {
     return this.#operate('supported', async () => {
+      if (by) this.#logAction('checked', { facilitator: id, by })
       await (id === undefined ? this.#healthChecker.checkAll() : this.#supported.refresh(this.#member(id)))
       return this.getHealthStatus()
     })
@@ -255,16 +260,12 @@ export class FacilitatorAggregator implements FacilitatorClient {
   /**
    * Takes a facilitator out of the pool, or back into it, out of quarantine too. Calls in flight are not disturbed.
    *
+   * @param by who does it, for the log
    * @throws {InvalidOptionsError} when there is no facilitator with this id
    */
-  setFacilitatorEnabled(id: string, enabled: boolean): void {
+  setFacilitatorEnabled(id: string, enabled: boolean, by?: string): void {
     const member = this.#member(id)
-    this.#observer.log(
-      'info',
-      'enabled',
-      { facilitator: id, enabled },
-      fields => `${fields.facilitator} was ${fields.enabled ? 'enabled' : 'disabled'}`,
-    )
+    this.#logAction(enabled ? 'enabled' : 'disabled', { facilitator: id, by })
     this.#pool.setEnabled(member, enabled)
   }
 
@@ -342,6 +343,16 @@ export class FacilitatorAggregator implements FacilitatorClient {
     if (member !== undefined) return member
     const known = this.#pool.members.map(other => other.id).join(', ')
     throw new InvalidOptionsError([`there is no facilitator "${id}"; there are ${known}`])
+  }
+
+  /** What an operator does changes what becomes of payments: it is a warning, so that it is printed by default. */
+  #logAction(
+    event: string,
+    fields: { key?: string; facilitator?: string | undefined; by: string | undefined },
+  ) {
+    const { key, facilitator = 'every facilitator', by } = fields
+    const what = `${key ?? facilitator} was ${event}`
+    this.#observer.log('warn', event, fields, () => (by ? `${what} by ${by}` : what))
   }
 
   #operate<T>(operation: Operation, work: () => Promise<T>): Promise<T> {
