@@ -1,11 +1,12 @@
 /** `x402-aggregator serve`: a gateway with its status, which ends gracefully. */
 
 import { parseArgs } from 'node:util'
-import { aggregatorFromEnv, type Environment } from '../env/index.ts'
+import { aggregatorFromEnv } from '../env/index.ts'
 import { rpcVariable } from '../env/names.ts'
 import { Variables } from '../env/variables.ts'
 import type { Logger } from '../observe/log.ts'
 import { readConfiguration } from './configuration.ts'
+import { readGatewayOptions } from './gateway-options.ts'
 import { UsageError } from './usage-error.ts'
 
 const help = `usage: x402-aggregator serve [options]
@@ -20,10 +21,18 @@ options:
   --config <file>           JSON with the names of the variables; variables win
   --grace <seconds>         for what is in flight when a signal comes, 30 by default
   --allow-unauthenticated   listen without tokens where others can reach it
+  --allowed-host <name>     take requests for this name, as a proxy in front sends them; may be repeated
+  --rate-limit <n>          requests a second of one client, or off; 100 by default, off for those with a token
+  --trusted-proxy <range>   take the address of a client from this proxy's X-Forwarded-For; may be repeated
   --help
 
 variables:
-  FACILITATOR_GATEWAY_TOKEN   tokens that callers must send (Authorization: Bearer …), with commas between them
+  FACILITATOR_GATEWAY_TOKEN         tokens that callers must send to pay (Authorization: Bearer …), with commas between
+                                    them; <name>=<token> names one in the log, sha256:<hex> gives its digest alone
+  FACILITATOR_GATEWAY_READ_TOKEN    the same to see the status
+  FACILITATOR_GATEWAY_ADMIN_TOKEN   the same to do everything
+  FACILITATOR_GATEWAY_ALLOWED_HOSTS, FACILITATOR_GATEWAY_RATE_LIMIT, FACILITATOR_GATEWAY_TRUSTED_PROXIES
+                                    as the options above, with commas
   and those of the README: ENABLE_FACILITATOR_AGGREGATOR, FACILITATOR_<n>_URL, RPC_URL_<chain id>, …
 
 example:
@@ -38,6 +47,9 @@ export async function serve(args: string[]): Promise<number> {
       config: { type: 'string' },
       grace: { type: 'string', default: '30' },
       'allow-unauthenticated': { type: 'boolean', default: false },
+      'allowed-host': { type: 'string', multiple: true },
+      'rate-limit': { type: 'string' },
+      'trusted-proxy': { type: 'string', multiple: true },
       help: { type: 'boolean', default: false },
     },
   })
@@ -48,6 +60,12 @@ export async function serve(args: string[]): Promise<number> {
   const port = readNumber('--port', values.port, 65_535)
   const graceMs = readNumber('--grace', values.grace.replace(/s$/, ''), 86_400) * 1000
   const env = await readConfiguration(values.config)
+  const gatewayOptions = readGatewayOptions({
+    ...env,
+    ...(values['allowed-host'] && { FACILITATOR_GATEWAY_ALLOWED_HOSTS: values['allowed-host'].join() }),
+    ...(values['rate-limit'] && { FACILITATOR_GATEWAY_RATE_LIMIT: values['rate-limit'] }),
+    ...(values['trusted-proxy'] && { FACILITATOR_GATEWAY_TRUSTED_PROXIES: values['trusted-proxy'].join() }),
+  })
   // Not before: the help and the checks of the options need no optional peers.
   const [{ createGateway }, { isLoopback, listen }, { shutDownOnSignals }] = await Promise.all([
     import('../http/index.ts'),
@@ -64,7 +82,7 @@ export async function serve(args: string[]): Promise<number> {
     logger: isVerbose ? lineLogger : { ...lineLogger, info: () => {} },
     logLevel: isVerbose ? 'debug' : 'info',
   })
-  const gateway = createGateway(aggregator, { tokens: readTokens(env) })
+  const gateway = createGateway(aggregator, gatewayOptions)
   if (!gateway.isProtected && !isLoopback(values.host) && !values['allow-unauthenticated'])
     throw new UsageError(
       `--host ${values.host} lets others reach the gateway: set FACILITATOR_GATEWAY_TOKEN, or say --allow-unauthenticated`,
@@ -83,6 +101,9 @@ export async function serve(args: string[]): Promise<number> {
     `listening on ${server.url} (${gateway.isProtected ? 'token needed' : 'no token needed'}), ` +
       `facilitators: ${facilitators.map(({ id }) => id).join(', ')}`,
   )
+  const { tokens } = gatewayOptions
+  if (tokens.length > 0) say(`tokens: ${tokens.map(({ name, role }) => `${name} (${role})`).join(', ')}`)
+  say(`takes ${gateway.rateLimit}`)
   const chains = Object.keys(env).flatMap(name => rpcVariable.exec(name)?.[1] ?? [])
   say(
     chains.length > 0
@@ -99,13 +120,6 @@ function readNumber(option: string, text: string, most: number): number {
   const number = /^\d+$/.test(text) ? Number(text) : Number.NaN
   if (number <= most) return number
   throw new UsageError(`${option}: expected a whole number from 0 to ${most}, got "${text}"`)
-}
-
-function readTokens(env: Environment): string[] {
-  return String(env.FACILITATOR_GATEWAY_TOKEN ?? '')
-    .split(',')
-    .map(token => token.trim())
-    .filter(token => token !== '')
 }
 
 const write =

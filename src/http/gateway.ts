@@ -14,7 +14,7 @@ import { ClientAddresses, type ConnectionAddress } from './client-address.ts'
 import { IdempotentAnswers } from './idempotency.ts'
 import { defaultRateLimit, RateLimit, type RateLimitOptions } from './rate-limit.ts'
 import { readiness } from './readiness.ts'
-import { refusalOf } from './request-checks.ts'
+import { readHost, refusalOf } from './request-checks.ts'
 import { answerStatus } from './status.ts'
 import { VerifiedPayments } from './verified-payments.ts'
 
@@ -111,7 +111,7 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
   const answers = new AnswersByToken(options.idempotencyMs ?? 86_400_000)
   const maxBodyBytes = options.maxBodyBytes ?? 262_144
   const hostRules = {
-    allowedHosts: options.allowedHosts?.map(host => host.toLowerCase()),
+    allowedHosts: options.allowedHosts?.map(readHost),
     isProtected: access.isProtected,
   }
   let isDraining = false
@@ -299,13 +299,6 @@ function checkOptions(options: GatewayOptions): void {
     if (value !== undefined && !(Array.isArray(value) && value.every(text => typeof text === 'string')))
       throw new TypeError(`createGateway: ${name}: expected a list of texts`)
   }
-  const wrongHost = options.allowedHosts?.find(
-    host => !URL.canParse(`http://${host}`) || new URL(`http://${host}`).hostname !== host.toLowerCase(),
-  )
-  if (wrongHost !== undefined)
-    throw new TypeError(
-      `createGateway: allowedHosts: expected names without a port, such as gateway.example, got "${wrongHost}"`,
-    )
 }
 
 function send(context: Context, { status, body, headers }: Answer): Response {

@@ -12,6 +12,14 @@ export interface HostRules {
   readonly isProtected: boolean
 }
 
+/** @throws {TypeError} for what is not the name of a host alone */
+export function readHost(name: string): string {
+  const url = `http://${name}`
+  const host = name.toLowerCase()
+  if (URL.canParse(url) && new URL(url).hostname === host) return host
+  throw new TypeError(`allowedHosts: expected names without a port, such as pay.example, got "${name}"`)
+}
+
 export function refusalOf(request: Request, env: unknown, rules: HostRules): Answer | undefined {
   return (
     ambiguityOf(request, env) ??
