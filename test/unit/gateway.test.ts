@@ -415,6 +415,22 @@ describe('readiness', () => {
     })
   })
 
+  it('is lost when the ledger is nearly full, before it refuses settlements', async () => {
+    const gateway = open()
+    const ledger = { entries: 95, maxEntries: 100, isNearlyFull: true }
+    const health = { ...aggregator.getHealthStatus(), ledger }
+    vi.spyOn(aggregator, 'getHealthStatus').mockReturnValue(health)
+    expect(await get(gateway, '/readyz')).toMatchObject({
+      status: 503,
+      body: { reasons: ['the ledger is nearly full'] },
+    })
+    vi.spyOn(aggregator, 'getHealthStatus').mockReturnValue({
+      ...health,
+      ledger: { ...ledger, isNearlyFull: false },
+    } as typeof health)
+    expect(await get(gateway, '/readyz')).toMatchObject({ status: 200 })
+  })
+
   it('is lost after the first check that nobody answered, before any circuit opens', async () => {
     const gateway = open({}, { retries: 0 })
     a.supportedAnswer = refused()
