@@ -27,12 +27,22 @@ export class ClientAddresses {
     this.#proxies = trustedProxies.map(readRange)
   }
 
+  /** Whether the connection comes from this machine: from a browser on it, or a proxy. */
+  isFromHere(request: Request, env: unknown): boolean {
+    const bits = this.#peerOf(request, env)
+    return bits === 1n || (bits !== undefined && isIPv4(bits) && (bits & 0xff00_0000n) === 0x7f00_0000n)
+  }
+
   /** The client's address, of IPv6 its network (/64), in which one client has all addresses that it likes. */
   of(request: Request, env: unknown): string {
-    const peer = readAddress(this.connectionAddress(request, env) ?? '')
+    const peer = this.#peerOf(request, env)
     if (peer === undefined) return 'somebody'
     const bits = this.#proxies.length === 0 ? peer : this.#behindProxies(peer, request)
     return isIPv4(bits) ? `${bits & 0xffff_ffffn}` : `${bits >> 64n}/64`
+  }
+
+  #peerOf(request: Request, env: unknown): Bits | undefined {
+    return readAddress(this.connectionAddress(request, env) ?? '')
   }
 
   /** Each proxy adds the address that it sees at the end: the first one from there that is no proxy of ours counts. */
@@ -52,26 +62,25 @@ export class ClientAddresses {
   }
 }
 
-/** Whether only this machine can have connected to the address. */
-export function isLoopbackAddress(address: string): boolean {
-  const bits = readAddress(address)
-  return bits !== undefined && (bits === 1n || (isIPv4(bits) && (bits & 0xff00_0000n) === 0x7f00_0000n))
+/** What is handed over with a request: by `@hono/node-server`, by Bun, by Deno. */
+interface Environments {
+  readonly incoming?: { readonly url?: string; readonly socket?: { readonly remoteAddress?: string } }
+  requestIP?(request: Request): { readonly address: string } | null
+  readonly remoteAddr?: { readonly hostname?: string }
 }
 
-interface NodeConnection {
-  readonly incoming?: {
-    readonly url?: string
-    readonly socket?: { readonly remoteAddress?: string; readonly localAddress?: string }
-  }
+function peerOf(request: Request, env: unknown): string | undefined {
+  const environment = (env ?? {}) as Environments
+  return (
+    environment.incoming?.socket?.remoteAddress ??
+    environment.requestIP?.(request)?.address ??
+    environment.remoteAddr?.hostname
+  )
 }
 
-/** What `@hono/node-server` hands over with a request. */
-export function nodeConnection(env: unknown): NonNullable<NodeConnection['incoming']> {
-  return ((env ?? {}) as NodeConnection).incoming ?? {}
-}
-
-function peerOf(_request: Request, env: unknown): string | undefined {
-  return nodeConnection(env).socket?.remoteAddress
+/** The path and the query as they were sent, where that is known: a URL has no dot segments any more. */
+export function rawPath(request: Request, env: unknown): string {
+  return ((env ?? {}) as Environments).incoming?.url ?? new URL(request.url).pathname
 }
 
 const mapped = 0xffffn

@@ -26,8 +26,8 @@ export interface GatewayOptions {
   tokens?: readonly (string | GatewayToken)[]
   /**
    * The names under which the gateway is asked, beside those of this machine; other `Host` headers are refused. Without
-   * it a gateway without tokens that is asked at a loopback address takes only the machine's own names there, as a web
-   * page may have its name lead to this machine. Give a reverse proxy's name here.
+   * it a gateway without tokens takes only the machine's own names from this machine, as a web page may have its name lead
+   * here. Give the name that a reverse proxy is asked by.
    */
   allowedHosts?: readonly string[]
   /**
@@ -58,8 +58,8 @@ export interface GatewayOptions {
    */
   trustedProxies?: readonly string[]
   /**
-   * Tells the address of a request's connection where `@hono/node-server` does not: on Workers
-   * `request => request.headers.get('cf-connecting-ip')`. All clients without an address share one limit.
+   * Tells the address of a request's connection, where it is not told as in Node.js (`@hono/node-server`), Bun and Deno:
+   * on Workers `request => request.headers.get('cf-connecting-ip')`. All clients without an address share one limit.
    */
   connectionAddress?: ConnectionAddress
   /**
@@ -110,10 +110,7 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
   const verified = new VerifiedPayments()
   const answers = new AnswersByToken(options.idempotencyMs ?? 86_400_000)
   const maxBodyBytes = options.maxBodyBytes ?? 262_144
-  const hostRules = {
-    allowedHosts: options.allowedHosts?.map(readHost),
-    isProtected: access.isProtected,
-  }
+  const allowedHosts = options.allowedHosts?.map(readHost)
   let isDraining = false
 
   const app = new Hono<{ Variables: Variables }>().basePath(options.basePath ?? '/')
@@ -124,7 +121,10 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
     if (isDraining) context.header('connection', 'close')
   })
   app.use(async (context, next) => {
-    const refusal = refusalOf(context.req.raw, context.env, hostRules)
+    const { req, env } = context
+    // By which name a client asks does not matter where it needs a token, which no web page has.
+    const isLocal = !access.isProtected && addresses.isFromHere(req.raw, env)
+    const refusal = refusalOf(req.raw, env, { allowedHosts, isLocal })
     return refusal === undefined ? next() : send(context, refusal)
   })
   app.get('/healthz', context => context.json({ status: 'alive' }))

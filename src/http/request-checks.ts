@@ -3,27 +3,26 @@
  * this machine, and what a proxy in front could have read otherwise.
  */
 import { type Answer, problem } from './answers.ts'
-import { isLoopbackAddress, nodeConnection } from './client-address.ts'
+import { rawPath } from './client-address.ts'
 
 export interface HostRules {
-  /** Other names than this machine's own under which the gateway is asked; without any, see `isProtected`. */
+  /** The names under which the gateway is asked, beside this machine's own; `undefined` for any. */
   readonly allowedHosts: readonly string[] | undefined
-  /** Callers need a token: then it does not matter by which name they ask. */
-  readonly isProtected: boolean
+  /** It takes this machine's own names alone, unless others are allowed. */
+  readonly isLocal: boolean
 }
 
 /** @throws {TypeError} for what is not the name of a host alone */
 export function readHost(name: string): string {
-  const url = `http://${name}`
   const host = name.toLowerCase()
-  if (URL.canParse(url) && new URL(url).hostname === host) return host
+  if (readUrl(`http://${name}`)?.hostname === host) return host
   throw new TypeError(`allowedHosts: expected names without a port, such as pay.example, got "${name}"`)
 }
 
 export function refusalOf(request: Request, env: unknown, rules: HostRules): Answer | undefined {
   return (
     ambiguityOf(request, env) ??
-    wrongHost(request, env, rules) ??
+    wrongHost(request, rules) ??
     crossSite(request, rules.allowedHosts) ??
     (request.method === 'POST' ? wrongContentType(request) : undefined)
   )
@@ -55,40 +54,39 @@ export function crossSite(request: Request, allowedHosts: readonly string[] | un
 }
 
 function isHostOf(origin: string, request: Request, allowedHosts: readonly string[] = []): boolean {
-  if (!URL.canParse(origin)) return false
-  const { host, hostname } = new URL(origin)
-  return host === new URL(`http://${hostOf(request)}`).host || allowedHosts.includes(hostname)
+  const page = readUrl(origin)
+  return page !== undefined && (page.host === hostOf(request)?.host || allowedHosts.includes(page.hostname))
 }
 
-function hostOf(request: Request): string {
-  return request.headers.get('host') ?? new URL(request.url).host
+/** The host that is asked; nothing where it is none, or several: of a header that was sent twice there are both. */
+function hostOf(request: Request): URL | undefined {
+  const host = request.headers.get('host') ?? new URL(request.url).host
+  return /[\s,@/?#\\]/.test(host) ? undefined : readUrl(`http://${host}`)
+}
+
+function readUrl(text: string): URL | undefined {
+  try {
+    return new URL(text)
+  } catch {
+    return undefined
+  }
 }
 
 /** None of our paths has a dot segment, a backslash or an escaped ASCII character. */
 const ambiguousPath = /(^|\/)\.{1,2}(\/|$)|\\|%[0-7]/
 
 function ambiguityOf(request: Request, env: unknown): Answer | undefined {
-  // Of a header that was sent twice there are both. A host has no comma.
-  if (!URL.canParse(`http://${hostOf(request)}`) || hostOf(request).includes(','))
-    return problem(400, 'INVALID_REQUEST', 'Host: expected one host')
-  // As it was sent, where that is known: a URL has no dot segments any more.
-  const path = (nodeConnection(env).url ?? new URL(request.url).pathname).split('?', 1)[0] ?? ''
+  if (hostOf(request) === undefined) return problem(400, 'INVALID_REQUEST', 'Host: expected one host')
+  const [path = ''] = rawPath(request, env).split('?', 1)
   return ambiguousPath.test(path)
     ? problem(400, 'INVALID_REQUEST', 'the path has dot segments, backslashes or escaped letters')
     : undefined
 }
 
 /** A page whose name was made to lead to this machine (DNS rebinding) asks by that name. */
-function wrongHost(
-  request: Request,
-  env: unknown,
-  { allowedHosts, isProtected }: HostRules,
-): Answer | undefined {
-  const isChecked =
-    allowedHosts !== undefined ||
-    (!isProtected && isLoopbackAddress(nodeConnection(env).socket?.localAddress ?? ''))
-  if (!isChecked) return undefined
-  const { hostname } = new URL(`http://${hostOf(request)}`)
+function wrongHost(request: Request, { allowedHosts, isLocal }: HostRules): Answer | undefined {
+  if (allowedHosts === undefined && !isLocal) return undefined
+  const hostname = hostOf(request)?.hostname ?? ''
   if (isLoopbackName(hostname) || allowedHosts?.includes(hostname)) return undefined
   return problem(
     403,
