@@ -22,27 +22,22 @@ export class ClientAddresses {
    */
   constructor(
     trustedProxies: readonly string[],
-    private readonly connectionAddress: ConnectionAddress = peerOf,
+    private readonly connectionAddress: ConnectionAddress = addressOf,
   ) {
     this.#proxies = trustedProxies.map(readRange)
   }
 
-  /** Whether the connection comes from this machine: from a browser on it, or a proxy. */
-  isFromHere(request: Request, env: unknown): boolean {
-    const bits = this.#peerOf(request, env)
-    return bits === 1n || (bits !== undefined && isIPv4(bits) && (bits & 0xff00_0000n) === 0x7f00_0000n)
-  }
-
   /** The client's address, of IPv6 its network (/64), in which one client has all addresses that it likes. */
   of(request: Request, env: unknown): string {
-    const peer = this.#peerOf(request, env)
+    const peer = readAddress(this.peerOf(request, env))
     if (peer === undefined) return 'somebody'
     const bits = this.#proxies.length === 0 ? peer : this.#behindProxies(peer, request)
     return isIPv4(bits) ? `${bits & 0xffff_ffffn}` : `${bits >> 64n}/64`
   }
 
-  #peerOf(request: Request, env: unknown): Bits | undefined {
-    return readAddress(this.connectionAddress(request, env) ?? '')
+  /** The address of the connection, as the runtime writes it; nothing where it does not tell. */
+  peerOf(request: Request, env: unknown): string {
+    return this.connectionAddress(request, env) ?? ''
   }
 
   /** Each proxy adds the address that it sees at the end: the first one from there that is no proxy of ours counts. */
@@ -69,7 +64,7 @@ interface Environments {
   readonly remoteAddr?: { readonly hostname?: string }
 }
 
-function peerOf(request: Request, env: unknown): string | undefined {
+function addressOf(request: Request, env: unknown): string | undefined {
   const environment = (env ?? {}) as Environments
   return (
     environment.incoming?.socket?.remoteAddress ??
@@ -78,9 +73,15 @@ function peerOf(request: Request, env: unknown): string | undefined {
   )
 }
 
-/** The path and the query as they were sent, where that is known: a URL has no dot segments any more. */
+/** Whether a connection comes from this machine: from a browser on it, or a proxy. */
+export function isLoopback(address: string): boolean {
+  return /^(::1|(::ffff:)?127(\.\d{1,3}){3})$/i.test(address)
+}
+
+/** The path as it was sent, where that is known: a URL has no dot segments any more. */
 export function rawPath(request: Request, env: unknown): string {
-  return ((env ?? {}) as Environments).incoming?.url ?? new URL(request.url).pathname
+  const sent = ((env ?? {}) as Environments).incoming?.url ?? request.url
+  return /^(?:\w+:\/\/[^/?#]*)?([^?#]*)/.exec(sent)?.[1] ?? ''
 }
 
 const mapped = 0xffffn

@@ -10,7 +10,7 @@ import { writeJson } from '../runtime/json.ts'
 import { readText } from '../runtime/read-text.ts'
 import { Access, type Caller, type GatewayToken, mayAct, type Role } from './access.ts'
 import { type Answer, answerTo, neverRefused, type PaymentBody, problem, readBody } from './answers.ts'
-import { ClientAddresses, type ConnectionAddress } from './client-address.ts'
+import { ClientAddresses, type ConnectionAddress, isLoopback } from './client-address.ts'
 import { IdempotentAnswers } from './idempotency.ts'
 import { defaultRateLimit, RateLimit, type RateLimitOptions } from './rate-limit.ts'
 import { readiness } from './readiness.ts'
@@ -123,7 +123,7 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
   app.use(async (context, next) => {
     const { req, env } = context
     // By which name a client asks does not matter where it needs a token, which no web page has.
-    const isLocal = !access.isProtected && addresses.isFromHere(req.raw, env)
+    const isLocal = !access.isProtected && isLoopback(addresses.peerOf(req.raw, env))
     const refusal = refusalOf(req.raw, env, { allowedHosts, isLocal })
     return refusal === undefined ? next() : send(context, refusal)
   })
@@ -168,7 +168,7 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
   // Before what refuses the others: a payment that was found valid is settled in any case, as the goods are made by then.
   app.post('/settle', mustBe('pay'), async context => {
     const body = await bodyOf(context)
-    const isVerified = body.kind === 'payment' && (await verified.takeSettle(body.paymentPayload))
+    const isVerified = body.kind === 'payment' && verified.takeSettle(body.paymentPayload)
     const refusal = isVerified ? undefined : refusalNow(context)
     if (refusal !== undefined) return send(context, refusal)
     if (body.kind === 'wrong') return send(context, body.answer)
@@ -193,7 +193,7 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
     const body = await bodyOf(context)
     if (body.kind === 'wrong') return send(context, body.answer)
     const answer = await operate('verify', body)
-    if ((answer.body as { isValid?: boolean }).isValid === true) await verified.add(body.paymentPayload)
+    if ((answer.body as { isValid?: boolean }).isValid === true) verified.add(body.paymentPayload)
     return send(context, answer)
   })
   app.get('/supported', mustBe('pay'), async context =>

@@ -15,7 +15,7 @@ export interface HostRules {
 /** @throws {TypeError} for what is not the name of a host alone */
 export function readHost(name: string): string {
   const host = name.toLowerCase()
-  if (readUrl(`http://${name}`)?.hostname === host) return host
+  if (validHost.test(host) && nameOf(host) === host) return host
   throw new TypeError(`allowedHosts: expected names without a port, such as pay.example, got "${name}"`)
 }
 
@@ -54,31 +54,27 @@ export function crossSite(request: Request, allowedHosts: readonly string[] | un
 }
 
 function isHostOf(origin: string, request: Request, allowedHosts: readonly string[] = []): boolean {
-  const page = readUrl(origin)
-  return page !== undefined && (page.host === hostOf(request)?.host || allowedHosts.includes(page.hostname))
+  const host = /^https?:\/\/(.+)$/.exec(origin)?.[1] ?? ''
+  return host === hostOf(request) || allowedHosts.includes(nameOf(host))
 }
 
-/** The host that is asked; nothing where it is none, or several: of a header that was sent twice there are both. */
-function hostOf(request: Request): URL | undefined {
-  const host = request.headers.get('host') ?? new URL(request.url).host
-  return /[\s,@/?#\\]/.test(host) ? undefined : readUrl(`http://${host}`)
+/** A name or an address, with a port or without; not several, as of a header that was sent twice. */
+const validHost = /^([\w.-]+|\[[\da-f:.]+\])(:\d+)?$/
+
+function hostOf(request: Request): string {
+  return (request.headers.get('host') ?? new URL(request.url).host).toLowerCase()
 }
 
-function readUrl(text: string): URL | undefined {
-  try {
-    return new URL(text)
-  } catch {
-    return undefined
-  }
+function nameOf(host: string): string {
+  return host.replace(/:\d*$/, '')
 }
 
 /** None of our paths has a dot segment, a backslash or an escaped ASCII character. */
 const ambiguousPath = /(^|\/)\.{1,2}(\/|$)|\\|%[0-7]/
 
 function ambiguityOf(request: Request, env: unknown): Answer | undefined {
-  if (hostOf(request) === undefined) return problem(400, 'INVALID_REQUEST', 'Host: expected one host')
-  const [path = ''] = rawPath(request, env).split('?', 1)
-  return ambiguousPath.test(path)
+  if (!validHost.test(hostOf(request))) return problem(400, 'INVALID_REQUEST', 'Host: expected one host')
+  return ambiguousPath.test(rawPath(request, env))
     ? problem(400, 'INVALID_REQUEST', 'the path has dot segments, backslashes or escaped letters')
     : undefined
 }
@@ -86,16 +82,16 @@ function ambiguityOf(request: Request, env: unknown): Answer | undefined {
 /** A page whose name was made to lead to this machine (DNS rebinding) asks by that name. */
 function wrongHost(request: Request, { allowedHosts, isLocal }: HostRules): Answer | undefined {
   if (allowedHosts === undefined && !isLocal) return undefined
-  const hostname = hostOf(request)?.hostname ?? ''
-  if (isLoopbackName(hostname) || allowedHosts?.includes(hostname)) return undefined
+  const name = nameOf(hostOf(request))
+  if (isLoopbackName(name) || allowedHosts?.includes(name)) return undefined
   return problem(
     403,
     'HOST_NOT_ALLOWED',
-    `this gateway is not asked as "${hostname.slice(0, 255)}": if a proxy of yours in front is, add the name to ` +
+    `this gateway is not asked as "${name.slice(0, 255)}": if a proxy of yours in front is, add the name to ` +
       'allowedHosts (FACILITATOR_GATEWAY_ALLOWED_HOSTS), or give the gateway tokens',
   )
 }
 
-function isLoopbackName(hostname: string): boolean {
-  return /^(localhost|.*\.localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(hostname)
+function isLoopbackName(name: string): boolean {
+  return /^(localhost|.*\.localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(name)
 }
