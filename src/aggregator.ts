@@ -251,8 +251,8 @@ export class FacilitatorAggregator implements FacilitatorClient {
    */
   checkHealth(id?: string, by?: string): Promise<HealthStatus> {
     return this.#operate('supported', async () => {
-      if (by) this.#logAction('checked', { facilitator: id, by })
       await (id === undefined ? this.#healthChecker.checkAll() : this.#supported.refresh(this.#member(id)))
+      if (by) this.#logAction('checked', { facilitator: id, by })
       return this.getHealthStatus()
     })
   }

@@ -320,6 +320,7 @@ describe('what a token may do depends on its role', () => {
     ])
       await act(gateway, 'secret-of-ops', action)
     await act(gateway, 'secret-of-ops', { action: 'check-health' })
+    await act(gateway, 'secret-of-ops', { action: 'check-health', facilitator: 'nobody' })
     const logged = aggregator.getRecentLogs().filter(({ by }) => by === 'ops')
     expect(logged.map(({ level, event, message }) => [level, event, message])).toEqual([
       ['warn', 'checked', 'b was checked by ops'],
