@@ -194,13 +194,16 @@ export class FacilitatorAggregator implements FacilitatorClient {
    * the buyer's retry does not deliver it once more.
    *
    * @param key from `getUnresolvedSettlements()` or the event `settlement:resolved`
+   * @param by who closes it, for the log
    * @returns false when there is no such settlement, or it is being settled now
    * @throws {LedgerError} when the ledger does not answer
    */
-  async closeSettlement(key: string): Promise<boolean> {
+  async closeSettlement(key: string, by?: string): Promise<boolean> {
     try {
       const entry = await this.#books.findUnresolved(key)
-      return entry !== undefined && (await this.#books.close(entry))
+      const isClosed = entry !== undefined && (await this.#books.close(entry))
+      if (isClosed) this.#logAction('closed', { key, by })
+      return isClosed
     } catch (error) {
       throw ledgerError(error)
     }
@@ -255,13 +258,15 @@ export class FacilitatorAggregator implements FacilitatorClient {
    * Asks every enabled facilitator now (`GET /supported`).
    *
    * @param id asks only this one, even if it is disabled
+   * @param by who asks; the check is logged then
    * @returns the health after it
    * @throws {InvalidOptionsError} when there is no facilitator with this id
    * @throws {AggregatorStoppedError} after `stop()`
    */
-  checkHealth(id?: string): Promise<HealthStatus> {
+  checkHealth(id?: string, by?: string): Promise<HealthStatus> {
     return this.#operate('supported', async () => {
       await (id === undefined ? this.#healthChecker.checkAll() : this.#supported.refresh(this.#member(id)))
+      if (by) this.#logAction('checked', { facilitator: id, by })
       return this.getHealthStatus()
     })
   }
@@ -269,16 +274,12 @@ export class FacilitatorAggregator implements FacilitatorClient {
   /**
    * Takes a facilitator out of the pool, or back into it, out of quarantine too. Calls in flight are not disturbed.
    *
+   * @param by who does it, for the log
    * @throws {InvalidOptionsError} when there is no facilitator with this id
    */
-  setFacilitatorEnabled(id: string, enabled: boolean): void {
+  setFacilitatorEnabled(id: string, enabled: boolean, by?: string): void {
     const member = this.#member(id)
-    this.#observer.log(
-      'info',
-      'enabled',
-      { facilitator: id, enabled },
-      fields => `${fields.facilitator} was ${fields.enabled ? 'enabled' : 'disabled'}`,
-    )
+    this.#logAction(enabled ? 'enabled' : 'disabled', { facilitator: id, by })
     this.#pool.setEnabled(member, enabled)
   }
 
@@ -366,8 +367,22 @@ export class FacilitatorAggregator implements FacilitatorClient {
   #member(id: string): Member {
     const member = this.#pool.member(id)
     if (member) return member
-    const known = this.#pool.members.map(other => other.id).join(', ')
-    throw new InvalidOptionsError([`there is no facilitator "${id}"; there are ${known}`])
+    const ids = this.#pool.members.map(other => other.id)
+    throw new InvalidOptionsError([unknownName(id, ids, 'a facilitator')])
+  }
+
+  /** What an operator does changes what becomes of payments: it is a warning, so that it is printed by default. */
+  #logAction(
+    event: string,
+    fields: { facilitator?: string | undefined; key?: string; by: string | undefined },
+  ) {
+    this.#observer.log(
+      'warn',
+      event,
+      fields,
+      ({ facilitator = 'every facilitator', key = facilitator, by }) =>
+        `${key} was ${event}${by ? ` by ${by}` : ''}`,
+    )
   }
 
   #operate<T>(operation: Operation, work: () => Promise<T>): Promise<T> {

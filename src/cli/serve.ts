@@ -6,6 +6,7 @@ import { Variables } from '../env/variables.ts'
 import type { Logger } from '../observe/log.ts'
 import { readArguments } from './arguments.ts'
 import { readConfiguration } from './configuration.ts'
+import { readGatewayOptions } from './gateway-options.ts'
 import { printable } from './printable.ts'
 import { UsageError } from './usage-error.ts'
 
@@ -25,11 +26,19 @@ options:
   --grace <seconds>         for what is in flight when a signal comes, 25 by default, as Kubernetes gives 30 in all;
                             Docker gives 10: --grace 6, or docker stop --time 30
   --allow-unauthenticated   listen without tokens where others can reach it
+  --allowed-host <name>     take requests for this name, as a proxy in front sends them; may be repeated
+  --rate-limit <n>          requests a second of one client, or off; 100 by default, off for those with a token
+  --trusted-proxy <range>   take the address of a client from this proxy's X-Forwarded-For; may be repeated
   --help
 
 variables:
-  FACILITATOR_GATEWAY_TOKEN   tokens that callers must send (Authorization: Bearer …), with commas between them
-  ENABLE_FACILITATOR_AGGREGATOR   true by default here
+  FACILITATOR_GATEWAY_TOKEN         tokens that callers must send to pay (Authorization: Bearer …), with commas between
+                                    them; <name>=<token> names one in the log, sha256:<hex> gives its digest alone
+  FACILITATOR_GATEWAY_READ_TOKEN    the same to see the status
+  FACILITATOR_GATEWAY_ADMIN_TOKEN   the same to do everything
+  FACILITATOR_GATEWAY_ALLOWED_HOSTS, FACILITATOR_GATEWAY_RATE_LIMIT, FACILITATOR_GATEWAY_TRUSTED_PROXIES
+                                    as the options above, with commas
+  ENABLE_FACILITATOR_AGGREGATOR     true by default here
   and those of the README: FACILITATOR_<n>_URL, RPC_URL_<chain id>, …
 
 example:
@@ -47,6 +56,9 @@ export async function serve(args: string[]): Promise<number> {
       config: { type: 'string' },
       grace: { type: 'string', default: '25' },
       'allow-unauthenticated': { type: 'boolean', default: false },
+      'allowed-host': { type: 'string', multiple: true },
+      'rate-limit': { type: 'string' },
+      'trusted-proxy': { type: 'string', multiple: true },
       help: { type: 'boolean', default: false },
     },
   })
@@ -67,6 +79,12 @@ export async function serve(args: string[]): Promise<number> {
     least: 1,
     most: 1_000_000,
   })
+  const gatewayOptions = readGatewayOptions({
+    ...env,
+    ...(values['allowed-host'] && { FACILITATOR_GATEWAY_ALLOWED_HOSTS: values['allowed-host'].join() }),
+    ...(values['rate-limit'] && { FACILITATOR_GATEWAY_RATE_LIMIT: values['rate-limit'] }),
+    ...(values['trusted-proxy'] && { FACILITATOR_GATEWAY_TRUSTED_PROXIES: values['trusted-proxy'].join() }),
+  })
   const tls = await readTls(values['tls-cert'], values['tls-key'])
   // Not before: the help and the checks of the options need no optional peers.
   const [{ createGateway }, { isLoopback, listen }, { shutDownOnSignals }] = await Promise.all([
@@ -84,7 +102,7 @@ export async function serve(args: string[]): Promise<number> {
     logger: isVerbose ? lineLogger : { ...lineLogger, info: () => {} },
     logLevel: isVerbose ? 'debug' : 'info',
   })
-  const gateway = createGateway(aggregator, { tokens: readTokens(env) })
+  const gateway = createGateway(aggregator, gatewayOptions)
   if (!gateway.isProtected && !isLoopback(hostname) && !values['allow-unauthenticated'])
     throw new UsageError(
       `${values.host === undefined ? 'HOST' : '--host'} ${hostname} lets others reach the gateway: set FACILITATOR_GATEWAY_TOKEN, or give --allow-unauthenticated`,
@@ -104,6 +122,9 @@ export async function serve(args: string[]): Promise<number> {
     `listening on ${server.url} (${gateway.isProtected ? 'token needed' : 'no token needed'}), ` +
       `facilitators: ${facilitators.map(({ id }) => id).join(', ')}`,
   )
+  const { tokens } = gatewayOptions
+  if (tokens.length > 0) log(`tokens: ${tokens.map(({ name, role }) => `${name} (${role})`).join(', ')}`)
+  log(`takes ${gateway.rateLimit}`)
   const chains = Object.keys(env).flatMap(name => rpcVariable.exec(name)?.[1] ?? [])
   log(
     chains.length > 0
@@ -148,13 +169,6 @@ async function readPem(option: string, path: string): Promise<string> {
   } catch (error) {
     throw new UsageError(`${option} ${path}: cannot be read (${(error as NodeJS.ErrnoException).code})`)
   }
-}
-
-function readTokens(env: Environment): string[] {
-  return String(env.FACILITATOR_GATEWAY_TOKEN ?? '')
-    .split(',')
-    .map(token => token.trim())
-    .filter(token => token !== '')
 }
 
 const write =

@@ -15,6 +15,11 @@ export const poolVariables = [
   'MAX_CONSECUTIVE_FAILURES',
   'LOGGING',
   'GATEWAY_TOKEN',
+  'GATEWAY_READ_TOKEN',
+  'GATEWAY_ADMIN_TOKEN',
+  'GATEWAY_RATE_LIMIT',
+  'GATEWAY_ALLOWED_HOSTS',
+  'GATEWAY_TRUSTED_PROXIES',
 ].map(name => `FACILITATOR_${name}`)
 
 /** What is less was meant in seconds; the options refuse it too. */

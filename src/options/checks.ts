@@ -45,10 +45,10 @@ const fields =
   (value, path) => {
     if (!isRecord(value)) return [`${path}: expected an object`]
     return Object.entries(value).flatMap(([key, inner]) => {
-      const name = path === '' ? key : `${path}.${key}`
+      const prefix = path && `${path}.`
       const check = known[key]
-      if (!check) return [unknownName(name, Object.keys(known))]
-      return inner === undefined ? [] : check(inner, name)
+      if (!check) return [prefix + unknownName(key, Object.keys(known))]
+      return inner === undefined ? [] : check(inner, prefix + key)
     })
   }
 
@@ -167,6 +167,6 @@ export function problemsOfUrl(value: unknown): string[] {
   }
   if (!/^https?:$/.test(url.protocol)) return ['is not of https:// or http://']
   if (url.username + url.password !== '') return ['carries credentials: give them by createAuthHeaders']
-  if (/\/(verify|settle|supported)\/*$/.test(url.pathname)) return ['ends in an operation: leave it out']
+  if (/\/(verify|settle|supported)\/*$/.test(url.pathname)) return ['ends in an operation']
   return url.search + url.hash === '' ? [] : ['has a query or a fragment']
 }

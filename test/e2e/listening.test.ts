@@ -146,6 +146,10 @@ describe('a gateway whose connections are all taken', () => {
   })
 })
 
+/** A request whose body does not arrive in full. */
+const halfAPayment =
+  'POST /settle HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{'
+
 describe.concurrent('a client of the gateway', () => {
   it('has 10 s to send its headers, or nothing at all', async () => {
     const bed = await start()
@@ -158,7 +162,7 @@ describe.concurrent('a client of the gateway', () => {
 
   it('has 15 s to send its payment', async () => {
     const bed = await start()
-    const slow = await bed.open('POST /settle HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{')
+    const slow = await bed.open(halfAPayment)
     const duration = await endOf(slow)
     expect(duration).toBeGreaterThan(13_000)
     expect(duration).toBeLessThan(19_000)
@@ -213,7 +217,7 @@ describe('a gateway that ends', () => {
     facilitator.supportedAnswer = supporting(long)
     const bed = await start({}, facilitator)
     await bed.open('POST /settle HTTP/1.1\r\nhost: localhost\r\n')
-    await bed.open('POST /settle HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{')
+    await bed.open(halfAPayment)
     await bed.open()
     ;(await bed.open('GET /supported HTTP/1.1\r\nhost: localhost\r\n\r\n'.repeat(20))).pause()
     const settling = bed.settle()

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -9,10 +10,12 @@ import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { check } from '../../src/cli/check.ts'
 import { readConfiguration } from '../../src/cli/configuration.ts'
+import { readGatewayOptions } from '../../src/cli/gateway-options.ts'
 import { status } from '../../src/cli/status.ts'
-import { createGateway } from '../../src/http/index.ts'
+import { createGateway, type GatewayToken } from '../../src/http/index.ts'
 import { FacilitatorAggregator } from '../../src/index.ts'
 import { type GatewayServer, listen } from '../../src/node/index.ts'
+import { startGatewayProcess } from '../bed/gateway-process.ts'
 import { untyped } from '../untyped.ts'
 import { FakeFacilitator, kind, supporting } from './builders.ts'
 
@@ -26,7 +29,7 @@ let node = ''
 const nodes: Server[] = []
 const nobody = 'http://127.0.0.1:9'
 
-async function start(tokens: string[]): Promise<string> {
+async function start(tokens: readonly (string | GatewayToken)[]): Promise<string> {
   const client = new FakeFacilitator({
     supportedAnswer: supporting(kind(), kind({ x402Version: 1, network: untyped('base-sepolia') })),
   })
@@ -64,7 +67,7 @@ async function startServer(
 
 beforeAll(async () => {
   open = await start([])
-  guarded = await start(['secret'])
+  guarded = await start(['secret', { token: 'reading', role: 'read' }])
   node = await startNode('0x2105')
 })
 afterAll(async () => {
@@ -140,6 +143,25 @@ describe('x402-aggregator', { timeout: 30_000 }, () => {
   it.each(['serve', 'check', 'status'])('%s --help gives an example', async command => {
     expect((await run(command, '--help')).stdout).toContain('example')
   })
+
+  it('serve says who may ask, by name, and how often', async () => {
+    const gateway = await startGatewayProcess(
+      {
+        FACILITATOR_1_URL: open,
+        FACILITATOR_GATEWAY_TOKEN: `shop-a=secret-a,sha256:${createHash('sha256').update('secret-b').digest('hex')}`,
+        FACILITATOR_GATEWAY_ADMIN_TOKEN: 'ops=secret-o',
+      },
+      ['--rate-limit', '50', '--allowed-host', 'pay.example', '--allowed-host', 'pay2.example'],
+    )
+    const askAs = async (token: string) =>
+      (await fetch(`${gateway.url}/supported`, { headers: { authorization: `Bearer ${token}` } })).status
+    await vi.waitFor(() => expect(gateway.said()).toContain('looks payments up'))
+    expect([await askAs('secret-a'), await askAs('secret-b'), await askAs('shop-a')]).toEqual([200, 200, 401])
+    expect(gateway.said()).toContain('tokens: shop-a (pay), pay-2 (pay), ops (admin)')
+    expect(gateway.said()).toContain('takes 50 requests a second (250 at once) for each client')
+    expect(gateway.said()).not.toContain('secret')
+    await gateway.end('SIGKILL')
+  }, 20_000)
 
   it('serve says so when its port is taken', async () => {
     const { code, stderr } = await run('serve', '--port', new URL(open).port)
@@ -243,10 +265,22 @@ describe('status', () => {
   })
 
   it('needs the token of a guarded one', async () => {
-    await expect(status([guarded])).rejects.toThrow('needs a token: set FACILITATOR_GATEWAY_TOKEN')
-    vi.stubEnv('FACILITATOR_GATEWAY_TOKEN', 'wrong')
-    await expect(status([guarded])).rejects.toThrow('does not take the token in FACILITATOR_GATEWAY_TOKEN')
-    vi.stubEnv('FACILITATOR_GATEWAY_TOKEN', 'secret')
+    await expect(status([guarded])).rejects.toThrow(
+      'needs a token that may read: set FACILITATOR_GATEWAY_READ_TOKEN',
+    )
+    for (const [token, code] of [
+      ['wrong', 401],
+      ['secret', 403],
+    ] as const) {
+      vi.stubEnv('FACILITATOR_GATEWAY_READ_TOKEN', token)
+      await expect(status([guarded])).rejects.toThrow(
+        `does not show its status for the token in FACILITATOR_GATEWAY_READ_TOKEN (HTTP ${code})`,
+      )
+    }
+    vi.stubEnv('FACILITATOR_GATEWAY_READ_TOKEN', `sha256:${'0'.repeat(64)}, monitor=reading`)
+    expect(await status([guarded])).toBe(0)
+    vi.stubEnv('FACILITATOR_GATEWAY_READ_TOKEN', '')
+    vi.stubEnv('FACILITATOR_GATEWAY_ADMIN_TOKEN', 'reading')
     expect(await status([guarded])).toBe(0)
   })
 
@@ -316,5 +350,55 @@ describe('a configuration file', () => {
     ],
   ])('that is wrong is explained: %j', async (content, message) => {
     await expect(readConfiguration(await file(content))).rejects.toThrow(message)
+  })
+})
+
+describe('the options of a gateway in variables', () => {
+  it('are its tokens by role, its hosts, its proxies and its limit', () => {
+    expect(readGatewayOptions({})).toEqual({ tokens: [] })
+    expect(
+      readGatewayOptions({
+        FACILITATOR_GATEWAY_TOKEN: 'shop-a=one, dHdv==, three=',
+        FACILITATOR_GATEWAY_READ_TOKEN: 'monitor=four',
+        FACILITATOR_GATEWAY_ADMIN_TOKEN: 'five',
+        FACILITATOR_GATEWAY_RATE_LIMIT: '20',
+        FACILITATOR_GATEWAY_ALLOWED_HOSTS: 'pay.example, Pay2.example',
+        FACILITATOR_GATEWAY_TRUSTED_PROXIES: '10.0.0.0/8,::1',
+      }),
+    ).toEqual({
+      tokens: [
+        { name: 'shop-a', token: 'one', role: 'pay' },
+        { name: 'pay-2', token: 'dHdv==', role: 'pay' },
+        { name: 'pay-3', token: 'three=', role: 'pay' },
+        { name: 'monitor', token: 'four', role: 'read' },
+        { name: 'admin-1', token: 'five', role: 'admin' },
+      ],
+      rateLimit: { perSecond: 20 },
+      allowedHosts: ['pay.example', 'Pay2.example'],
+      trustedProxies: ['10.0.0.0/8', '::1'],
+    })
+    expect(readGatewayOptions({ FACILITATOR_GATEWAY_RATE_LIMIT: 'off' })).toMatchObject({ rateLimit: false })
+  })
+
+  it.each([
+    [
+      { FACILITATOR_GATEWAY_READ_TOKEN: 'sha256:hunter2' },
+      'FACILITATOR_GATEWAY_READ_TOKEN: tokens: expected 64',
+    ],
+    [
+      { FACILITATOR_GATEWAY_TOKEN: 'hunter2', FACILITATOR_GATEWAY_ADMIN_TOKEN: 'hunter2' },
+      'two have the same token',
+    ],
+    [{ FACILITATOR_GATEWAY_RATE_LIMIT: '0' }, 'expected requests a second, or off, got "0"'],
+    [{ FACILITATOR_GATEWAY_ALLOWED_HOSTS: 'pay.example:443' }, 'expected names without a port'],
+    [
+      { FACILITATOR_GATEWAY_TRUSTED_PROXIES: '10.0.0.0/33' },
+      'expected addresses or ranges such as 10.0.0.0/8',
+    ],
+    [{ FACILITATOR_GATEWAY_TRUSTED_PROXIES: 'proxy' }, 'expected addresses or ranges such as 10.0.0.0/8'],
+  ])('that are wrong are explained, without a token: %j', (env, message) => {
+    const reading = () => readGatewayOptions(env)
+    expect(reading).toThrow(message)
+    expect(reading).not.toThrow('hunter2')
   })
 })

@@ -19,6 +19,7 @@ const port = only('src/node/listen.ts', 'port')
 const [hostname = ''] = [...(codedDefaults(parse('src/node/listen.ts')).get('hostname') ?? [])].map(text =>
   JSON.parse(text),
 )
+const perSecond = constant('src/http/rate-limit.ts', 'defaultRateLimit.perSecond')
 const ledger = 'src/settlement/memory-ledger.ts'
 
 /** What only a running program knows: its code, the docstring's words for it, and the README's. */
@@ -27,6 +28,13 @@ const inWords = [
   ['known', 'the name in `known`', 'required'],
   ['new MemoryLedger()', 'a `MemoryLedger`', `in memory, ${grouped(only(ledger, 'maxEntries'))} entries`],
   [
+    'defaultRateLimit',
+    `for those without a token { perSecond: ${perSecond} }, for those with one none`,
+    `\`{ perSecond: ${perSecond}, burst: ${5 * perSecond} }\` without a token, none with one`,
+  ],
+  ['Math.max(1, 5 * perSecond)', 'five times perSecond', '-'],
+  [`\`\${role}-\${place + 1}\``, "the role and the place in the list, as in 'pay-1'", '-'],
+  [
     "runtimeWithoutTimers() ? 'lazy' : 'interval'",
     "'lazy' on Cloudflare Workers and the Edge runtime, where 'interval' is refused; 'interval' elsewhere",
     "`'interval'`; `'lazy'` on Workers and Edge",
@@ -34,7 +42,7 @@ const inWords = [
 ]
 
 /** Docstrings of what stays undefined, or is the runtime's own, until somebody sets it. */
-const unset = ['the global one', 'none', 'warnings and errors to the console']
+const unset = ['the global one', 'none', 'warnings and errors to the console', 'of Node.js, Bun and Deno']
 
 /** Computed: what an aggregator makes of it is compared below. */
 const computed = ['deadlineMs']
@@ -122,7 +130,11 @@ describe('the docstring of each option gives the default that the code has', () 
   })
 })
 
-const [gateway = [], aggregator = [], facilitators = []] = tablesWith(readme, 'option', 'default')
+const [gateway = [], status = [], aggregator = [], facilitators = []] = tablesWith(
+  readme,
+  'option',
+  'default',
+)
 const [variables = []] = tablesWith(readme, 'variable', 'default')
 
 const ownersOf: Record<string, readonly string[]> = {
@@ -133,6 +145,7 @@ const ownersOf: Record<string, readonly string[]> = {
 }
 const rows = [
   ...gateway.map(row => ({ ...row, title: 'gateway', owners: ['GatewayOptions'] })),
+  ...status.map(row => ({ ...row, title: 'status', owners: ['StatusHandlerOptions'] })),
   ...aggregator.map(row => ({ ...row, title: 'options', owners: undefined })),
   ...facilitators.map(row => ({
     ...row,
@@ -164,7 +177,13 @@ describe('the README gives the default of each option', () => {
 
   it('no option is missing', () => {
     const named = new Set(rows.flatMap(({ option }) => option ?? []))
-    const tabled = ['GatewayOptions', 'AggregatorOptions', 'SettlementOptions', 'HealthCheckOptions']
+    const tabled = [
+      'GatewayOptions',
+      'StatusHandlerOptions',
+      'AggregatorOptions',
+      'SettlementOptions',
+      'HealthCheckOptions',
+    ]
     const missing = options.filter(option => tabled.includes(option.owner) && !named.has(option))
     // Its rows are those of what is in it.
     expect(missing.map(({ name }) => name)).toEqual(['hedge', 'settlement'])
@@ -186,6 +205,7 @@ describe('the README gives the default of each variable', () => {
     FACILITATOR_MAX_CONSECUTIVE_FAILURES: healthCheck.maxConsecutiveFailures,
     FACILITATOR_LOGGING: read_.logger !== undefined,
     'FACILITATOR_<n>_ENABLED': first?.enabled,
+    FACILITATOR_GATEWAY_RATE_LIMIT: perSecond,
     PORT: port,
     HOST: hostname,
   }
@@ -220,10 +240,11 @@ const ledgerMs = constant('src/settlement/bounded-ledger.ts', 'timeoutMs')
 const ledgerTimes = `${seconds(updateMs)}, its other calls ${seconds(ledgerMs)}`
 const words = ['no', 'one', 'two', 'three', 'four', 'five']
 const probe = 'src/evm/index.ts'
-const logLimit = constant('src/http/status.ts', 'defaultLogLimit')
+const logLimit = constant('src/http/status.ts', 'defaultLimit')
 const [statusPath = ''] = codedDefaults(parse('src/http/gateway.ts')).get('statusPath') ?? []
 const graceMs = only('src/node/shutdown.ts', 'graceMs')
 const lateMs = constant('src/node/shutdown.ts', 'lateMs')
+const rememberedMs = constant('src/http/verified-payments.ts', 'rememberedMs')
 const maxConnections = only('src/node/listen.ts', 'maxConnections')
 const unreadMs = constant('src/node/connections.ts', 'unreadMs')
 const limit = (name: string) => seconds(constant('src/node/listen.ts', `limits.${name}`))
@@ -249,9 +270,10 @@ const sentences = [
   ['README.md', `\`update\` may take ${ledgerTimes}`],
   ['README.md', `the newest ${grouped(constant('src/observe/statistics.ts', 'windowSize'))} attempts`],
   ['README.md', `(${grouped(constant('src/settlement/books.ts', 'maxOwnRecords'))} at most)`],
-  ['README.md', `of a gateway (${port}) with tokens`],
-  ['README.md', `logLimit=50' # ${logLimit} by default`],
-  ['src/http/status.ts', `\`&logLimit=50\`, ${logLimit} by default)`],
+  ['README.md', `a gateway (${port}) with tokens`],
+  ['README.md', `logLimit=50" # ${logLimit} by default`],
+  ['README.md', `(${logLimit}, at most ${grouped(constant('src/http/status.ts', 'maxSettlements'))})`],
+  ['src/http/status.ts', `\`&logLimit=50\`, ${logLimit} by default,`],
   ['src/cli/status.ts', `url.pathname = '${JSON.parse(statusPath)}'`],
   ['CHANGELOG.md', `A ledger's \`update\` may take ${ledgerTimes}`],
   ['src/aggregator.ts', `\`deadlineMs.settle\` and ${seconds(leaseMarginMs)} after it was made`],
@@ -275,6 +297,9 @@ const sentences = [
   ['README.md', `With the ${seconds(2 * lateMs)} that the rest may take this fits the 30 s of Kubernetes`],
   ['README.md', 'Docker kills after 10 s'],
   ['src/node/shutdown.ts', `What follows takes up to ${seconds(2 * lateMs)} more`],
+  ['src/cli/serve.ts', `requests a second of one client, or off; ${perSecond} by default`],
+  ['src/http/gateway.ts', `in the last ${rememberedMs / 60_000} minutes`],
+  ['README.md', `found valid in the last ${rememberedMs / 60_000} minutes`],
   ['src/cli/serve.ts', `--port <n> PORT or ${port} by default`],
   ['src/cli/serve.ts', `variables.text('PORT') ?? '${port}'`],
   ['src/cli/serve.ts', `--host <name> HOST or ${hostname} by default`],
