@@ -3,6 +3,8 @@ import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
   test: {
+    // What an aggregator without a logger tells the console of the faults that a test makes.
+    onConsoleLog: log => !log.startsWith('[Facilitator]'),
     // Those on a chain wait for its blocks most of the time.
     maxWorkers: Math.max(2, availableParallelism()),
     projects: [

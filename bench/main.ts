@@ -100,6 +100,7 @@ const cockatiel: Call = operation => {
 const pool = new FacilitatorAggregator({
   facilitators: clients.map((client, index) => ({ id: `facilitator-${index}`, client })),
   maxLogEntries: 1_000,
+  logger: false,
   settlement: { ledger: new MemoryLedger({ maxEntries: 10_000 }) },
 })
 pool.on('attempt', () => {})

@@ -2,7 +2,7 @@
 import type { FacilitatorClient } from '@x402/core/server'
 import type { SettleResponse, SupportedResponse, VerifyResponse } from '@x402/core/types'
 import { AggregatorStoppedError, InvalidOptionsError } from './errors.ts'
-import type { AggregatorEvents, EventName, Listener } from './events.ts'
+import { type AggregatorEvents, type EventName, eventNames, type Listener } from './events.ts'
 import type { DiscoveryQuery, DiscoveryResponse } from './facilitator/client.ts'
 import type { Context } from './flows/context.ts'
 import { list } from './flows/list.ts'
@@ -14,6 +14,7 @@ import type { LogEntry } from './observe/log.ts'
 import { Observer } from './observe/observer.ts'
 import { redact } from './observe/redact.ts'
 import { type AggregatorOptions, readOptions, type Settings } from './options/options.ts'
+import { unknownName } from './options/unknown-name.ts'
 import type { AnyPaymentPayload, AnyPaymentRequirements } from './payment/payment.ts'
 import { readPayment } from './payment/payment.ts'
 import { HealthChecker } from './pool/health-checker.ts'
@@ -24,6 +25,7 @@ import { Alarms, never } from './runtime/clock.ts'
 import { Books, ledgerError } from './settlement/books.ts'
 import { Chains } from './settlement/chain-view.ts'
 import { crossExaminer } from './settlement/cross-examination.ts'
+import { MemoryLedger } from './settlement/memory-ledger.ts'
 import { Resolver, type UnresolvedSettlement } from './settlement/resolver.ts'
 
 /** An upstream `x402ResourceServer`, or an `x402HTTPResourceServer`. */
@@ -52,6 +54,10 @@ export interface AggregatorConfig {
   healthCheck:
     | false
     | { intervalMs: number; maxConsecutiveFailures: number; coolDownMs: number; mode: 'interval' | 'lazy' }
+  /** Whether a probe can tell what became of a payment in doubt. */
+  hasProbe: boolean
+  /** Whether the ledger ends with this process. */
+  isLedgerInMemory: boolean
   logLevel: string
   maxLogEntries: number
 }
@@ -94,7 +100,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
     this.#observer = new Observer(this.#settings)
     this.#pool = new Pool(this.#settings, this.#observer, () => this.#supported.noticeChange())
     const { ledger, probes, onRetry, ...settlement } = this.#settings.settlement
-    const chains = new Chains(probes, settlement.audit !== 'off', this.#observer)
+    const chains = new Chains(probes, this.#observer)
     this.#books = new Books(ledger, onRetry, this.#observer)
     this.#resolver = new Resolver(this.#books, chains, this.#observer, settlement)
     this.#context = {
@@ -188,13 +194,16 @@ export class FacilitatorAggregator implements FacilitatorClient {
    * the buyer's retry does not deliver it once more.
    *
    * @param key from `getUnresolvedSettlements()` or the event `settlement:resolved`
+   * @param by who closes it, for the log
    * @returns false when there is no such settlement, or it is being settled now
    * @throws {LedgerError} when the ledger does not answer
    */
-  async closeSettlement(key: string): Promise<boolean> {
+  async closeSettlement(key: string, by?: string): Promise<boolean> {
     try {
       const entry = await this.#books.findUnresolved(key)
-      return entry !== undefined && (await this.#books.close(entry))
+      const isClosed = entry !== undefined && (await this.#books.close(entry))
+      if (isClosed) this.#logAction('closed', { key, by })
+      return isClosed
     } catch (error) {
       throw ledgerError(error)
     }
@@ -224,6 +233,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
     const { enabled, deadlineMs, backoffMs, strategy, whenAllUnhealthy, logLevel, maxLogEntries } =
       this.#settings
     const { enabled: isChecked, ...healthCheck } = this.#settings.healthCheck
+    const { probes, ledger } = this.#settings.settlement
     return {
       enabled,
       facilitators: this.#pool.members.map(({ enabled, options: { client: _, url, ...options } }) => ({
@@ -237,6 +247,8 @@ export class FacilitatorAggregator implements FacilitatorClient {
       strategy: typeof strategy === 'function' ? 'function' : strategy,
       whenAllUnhealthy,
       healthCheck: isChecked && healthCheck,
+      hasProbe: probes.length > 0,
+      isLedgerInMemory: ledger instanceof MemoryLedger,
       logLevel,
       maxLogEntries,
     }
@@ -246,13 +258,15 @@ export class FacilitatorAggregator implements FacilitatorClient {
    * Asks every enabled facilitator now (`GET /supported`).
    *
    * @param id asks only this one, even if it is disabled
+   * @param by who asks; the check is logged then
    * @returns the health after it
    * @throws {InvalidOptionsError} when there is no facilitator with this id
    * @throws {AggregatorStoppedError} after `stop()`
    */
-  checkHealth(id?: string): Promise<HealthStatus> {
+  checkHealth(id?: string, by?: string): Promise<HealthStatus> {
     return this.#operate('supported', async () => {
       await (id === undefined ? this.#healthChecker.checkAll() : this.#supported.refresh(this.#member(id)))
+      if (by) this.#logAction('checked', { facilitator: id, by })
       return this.getHealthStatus()
     })
   }
@@ -260,16 +274,12 @@ export class FacilitatorAggregator implements FacilitatorClient {
   /**
    * Takes a facilitator out of the pool, or back into it, out of quarantine too. Calls in flight are not disturbed.
    *
+   * @param by who does it, for the log
    * @throws {InvalidOptionsError} when there is no facilitator with this id
    */
-  setFacilitatorEnabled(id: string, enabled: boolean): void {
+  setFacilitatorEnabled(id: string, enabled: boolean, by?: string): void {
     const member = this.#member(id)
-    this.#observer.log(
-      'info',
-      'enabled',
-      { facilitator: id, enabled },
-      fields => `${fields.facilitator} was ${fields.enabled ? 'enabled' : 'disabled'}`,
-    )
+    this.#logAction(enabled ? 'enabled' : 'disabled', { facilitator: id, by })
     this.#pool.setEnabled(member, enabled)
   }
 
@@ -287,16 +297,22 @@ export class FacilitatorAggregator implements FacilitatorClient {
     return () => this.off('supported:change', reinitialize)
   }
 
-  /** Calls `listener` at each event. What it throws is logged, and hurts nobody. */
+  /**
+   * Calls `listener` at each event. What it throws is logged, and hurts nobody.
+   *
+   * @throws {TypeError} for an event that does not exist
+   */
   on<E extends EventName>(event: E, listener: Listener<E>): this {
-    this.#observer.emitter.add(event, listener, false)
-    return this
+    return this.#listen(event, listener, false)
   }
 
-  /** Calls `listener` at the next event only. */
+  /**
+   * Calls `listener` at the next event only.
+   *
+   * @throws {TypeError} for an event that does not exist
+   */
   once<E extends EventName>(event: E, listener: Listener<E>): this {
-    this.#observer.emitter.add(event, listener, true)
-    return this
+    return this.#listen(event, listener, true)
   }
 
   /** Ends what `on` or `once` began. */
@@ -342,11 +358,31 @@ export class FacilitatorAggregator implements FacilitatorClient {
     return stopping
   }
 
+  #listen<E extends EventName>(event: E, listener: Listener<E>, isOnce: boolean): this {
+    if (!eventNames.includes(event)) throw new TypeError(unknownName(event, eventNames, 'an event'))
+    this.#observer.emitter.add(event, listener, isOnce)
+    return this
+  }
+
   #member(id: string): Member {
     const member = this.#pool.member(id)
     if (member) return member
-    const known = this.#pool.members.map(other => other.id).join(', ')
-    throw new InvalidOptionsError([`there is no facilitator "${id}"; there are ${known}`])
+    const ids = this.#pool.members.map(other => other.id)
+    throw new InvalidOptionsError([unknownName(id, ids, 'a facilitator')])
+  }
+
+  /** What an operator does changes what becomes of payments: it is a warning, so that it is printed by default. */
+  #logAction(
+    event: string,
+    fields: { facilitator?: string | undefined; key?: string; by: string | undefined },
+  ) {
+    this.#observer.log(
+      'warn',
+      event,
+      fields,
+      ({ facilitator = 'every facilitator', key = facilitator, by }) =>
+        `${key} was ${event}${by ? ` by ${by}` : ''}`,
+    )
   }
 
   #operate<T>(operation: Operation, work: () => Promise<T>): Promise<T> {

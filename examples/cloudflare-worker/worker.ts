@@ -16,7 +16,8 @@ const routes = { 'GET /weather': { accepts: { scheme: 'exact', network, payTo, p
 // fetches nothing before the first request, and does beside requests what timers do in Node.js, such as health checks.
 // By waitUntil it finishes a settle whose buyer has hung up.
 const aggregator = aggregatorFromEnv(env, { waitUntil })
-const status = createStatusHandler(aggregator)
+// For who has STATUS_TOKEN (`npx wrangler secret put STATUS_TOKEN`), and for nobody without one.
+const status = createStatusHandler(aggregator, { token: env.STATUS_TOKEN })
 
 const app = new Hono()
 app.use((context, next) => {

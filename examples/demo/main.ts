@@ -36,6 +36,7 @@ const aggregator = new FacilitatorAggregator({
   facilitators: facilitators.map(({ id, url }) => ({ id, url })),
   timeoutMs: { verify: 2_000, supported: 2_000 },
   healthCheck: { intervalMs: 2_000 },
+  logger: false, // the narrator tells what happens
   settlement: { probes: [evmSettlementProbe({ [chain.network]: { rpcUrl: chain.rpcUrl } })] },
 })
 const seller = await startSeller(chain, aggregator)

@@ -13,7 +13,8 @@ const network = 'eip155:84532' // Base Sepolia
 const aggregator = aggregatorFromEnv(process.env)
 const resourceServer = new x402ResourceServer(aggregator).register(network, new ExactEvmScheme())
 aggregator.bindResourceServer(resourceServer)
-const status = createStatusHandler(aggregator)
+// For who has STATUS_TOKEN, and for nobody without one.
+const status = createStatusHandler(aggregator, { token: process.env.STATUS_TOKEN })
 
 const app = express()
 app.use(
@@ -26,7 +27,8 @@ app.get('/weather', (_request, response) => {
   response.json({ weather: 'sunny' })
 })
 app.get('/api/facilitator-status', async (request, response) => {
-  const answer = await status(new Request(new URL(request.url, 'http://localhost')))
+  const headers = { authorization: request.get('authorization') ?? '' }
+  const answer = await status(new Request(new URL(request.url, 'http://localhost'), { headers }))
   response.status(answer.status).json(await answer.json())
 })
 

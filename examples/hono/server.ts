@@ -1,4 +1,4 @@
-/** A seller on Hono, with the state of its facilitators at /api/facilitator-status. */
+/** A seller on Hono, with the state of its facilitators at /api/facilitator-status for who has STATUS_TOKEN. */
 import { serve } from '@hono/node-server'
 import { x402ResourceServer } from '@x402/core/server'
 import { ExactEvmScheme } from '@x402/evm/exact/server'
@@ -23,7 +23,7 @@ const aggregator = new FacilitatorAggregator({
 
 const resourceServer = new x402ResourceServer(aggregator).register(network, new ExactEvmScheme())
 aggregator.bindResourceServer(resourceServer)
-const status = createStatusHandler(aggregator)
+const status = createStatusHandler(aggregator, { token: process.env.STATUS_TOKEN })
 
 const app = new Hono()
 app.use(

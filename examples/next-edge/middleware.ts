@@ -32,7 +32,8 @@ const aggregator = new FacilitatorAggregator({
   // Finishes a settle whose buyer has hung up. Next.js knows the request.
   waitUntil: work => after(work),
 })
-const status = createStatusHandler(aggregator)
+// For who has STATUS_TOKEN, and for nobody without one.
+const status = createStatusHandler(aggregator, { token: process.env.STATUS_TOKEN })
 
 export function middleware(request: NextRequest) {
   // Not a route, which would have an aggregator of its own.

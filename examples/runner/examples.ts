@@ -28,6 +28,9 @@ export interface Example {
 /** The environment variables that a seller would set. */
 export type Setting = Readonly<Record<string, string>>
 
+/** Shows the status of the sellers that have one. */
+export const statusToken = 'a-status-token'
+
 const examplesFolder = fileURLToPath(new URL('../', import.meta.url))
 const at = (path: string) => `${examplesFolder}${path}`
 
@@ -70,7 +73,6 @@ function gateway(
         env: {
           ...setting,
           ...token,
-          ENABLE_FACILITATOR_AGGREGATOR: 'true',
           ...(!canAskChain && { RPC_URL_84532: '' }),
         },
       })
@@ -155,7 +157,10 @@ const worker: Example = {
 
 /** The status must count what the paid route has done, in whichever bundle that is. */
 async function showsStatus(url: string): Promise<void> {
-  const response = await fetch(`${url}/api/facilitator-status?include=stats`)
+  const statusUrl = `${url}/api/facilitator-status?include=stats`
+  const { status } = await fetch(statusUrl)
+  if (status !== 401) throw new Error(`the status is answered ${status} without its token`)
+  const response = await fetch(statusUrl, { headers: { authorization: `Bearer ${statusToken}` } })
   const { statistics } = (await response.json()) as {
     statistics: { facilitators: { id: string; operations: { settle: number } }[] }
   }

@@ -1,7 +1,7 @@
 /** One example at work: facilitators die, a buyer buys, and the chain says whether the seller was paid. */
 import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts'
 import type { TestFacilitator } from '../../test/bed/facilitator.ts'
-import type { Example, Setting } from './examples.ts'
+import { type Example, type Setting, statusToken } from './examples.ts'
 import { install } from './install.ts'
 import type { Market } from './market.ts'
 import type { Program } from './program.ts'
@@ -72,6 +72,7 @@ async function newSeller({ chain }: Market, facilitators: readonly TestFacilitat
   const setting: Setting = {
     PAY_TO: address,
     GAS_KEY: gasKey,
+    STATUS_TOKEN: statusToken,
     [`RPC_URL_${chain.chainId}`]: chain.rpcUrl,
     ...Object.fromEntries(urls),
   }

@@ -35,7 +35,10 @@ await build({
 })
 
 /** What is set here wins, as with `wrangler deploy --var`. */
-const variables = Object.entries({ ...wrangler.vars, ...withPrefix(env, /^(PAY_TO$|FACILITATOR_|RPC_URL_)/) })
+const variables = Object.entries({
+  ...wrangler.vars,
+  ...withPrefix(env, /^(PAY_TO$|STATUS_TOKEN$|FACILITATOR_|RPC_URL_)/),
+})
 const text = JSON.stringify
 const config = `using Workerd = import "/workerd/workerd.capnp";
 

@@ -1,11 +1,13 @@
 /** `x402-aggregator check`: asks every configured facilitator, and every node of a chain, once. */
-import { parseArgs } from 'node:util'
 import { FacilitatorAggregator } from '../aggregator.ts'
 import { optionsFromEnv } from '../env/index.ts'
+import { knownFacilitators } from '../known/index.ts'
 import type { AttemptReport } from '../observe/attempt-report.ts'
 import type { AggregatorOptions, FacilitatorOptions } from '../options/options.ts'
+import { readArguments } from './arguments.ts'
 import { readConfiguration } from './configuration.ts'
 import { askNodes, type NodeFinding } from './nodes.ts'
+import { printableJson, withoutKeys } from './printable.ts'
 import { table } from './table.ts'
 
 const help = `usage: x402-aggregator check [options]
@@ -23,6 +25,7 @@ example:
 
 interface Finding {
   id: string
+  /** Without a path of its own, which may hold a key. */
   url: string | undefined
   status: 'ok' | 'disabled' | 'refused credentials' | 'failed'
   /** Why it cannot be used. */
@@ -36,7 +39,7 @@ interface Finding {
 }
 
 export async function check(args: string[]): Promise<number> {
-  const { values } = parseArgs({
+  const { values } = readArguments({
     args,
     options: {
       config: { type: 'string' },
@@ -53,15 +56,15 @@ export async function check(args: string[]): Promise<number> {
     Promise.all(options.facilitators.map(facilitator => ask(facilitator, options))),
     askNodes(options),
   ])
-  console.log(values.json ? JSON.stringify({ facilitators, nodes }, null, 2) : describe(facilitators, nodes))
+  console.log(values.json ? printableJson({ facilitators, nodes }) : describe(facilitators, nodes))
   const isUsable = ({ status }: Finding | NodeFinding) => status === 'ok' || status === 'disabled'
   return [...facilitators, ...nodes].every(isUsable) ? 0 : 1
 }
 
 async function ask(facilitator: FacilitatorOptions, options: AggregatorOptions): Promise<Finding> {
-  const { logger: _, ...quiet } = options
   const alone = new FacilitatorAggregator({
-    ...quiet,
+    ...options,
+    logger: false,
     facilitators: [{ ...facilitator, enabled: true }],
     retries: 0,
     healthCheck: false,
@@ -70,7 +73,7 @@ async function ask(facilitator: FacilitatorOptions, options: AggregatorOptions):
   const hasCredentials = facilitator.createAuthHeaders !== undefined
   const finding: Finding = {
     id: member?.id ?? '',
-    url: member?.url,
+    url: shownUrl(facilitator),
     status: 'ok',
     versions: [],
     schemes: [],
@@ -91,7 +94,7 @@ async function ask(facilitator: FacilitatorOptions, options: AggregatorOptions):
     if (hasCredentials) finding.credentials = 'accepted'
     if (kinds.length === 0) Object.assign(finding, { status: 'failed', reason: 'it supports nothing' })
   } catch {
-    finding.reason = attempt?.reason ?? attempt?.outcome
+    finding.reason = withoutKeys(attempt?.reason ?? attempt?.outcome ?? 'it was not asked')
     const isRefused = attempt !== undefined && /\b(401|403|createAuthHeaders)\b/.test(attempt.reason ?? '')
     finding.status = isRefused ? 'refused credentials' : 'failed'
     if (isRefused) finding.credentials = 'refused'
@@ -100,6 +103,12 @@ async function ask(facilitator: FacilitatorOptions, options: AggregatorOptions):
   }
   if (attempt !== undefined) finding.latencyMs = Math.round(attempt.durationMs)
   return finding
+}
+
+/** The paths of public facilitators are known to all. */
+function shownUrl({ url }: FacilitatorOptions): string | undefined {
+  const isPublic = Object.values(knownFacilitators).some(known => known.url === url?.replace(/\/+$/, ''))
+  return url === undefined || isPublic ? url : withoutKeys(url)
 }
 
 function unique<T>(values: readonly T[]): T[] {

@@ -1,7 +1,7 @@
 /** The variables that a command works with: those of its environment, over those of a JSON file. */
 import { readFile } from 'node:fs/promises'
 import type { Environment } from '../env/index.ts'
-import { isVariable } from '../env/names.ts'
+import { isVariable, meantBy } from '../env/names.ts'
 import { UsageError } from './usage-error.ts'
 
 /**
@@ -14,7 +14,10 @@ export async function readConfiguration(path: string | undefined): Promise<Envir
   if (typeof file !== 'object' || file === null || Array.isArray(file))
     throw new UsageError(`${path}: expected a JSON object such as { "FACILITATOR_1_URL": "https://…" }`)
   const problems = Object.entries(file).flatMap(([name, value]) => {
-    if (!isVariable(name)) return [`${name} is not a variable`]
+    if (!isVariable(name)) {
+      const meant = meantBy(name)
+      return [`${name} is not a variable${meant === undefined ? '' : `, did you mean ${meant}?`}`]
+    }
     return ['string', 'number', 'boolean'].includes(typeof value)
       ? []
       : [`${name}: expected a text, a number, true or false`]

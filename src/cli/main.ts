@@ -1,7 +1,9 @@
 #!/usr/bin/env node
 /** The command line: `x402-aggregator serve | check | status`. */
 import { createRequire } from 'node:module'
+import { nearest } from '../env/nearest.ts'
 import { AggregatorError } from '../errors.ts'
+import { printable } from './printable.ts'
 import { UsageError } from './usage-error.ts'
 
 const help = `x402-aggregator: one reliable x402 facilitator made of many
@@ -15,7 +17,7 @@ commands:
 
 examples:
   FACILITATOR_1_URL=https://facilitator.x402.rs x402-aggregator check
-  ENABLE_FACILITATOR_AGGREGATOR=true FACILITATOR_GATEWAY_TOKEN=… x402-aggregator serve --port 4020
+  FACILITATOR_GATEWAY_TOKEN=… x402-aggregator serve --port 4020
   x402-aggregator status http://127.0.0.1:4020
 
 \`x402-aggregator <command> --help\` lists the options. Facilitators come from environment variables
@@ -39,8 +41,12 @@ async function main([name, ...args]: string[]): Promise<number> {
     return 0
   }
   const load = Object.hasOwn(commands, name) ? commands[name] : undefined
-  if (load === undefined)
-    throw new UsageError(`"${name}" is not a command; there are ${Object.keys(commands).join(', ')}`)
+  if (load === undefined) {
+    const names = Object.keys(commands)
+    const meant = nearest(name, names)
+    const hint = meant === undefined ? '' : `: did you mean ${meant}?`
+    throw new UsageError(`"${name}" is not a command; there are ${names.join(', ')}${hint}`)
+  }
   return (await load())(args)
 }
 
@@ -50,7 +56,6 @@ function explain(error: unknown): string {
   const missing = /Cannot find package '([^']+)'/.exec(message)?.[1]
   if (code === 'ERR_MODULE_NOT_FOUND' && missing !== undefined)
     return `this command needs ${missing}: npm install hono @hono/node-server`
-  if (code?.startsWith('ERR_PARSE_ARGS')) return `${message.split(/\.\s/, 1)[0]}; --help lists the options`
   return (error as Error).name === 'InvalidListenError' ? message : ((error as Error).stack ?? message)
 }
 
@@ -59,7 +64,7 @@ main(process.argv.slice(2)).then(
     process.exitCode = code
   },
   error => {
-    console.error(`x402-aggregator: ${explain(error)}`)
+    for (const line of `x402-aggregator: ${explain(error)}`.split('\n')) console.error(printable(line))
     process.exitCode = 2
   },
 )

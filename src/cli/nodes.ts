@@ -2,6 +2,7 @@
 import { LazyEvmProbe } from '../env/lazy-evm-probe.ts'
 import { networkProblem } from '../facilitator/classify.ts'
 import type { AggregatorOptions } from '../options/options.ts'
+import { withoutKeys } from './printable.ts'
 
 export interface NodeFinding {
   network: string
@@ -26,7 +27,7 @@ export function askNodes({ settlement }: AggregatorOptions): Promise<NodeFinding
 
 async function askNode(network: string, url: string): Promise<NodeFinding> {
   const begunAt = performance.now()
-  const reason = await whatIsWrong(network, url)
+  const reason = await whatIsWrong(network, new URL(url))
   const latencyMs = Math.round(performance.now() - begunAt)
   const { host } = new URL(url)
   return reason === undefined
@@ -34,17 +35,22 @@ async function askNode(network: string, url: string): Promise<NodeFinding> {
     : { network, node: host, status: 'failed', reason, latencyMs }
 }
 
-async function whatIsWrong(network: string, url: string): Promise<string | undefined> {
+async function whatIsWrong(network: string, { href, username, password }: URL): Promise<string | undefined> {
+  const headers: Record<string, string> = { 'content-type': 'application/json' }
+  // `fetch` takes no credentials in a URL, and quotes it when it says so.
+  const withoutUser = Object.assign(new URL(href), { username: '', password: '' })
+  const user = decodeURIComponent(`${username}:${password}`)
+  if (user !== ':') headers.authorization = `Basic ${Buffer.from(user).toString('base64')}`
   let response: Response
   try {
-    response = await fetch(url, {
+    response = await fetch(withoutUser, {
       method: 'POST',
-      headers: { 'content-type': 'application/json' },
+      headers,
       body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'eth_chainId', params: [] }),
       signal: AbortSignal.timeout(timeoutMs),
     })
   } catch (error) {
-    return `does not answer (${networkProblem(error)})`
+    return `does not answer (${withoutKeys(networkProblem(error))})`
   }
   const body = (await response.json().catch(() => undefined)) as { result?: unknown } | null | undefined
   if (typeof body?.result !== 'string' || !/^0x[\da-f]+$/i.test(body.result))

@@ -1,43 +1,64 @@
 /** `x402-aggregator serve`: a gateway with its status, which ends gracefully. */
-
-import { parseArgs } from 'node:util'
+import { readFile } from 'node:fs/promises'
 import { aggregatorFromEnv, type Environment } from '../env/index.ts'
 import { rpcVariable } from '../env/names.ts'
 import { Variables } from '../env/variables.ts'
 import type { Logger } from '../observe/log.ts'
+import { readArguments } from './arguments.ts'
 import { readConfiguration } from './configuration.ts'
+import { readGatewayOptions } from './gateway-options.ts'
+import { printable } from './printable.ts'
 import { UsageError } from './usage-error.ts'
 
 const help = `usage: x402-aggregator serve [options]
 
 Answers POST /verify, POST /settle, GET /supported and GET /discovery/resources as one facilitator, with
 GET /healthz, GET /readyz and /api/facilitator-status beside them. Ends on SIGTERM and SIGINT: accepts no more,
-finishes what is in flight, lists what stays unresolved; a second signal exits at once.
+finishes what is in flight, lists what stays unresolved or is lost; a second signal exits at once.
 
 options:
-  --port <n>                4020 by default, 0 for a free one
-  --host <name>             127.0.0.1 by default
+  --port <n>                PORT or 4020 by default, 0 for a free one
+  --host <name>             HOST or 127.0.0.1 by default
+  --tls-cert <file>         serves HTTPS with this certificate and its chain (PEM), read at the start
+  --tls-key <file>          and its key (PEM)
+  --max-connections <n>     500 by default; then a new one takes the place of an idle or slow one
   --config <file>           JSON with the names of the variables; variables win
-  --grace <seconds>         for what is in flight when a signal comes, 30 by default
+  --grace <seconds>         for what is in flight when a signal comes, 25 by default, as Kubernetes gives 30 in all;
+                            Docker gives 10: --grace 6, or docker stop --time 30
   --allow-unauthenticated   listen without tokens where others can reach it
+  --allowed-host <name>     take requests for this name, as a proxy in front sends them; may be repeated
+  --rate-limit <n>          requests a second of one client, or off; 100 by default, off for those with a token
+  --trusted-proxy <range>   take the address of a client from this proxy's X-Forwarded-For; may be repeated
   --help
 
 variables:
-  FACILITATOR_GATEWAY_TOKEN   tokens that callers must send (Authorization: Bearer …), with commas between them
-  and those of the README: ENABLE_FACILITATOR_AGGREGATOR, FACILITATOR_<n>_URL, RPC_URL_<chain id>, …
+  FACILITATOR_GATEWAY_TOKEN         tokens that callers must send to pay (Authorization: Bearer …), with commas between
+                                    them; <name>=<token> names one in the log, sha256:<hex> gives its digest alone
+  FACILITATOR_GATEWAY_READ_TOKEN    the same to see the status
+  FACILITATOR_GATEWAY_ADMIN_TOKEN   the same to do everything
+  FACILITATOR_GATEWAY_ALLOWED_HOSTS, FACILITATOR_GATEWAY_RATE_LIMIT, FACILITATOR_GATEWAY_TRUSTED_PROXIES
+                                    as the options above, with commas
+  ENABLE_FACILITATOR_AGGREGATOR     true by default here
+  and those of the README: FACILITATOR_<n>_URL, RPC_URL_<chain id>, …
 
 example:
-  ENABLE_FACILITATOR_AGGREGATOR=true FACILITATOR_GATEWAY_TOKEN=secret x402-aggregator serve`
+  FACILITATOR_GATEWAY_TOKEN=secret x402-aggregator serve`
 
 export async function serve(args: string[]): Promise<number> {
-  const { values } = parseArgs({
+  const { values } = readArguments({
     args,
     options: {
-      port: { type: 'string', default: '4020' },
-      host: { type: 'string', default: '127.0.0.1' },
+      port: { type: 'string' },
+      host: { type: 'string' },
+      'tls-cert': { type: 'string' },
+      'tls-key': { type: 'string' },
+      'max-connections': { type: 'string', default: '500' },
       config: { type: 'string' },
-      grace: { type: 'string', default: '30' },
+      grace: { type: 'string', default: '25' },
       'allow-unauthenticated': { type: 'boolean', default: false },
+      'allowed-host': { type: 'string', multiple: true },
+      'rate-limit': { type: 'string' },
+      'trusted-proxy': { type: 'string', multiple: true },
       help: { type: 'boolean', default: false },
     },
   })
@@ -45,9 +66,26 @@ export async function serve(args: string[]): Promise<number> {
     console.log(help)
     return 0
   }
-  const port = readNumber('--port', values.port, 65_535)
-  const graceMs = readNumber('--grace', values.grace.replace(/s$/, ''), 86_400) * 1000
-  const env = await readConfiguration(values.config)
+  const env = withDefaults(await readConfiguration(values.config))
+  const variables = new Variables(env)
+  const port = readNumber(
+    values.port === undefined ? 'PORT' : '--port',
+    values.port ?? variables.text('PORT') ?? '4020',
+    { most: 65_535 },
+  )
+  const hostname = values.host ?? variables.text('HOST') ?? '127.0.0.1'
+  const graceMs = readNumber('--grace', values.grace.replace(/s$/, ''), { most: 86_400 }) * 1000
+  const maxConnections = readNumber('--max-connections', values['max-connections'], {
+    least: 1,
+    most: 1_000_000,
+  })
+  const gatewayOptions = readGatewayOptions({
+    ...env,
+    ...(values['allowed-host'] && { FACILITATOR_GATEWAY_ALLOWED_HOSTS: values['allowed-host'].join() }),
+    ...(values['rate-limit'] && { FACILITATOR_GATEWAY_RATE_LIMIT: values['rate-limit'] }),
+    ...(values['trusted-proxy'] && { FACILITATOR_GATEWAY_TRUSTED_PROXIES: values['trusted-proxy'].join() }),
+  })
+  const tls = await readTls(values['tls-cert'], values['tls-key'])
   // Not before: the help and the checks of the options need no optional peers.
   const [{ createGateway }, { isLoopback, listen }, { shutDownOnSignals }] = await Promise.all([
     import('../http/index.ts'),
@@ -57,32 +95,36 @@ export async function serve(args: string[]): Promise<number> {
 
   // A log that nobody reads any more must not end the gateway.
   process.stderr.on('error', () => {})
-  const log = (message: string) => console.error(`x402-aggregator: ${message}`)
-  const isVerbose = new Variables(env).flag('FACILITATOR_LOGGING') ?? false
+  const log = (message: string) => console.error(`x402-aggregator: ${printable(message)}`)
+  const isVerbose = variables.flag('FACILITATOR_LOGGING') ?? false
   const aggregator = aggregatorFromEnv(env, {
     // Which facilitator served a payment is kept for the status, whatever is printed.
     logger: isVerbose ? lineLogger : { ...lineLogger, info: () => {} },
     logLevel: isVerbose ? 'debug' : 'info',
   })
-  const gateway = createGateway(aggregator, { tokens: readTokens(env) })
-  if (!gateway.isProtected && !isLoopback(values.host) && !values['allow-unauthenticated'])
+  const gateway = createGateway(aggregator, gatewayOptions)
+  if (!gateway.isProtected && !isLoopback(hostname) && !values['allow-unauthenticated'])
     throw new UsageError(
-      `--host ${values.host} lets others reach the gateway: set FACILITATOR_GATEWAY_TOKEN, or give --allow-unauthenticated`,
+      `${values.host === undefined ? 'HOST' : '--host'} ${hostname} lets others reach the gateway: set FACILITATOR_GATEWAY_TOKEN, or give --allow-unauthenticated`,
     )
   const server = await listen(gateway, {
     port,
-    hostname: values.host,
+    hostname,
+    maxConnections,
+    log,
+    ...(tls !== undefined && { tls }),
     allowUnauthenticated: values['allow-unauthenticated'],
   })
   shutDownOnSignals(server, aggregator, { graceMs, log })
 
-  const { enabled, facilitators } = aggregator.getConfig()
-  if (!enabled)
-    log(`ENABLE_FACILITATOR_AGGREGATOR is not true: ${facilitators[0]?.id} is used alone, without failover`)
+  const { facilitators } = aggregator.getConfig()
   log(
     `listening on ${server.url} (${gateway.isProtected ? 'token needed' : 'no token needed'}), ` +
       `facilitators: ${facilitators.map(({ id }) => id).join(', ')}`,
   )
+  const { tokens } = gatewayOptions
+  if (tokens.length > 0) log(`tokens: ${tokens.map(({ name, role }) => `${name} (${role})`).join(', ')}`)
+  log(`takes ${gateway.rateLimit}`)
   const chains = Object.keys(env).flatMap(name => rpcVariable.exec(name)?.[1] ?? [])
   log(
     chains.length > 0
@@ -95,23 +137,44 @@ export async function serve(args: string[]): Promise<number> {
   return 0
 }
 
-function readNumber(option: string, text: string, most: number): number {
-  const number = /^\d+$/.test(text) ? Number(text) : Number.NaN
-  if (number <= most) return number
-  throw new UsageError(`${option}: expected a whole number from 0 to ${most}, got "${text}"`)
+/** Who starts a gateway wants failover. */
+function withDefaults(env: Environment): Environment {
+  const { ENABLE_FACILITATOR_AGGREGATOR: given } = env
+  return given === undefined || given === '' ? { ...env, ENABLE_FACILITATOR_AGGREGATOR: 'true' } : env
 }
 
-function readTokens(env: Environment): string[] {
-  return String(env.FACILITATOR_GATEWAY_TOKEN ?? '')
-    .split(',')
-    .map(token => token.trim())
-    .filter(token => token !== '')
+function readNumber(
+  name: string,
+  text: string,
+  { least = 0, most }: { least?: number; most: number },
+): number {
+  const number = /^\d+$/.test(text) ? Number(text) : Number.NaN
+  if (number >= least && number <= most) return number
+  throw new UsageError(`${name}: expected a whole number from ${least} to ${most}, got "${text}"`)
+}
+
+async function readTls(
+  certPath: string | undefined,
+  keyPath: string | undefined,
+): Promise<{ cert: string; key: string } | undefined> {
+  if (certPath === undefined && keyPath === undefined) return undefined
+  if (certPath === undefined || keyPath === undefined)
+    throw new UsageError('--tls-cert and --tls-key go together')
+  return { cert: await readPem('--tls-cert', certPath), key: await readPem('--tls-key', keyPath) }
+}
+
+async function readPem(option: string, path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (error) {
+    throw new UsageError(`${option} ${path}: cannot be read (${(error as NodeJS.ErrnoException).code})`)
+  }
 }
 
 const write =
   (level: string) =>
   (message: unknown): void =>
-    console.error(`${new Date().toISOString()} ${level} ${message}`)
+    console.error(`${new Date().toISOString()} ${level} ${printable(`${message}`)}`)
 
 const lineLogger: Logger = {
   debug: write('debug'),

@@ -1,15 +1,17 @@
 /** `x402-aggregator status`: a running gateway, as a table that keeps itself up to date. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
 import { networkProblem } from '../facilitator/classify.ts'
 import type { Status } from '../http/index.ts'
+import { readArguments } from './arguments.ts'
+import { readingToken } from './gateway-options.ts'
+import { printable, printableJson } from './printable.ts'
 import { table } from './table.ts'
 import { UsageError } from './usage-error.ts'
 
 const help = `usage: x402-aggregator status <url> [options]
 
 Shows health and statistics of a running gateway, anew every few seconds until Ctrl-C; once where the output is not a
-terminal. FACILITATOR_GATEWAY_TOKEN holds the token, if the gateway needs one.
+terminal. FACILITATOR_GATEWAY_READ_TOKEN, or FACILITATOR_GATEWAY_ADMIN_TOKEN, holds the token, if the gateway needs one.
 
 options:
   --interval <seconds>   2 by default
@@ -21,7 +23,7 @@ example:
   x402-aggregator status http://127.0.0.1:4020`
 
 export async function status(args: string[]): Promise<number> {
-  const { values, positionals } = parseArgs({
+  const { values, positionals } = readArguments({
     args,
     allowPositionals: true,
     options: {
@@ -41,12 +43,14 @@ export async function status(args: string[]): Promise<number> {
     throw new UsageError(`--interval: expected seconds above 0, got "${values.interval}"`)
 
   if (values.json) {
-    console.log(JSON.stringify(await fetchStatus(url), null, 2))
+    console.log(printableJson(await fetchStatus(url)))
     return 0
   }
+  // The table shows their number only.
+  url.searchParams.set('settlementLimit', '0')
   const isLive = process.stdout.isTTY && !values.once
   do {
-    const text = describe(url, await fetchStatus(url))
+    const text = readable(url, await fetchStatus(url))
     console.log(isLive ? `\x1b[2J\x1b[H${text}` : text)
     if (isLive) await sleep(seconds * 1000)
   } while (isLive)
@@ -63,14 +67,16 @@ function readUrl([text, ...others]: string[]): URL {
     throw new UsageError(`status: "${text}" is not a URL; expected something like http://127.0.0.1:4020`)
   }
   if (url.username + url.password !== '')
-    throw new UsageError('status: the URL carries credentials: give the token by FACILITATOR_GATEWAY_TOKEN')
+    throw new UsageError(
+      'status: the URL carries credentials: give the token by FACILITATOR_GATEWAY_READ_TOKEN',
+    )
   if (url.pathname === '/') url.pathname = '/api/facilitator-status'
   url.search = '?include=health,stats,settlements'
   return url
 }
 
 async function fetchStatus(url: URL): Promise<Status> {
-  const token = process.env.FACILITATOR_GATEWAY_TOKEN?.split(',')[0]?.trim()
+  const token = readingToken(process.env)
   let response: Response
   try {
     response = await fetch(url, {
@@ -82,11 +88,11 @@ async function fetchStatus(url: URL): Promise<Status> {
       `${url.origin} does not answer (${networkProblem(error)}): is the gateway running there?`,
     )
   }
-  if (response.status === 401)
+  if (response.status === 401 || response.status === 403)
     throw new UsageError(
       token
-        ? `${url.origin} does not take the token in FACILITATOR_GATEWAY_TOKEN`
-        : `${url.origin} needs a token: set FACILITATOR_GATEWAY_TOKEN`,
+        ? `${url.origin} does not show its status for the token in FACILITATOR_GATEWAY_READ_TOKEN (HTTP ${response.status})`
+        : `${url.origin} needs a token that may read: set FACILITATOR_GATEWAY_READ_TOKEN`,
     )
   const body: unknown = await response.json().catch(() => undefined)
   if (response.ok && typeof body === 'object' && body !== null && 'health' in body) return body as Status
@@ -95,10 +101,15 @@ async function fetchStatus(url: URL): Promise<Status> {
   )
 }
 
-function describe(
-  url: URL,
-  { timestamp, enabled, health, statistics, unresolvedSettlements }: Status,
-): string {
+function readable(url: URL, answer: Status): string {
+  try {
+    return describe(url, answer)
+  } catch {
+    throw new UsageError(`${url.origin} answers with a status of another shape; --json shows it`)
+  }
+}
+
+function describe(url: URL, { timestamp, enabled, health, statistics, unresolvedTotal = 0 }: Status): string {
   const rows = (health?.facilitators ?? []).map(facilitator => {
     const numbers = statistics?.facilitators.find(({ id }) => id === facilitator.id)
     const open = facilitator.lanes.filter(({ circuit }) => circuit !== 'closed')
@@ -115,11 +126,12 @@ function describe(
     ]
   })
   const header = ['FACILITATOR', 'STATE', 'SUCCESS', 'AVERAGE', 'P95', 'VERIFY', 'SETTLE', 'CIRCUITS']
-  const unresolved = unresolvedSettlements?.length ?? 0
   return [
-    `${url.origin} at ${timestamp}${enabled ? '' : ' (aggregation is switched off)'}`,
+    printable(`${url.origin} at ${timestamp}${enabled ? '' : ' (aggregation is switched off)'}`),
     table([header, ...rows], process.stdout.columns),
-    `${health?.summary.healthy} of ${health?.summary.total} healthy, ${unresolved} unresolved settlements`,
+    printable(
+      `${health?.summary.healthy} of ${health?.summary.total} healthy, ${unresolvedTotal} unresolved settlements`,
+    ),
   ].join('\n')
 }
 

@@ -1,9 +1,10 @@
 /** An aggregator configured by environment variables. */
 import { FacilitatorAggregator } from '../aggregator.ts'
+import { passOn } from '../observe/log.ts'
 import { type AggregatorOptions, defaults } from '../options/options.ts'
 import type { SettlementProbe } from '../settlement/probe.ts'
 import { LazyEvmProbe } from './lazy-evm-probe.ts'
-import { poolVariables, rpcVariable } from './names.ts'
+import { isVariable, leastTimeoutMs, meantBy, rpcVariable } from './names.ts'
 import { readFacilitators } from './read-facilitators.ts'
 import { type Environment, Variables } from './variables.ts'
 
@@ -15,7 +16,7 @@ export type EnvironmentOverrides = Partial<Omit<AggregatorOptions, 'facilitators
 
 /**
  * The aggregator that the variables describe: which facilitators, in which order, and how patient. Unless
- * `ENABLE_FACILITATOR_AGGREGATOR` is `true`, it is its first facilitator alone, with the same interface.
+ * `ENABLE_FACILITATOR_AGGREGATOR` is `true`, it is its first facilitator alone, with the same interface, and a warning.
  *
  * @param env `process.env`, a Worker's `env`, or any record of strings
  * @param overrides what no variable can hold, such as a `logger` or a `settlement.ledger`
@@ -32,10 +33,27 @@ export function aggregatorFromEnv(
 ): FacilitatorAggregator {
   const options = optionsFromEnv(env)
   const settlement = { ...options.settlement, ...overrides.settlement }
-  const aggregator = new FacilitatorAggregator({ ...options, ...overrides, settlement })
+  const all = { ...options, ...overrides, settlement }
+  const aggregator = new FacilitatorAggregator(all)
+  warnOfNoFailover(all, aggregator)
   for (const probe of settlement.probes ?? [])
     if (probe instanceof LazyEvmProbe) aggregator.once('attempt', () => probe.load())
   return aggregator
+}
+
+function warnOfNoFailover(
+  { enabled, facilitators, logger = console }: AggregatorOptions,
+  aggregator: FacilitatorAggregator,
+) {
+  const usable = facilitators.filter(facilitator => facilitator.enabled !== false).length
+  if (enabled || usable < 2 || !logger) return
+  const [first] = aggregator.getConfig().facilitators
+  passOn(logger, {
+    timestamp: new Date().toISOString(),
+    level: 'warn',
+    event: 'configuration',
+    message: `ENABLE_FACILITATOR_AGGREGATOR is not true: ${first?.id} is used alone, without failover`,
+  })
 }
 
 /**
@@ -45,8 +63,16 @@ export function aggregatorFromEnv(
  */
 export function optionsFromEnv(env: Environment): AggregatorOptions {
   const variables = new Variables(env)
-  const timeoutMs = variables.milliseconds('FACILITATOR_TIMEOUT_MS', defaults.timeoutMs.verify)
-  const settleMs = variables.milliseconds('FACILITATOR_SETTLE_TIMEOUT_MS', defaults.timeoutMs.settle)
+  const timeoutMs = variables.milliseconds(
+    'FACILITATOR_TIMEOUT_MS',
+    defaults.timeoutMs.verify,
+    leastTimeoutMs,
+  )
+  const settleMs = variables.milliseconds(
+    'FACILITATOR_SETTLE_TIMEOUT_MS',
+    defaults.timeoutMs.settle,
+    leastTimeoutMs,
+  )
   const isVerbose = variables.flag('FACILITATOR_LOGGING') ?? false
   const hasHealthCheck = variables.flag('FACILITATOR_HEALTH_CHECK') ?? true
   const intervalMs = variables.milliseconds('FACILITATOR_HEALTH_CHECK_INTERVAL_MS', defaults.intervalMs)
@@ -69,14 +95,13 @@ export function optionsFromEnv(env: Environment): AggregatorOptions {
   return options
 }
 
-/** Settings that are thought to hold, and read by nobody. Others may have variables that begin like ours. */
+/** Settings that are thought to hold, and read by nobody. */
 function rejectMistyped(variables: Variables): void {
-  for (const { name } of variables.matching(/^FACILITATOR_(?!\d)/)) {
-    const meant =
-      poolVariables.find(other => other.startsWith(name)) ??
-      poolVariables.find(other => name.startsWith(other))
-    if (meant !== undefined && !poolVariables.includes(name))
-      variables.wrong(name, `is not a variable; did you mean ${meant}?`)
+  for (const { name } of variables.matching(/./)) {
+    const meant = isVariable(name) ? undefined : meantBy(name)
+    // A node by name beside the one by chain id is somebody else's.
+    const isForeign = /^RPC_/i.test(name) && variables.text(meant ?? '') !== undefined
+    if (meant !== undefined && !isForeign) variables.wrong(name, `is not a variable; did you mean ${meant}?`)
   }
   // Upstream's examples read it: where the facilitators are named, it may be meant for other middleware.
   const isAnyNamed = variables.matching(/^FACILITATOR_(\d+)_/).length > 0

@@ -3,7 +3,8 @@ import type { AuthHeaders } from '../facilitator/http-client.ts'
 import { type KnownFacilitatorName, knownFacilitators } from '../known/index.ts'
 import { defaults, type FacilitatorOptions } from '../options/options.ts'
 import { type CdpCredentials, cdpAuthHeaders } from './cdp.ts'
-import { facilitatorFields } from './names.ts'
+import { facilitatorFields, leastTimeoutMs } from './names.ts'
+import { nearest } from './nearest.ts'
 import type { Variables } from './variables.ts'
 
 /** Who is asked when nothing is set, and who `FACILITATOR_<n>` is when only its number is. */
@@ -56,11 +57,12 @@ function numbersOf(variables: Variables): number[] {
     if (number !== `${Number(number)}`)
       variables.wrong(name, `is not a variable; write FACILITATOR_${Number(number)}_${field}`)
     else if (facilitatorFields.includes(field)) numbers.add(Number(number))
-    else
-      variables.wrong(
-        name,
-        `is not a variable; there are ${facilitatorFields.map(known => `FACILITATOR_${number}_${known}`).join(', ')}`,
-      )
+    else {
+      const known = facilitatorFields.map(field => `FACILITATOR_${number}_${field}`)
+      const meant = nearest(name, known)
+      const hint = meant === undefined ? `there are ${known.join(', ')}` : `did you mean ${meant}?`
+      variables.wrong(name, `is not a variable; ${hint}`)
+    }
   }
   // Who only changes or disables some of the usual ones keeps the others.
   const isNamed = (number: number) =>
@@ -74,7 +76,7 @@ function readEntry(variables: Variables, number: number, hasKeys: boolean): Entr
   const givenUrl = variables.url(`${prefix}URL`, 'https://facilitator.x402.rs')
   const givenId = variables.text(`${prefix}ID`)
   const priority = variables.wholeNumber(`${prefix}PRIORITY`, number)
-  const timeoutMs = variables.milliseconds(`${prefix}TIMEOUT_MS`, defaults.timeoutMs.verify)
+  const timeoutMs = variables.milliseconds(`${prefix}TIMEOUT_MS`, defaults.timeoutMs.verify, leastTimeoutMs)
   const authHeader = readAuthHeader(variables, `${prefix}AUTH_HEADER`)
   if (givenUrl === undefined && variables.text(`${prefix}URL`) !== undefined) return undefined
 

@@ -52,8 +52,8 @@ export class Variables {
     return flag
   }
 
-  milliseconds(name: string, otherwise: number): number {
-    return this.wholeNumber(name, otherwise, { least: 1, unit: 'milliseconds, ' })
+  milliseconds(name: string, otherwise: number, least = 1): number {
+    return this.wholeNumber(name, otherwise, { least, unit: 'milliseconds, ' })
   }
 
   wholeNumber(name: string, otherwise: number, { least = 0, unit = '' } = {}): number {
@@ -80,7 +80,7 @@ export class Variables {
     const values = this.text(name)
       ?.split(',')
       .map(value => value.trim())
-    if (values?.every(value => /^https?:\/\/[^\s/]/.test(value)) === false) {
+    if (values?.every(value => /^https?:\/\/[^\s/]/.test(value) && URL.canParse(value)) === false) {
       this.wrong(name, 'expected one or more URLs that begin with https:// or http://', example)
       return undefined
     }

@@ -6,7 +6,7 @@ import type { AnyPaymentPayload, AnyPaymentRequirements } from '../payment/payme
 import { writeJson } from '../runtime/json.ts'
 import { duplicate } from '../settlement/ledger.ts'
 
-export type AnswerStatus = 200 | 400 | 401 | 404 | 413 | 422 | 429 | 500 | 502 | 503
+export type AnswerStatus = 200 | 400 | 401 | 403 | 404 | 405 | 413 | 415 | 422 | 429 | 500 | 502 | 503
 
 export interface Answer {
   readonly status: AnswerStatus
@@ -17,17 +17,15 @@ export interface Answer {
 }
 
 /** An answer that is not the protocol's. */
-export function problem(
-  status: AnswerStatus,
-  error: string,
-  message: string,
-  retryAfterMs?: number,
-  details: object = {},
-): Answer {
-  const headers: Record<string, string> = {}
-  if (retryAfterMs !== undefined) headers['retry-after'] = `${Math.ceil(retryAfterMs / 1000)}`
-  if (status === 401) headers['www-authenticate'] = 'Bearer'
-  return { status, body: { error, message, ...details }, headers, isFinal: false }
+export function problem(status: AnswerStatus, error: string, message: string): Answer {
+  const headers: Record<string, string> = status === 401 ? { 'www-authenticate': 'Bearer' } : {}
+  return { status, body: { error, message }, headers, isFinal: false }
+}
+
+/** The answer to a request that may be made again after so many milliseconds. */
+export function retryable(answer: Answer, retryAfterMs: number): Answer {
+  const headers = { ...answer.headers, 'retry-after': `${Math.ceil(retryAfterMs / 1000)}` }
+  return { ...answer, headers }
 }
 
 const statuses: Partial<Record<AggregatorErrorCode, AnswerStatus>> = {
@@ -47,17 +45,28 @@ export async function answerTo(operate: () => Promise<object>): Promise<Answer> 
   try {
     return protocolAnswer(await operate())
   } catch (error) {
-    // What is not known to have left the money alone must not read as a refusal: see createGateway.
-    if (!(error instanceof AggregatorError))
-      return problem(200, 'INTERNAL_ERROR', 'the gateway met a fault of its own')
-    const { path, transaction } = error as { path?: string; transaction?: string }
-    const status = statuses[error.code] ?? 200
-    const isPassing = status === 503 || error.code === 'SETTLEMENT_IN_PROGRESS'
-    return problem(status, error.code, error.message, isPassing ? retryAfterMs : undefined, {
-      ...(path !== undefined && { path }),
-      ...(transaction !== undefined && { transaction }),
-    })
+    return answerToError(error)
   }
+}
+
+function answerToError(error: unknown): Answer {
+  // What is not known to have left the money alone must not read as a refusal: see createGateway.
+  if (!(error instanceof AggregatorError))
+    return problem(200, 'INTERNAL_ERROR', 'the gateway met a fault of its own')
+  const { path, transaction } = error as { path?: string; transaction?: string }
+  const status = statuses[error.code] ?? 200
+  const plain = problem(status, error.code, error.message)
+  const answer = { ...plain, body: { ...plain.body, path, transaction } }
+  const isPassing = status === 503 || error.code === 'SETTLEMENT_IN_PROGRESS'
+  return isPassing ? retryable(answer, retryAfterMs) : answer
+}
+
+/**
+ * The answer to the settle of a payment that this gateway has found valid. Upstream's clients take every status but 200
+ * for a refusal, which ends in a 402, though the goods are made: what is a 502 in process stays one.
+ */
+export function neverRefused(answer: Answer): Answer {
+  return answer.status >= 500 ? { ...answer, status: 200 } : answer
 }
 
 /** Characters of a header of extensions that are passed on. */
@@ -77,26 +86,30 @@ function protocolAnswer(response: object): Answer {
   return { status: 200, body, headers, isFinal }
 }
 
-interface PaymentBody {
+export interface PaymentBody {
   readonly paymentPayload: AnyPaymentPayload
   readonly paymentRequirements: AnyPaymentRequirements
 }
 
-/**
- * The payment in a request's body.
- *
- * @throws {InvalidPaymentError} naming what is wrong; the payment itself is checked by the aggregator
- */
-export function readBody(text: string): PaymentBody {
-  if (text === '')
-    throw new InvalidPaymentError('body', 'is empty; was it read before, as by an express.json() in front?')
+/** A request's body: the payment, which the aggregator checks, or the answer that says what is wrong with the body. */
+export type Body =
+  | ({ readonly kind: 'payment' } & PaymentBody)
+  | { readonly kind: 'wrong'; readonly answer: Answer }
+
+export function readBody(text: string): Body {
+  const wrong = (what: string): Body => ({
+    kind: 'wrong',
+    answer: answerToError(new InvalidPaymentError('body', what)),
+  })
+  if (text === '') return wrong('is empty; was it read before, as by an express.json() in front?')
   let body: unknown
   try {
     body = JSON.parse(text)
   } catch (error) {
-    throw new InvalidPaymentError('body', `is not JSON: ${(error as Error).message}`)
+    return wrong(`is not JSON: ${(error as Error).message}`)
   }
   if (typeof body !== 'object' || body === null || Array.isArray(body))
-    throw new InvalidPaymentError('body', 'expected an object with paymentPayload and paymentRequirements')
-  return body as PaymentBody
+    return wrong('expected an object with paymentPayload and paymentRequirements')
+  const { paymentPayload, paymentRequirements } = body as PaymentBody
+  return { kind: 'payment', paymentPayload, paymentRequirements }
 }

@@ -6,25 +6,37 @@ import { now } from '../runtime/clock.ts'
 const maxClients = 10_000
 
 export interface RateLimitOptions {
+  /** Requests a second in the long run. */
   readonly perSecond: number
-  readonly burst: number
+  /**
+   * Requests at once.
+   * @default five times perSecond
+   */
+  readonly burst?: number
 }
 
+/** For those who have no token. */
+export const defaultRateLimit: RateLimitOptions = { perSecond: 100 }
+
 export class RateLimit {
+  readonly perSecond: number
+  readonly burst: number
   readonly #buckets = new Map<string, { level: number; at: number }>()
 
   /** @throws {TypeError} for a rate or a burst that would let nobody through */
   constructor(
-    private readonly options: RateLimitOptions,
+    { perSecond, burst = Math.max(1, 5 * perSecond) }: RateLimitOptions,
     private readonly most = maxClients,
   ) {
-    if (!(options.perSecond > 0) || !(options.burst >= 1))
+    if (!(perSecond > 0) || !(burst >= 1))
       throw new TypeError('rateLimit: expected perSecond above 0 and burst from 1, or false')
+    this.perSecond = perSecond
+    this.burst = burst
   }
 
   /** Takes one request of `client`: 0, or the milliseconds after which another would be let through. */
   take(client: string): number {
-    const { perSecond, burst } = this.options
+    const { perSecond, burst } = this
     const time = now()
     const bucket = this.#buckets.get(client) ?? { level: burst, at: time }
     const level = Math.min(burst, bucket.level + ((time - bucket.at) / 1000) * perSecond)

@@ -1,12 +1,16 @@
 /** Whether a gateway can serve payments now. */
 import type { FacilitatorHealth, HealthStatus, LaneHealth } from '../pool/status.ts'
 
+/** Health with the gauge of a ledger that tells how full it is. */
+type Health = HealthStatus & { readonly ledger?: { readonly isNearlyFull: boolean } | undefined }
+
 /** @returns why not, a sentence for each facilitator that cannot be used */
 export function readiness(
-  { facilitators }: HealthStatus,
+  { facilitators, ledger }: Health,
   isDraining: boolean,
 ): { isReady: boolean; reasons: string[] } {
   if (isDraining) return { isReady: false, reasons: ['the gateway is shutting down'] }
+  if (ledger?.isNearlyFull) return { isReady: false, reasons: ['the ledger is nearly full'] }
   const reasons = facilitators.flatMap(facilitator => {
     const trouble = troubleOf(facilitator)
     return trouble === undefined ? [] : [`${facilitator.id} ${trouble}`]

@@ -6,7 +6,8 @@ import { type LogEntry, type Logger, type LogLevel, type LogRecord, passOn, toEn
 import { safeMessageOf } from './redact.ts'
 
 export interface ObserverOptions {
-  readonly logger: Logger | undefined
+  /** Without one, warnings and errors go to the console. */
+  readonly logger: Logger | false | undefined
   readonly logLevel: LogLevel
   readonly maxLogEntries: number
 }
@@ -32,8 +33,9 @@ export class Observer<Events extends { [E in keyof Events]: object } = ObserverE
 
   /** Logs what has happened; `describe` makes its sentence from the fields when it is read. */
   log<F extends object>(level: LogLevel, event: string, fields: F, describe: (fields: F) => string): void {
-    const { logger, logLevel, maxLogEntries } = this.options
-    if (levels.indexOf(level) < levels.indexOf(logLevel)) return
+    const rank = levels.indexOf(level)
+    const { logLevel, maxLogEntries, logger = rank > 1 && console } = this.options
+    if (rank < levels.indexOf(logLevel)) return
     const record: LogRecord = { time: Date.now(), level, event, fields, describe }
     const count = this.#records.push(record)
     if (count > 2 * maxLogEntries) this.#records.splice(0, count - maxLogEntries)

@@ -4,7 +4,7 @@ import { forEachOperation } from '../observe/attempt-report.ts'
 import { longestTimerMs } from '../runtime/clock.ts'
 import { isRecord } from '../runtime/json.ts'
 import { runtimeWithoutTimers } from '../runtime/without-timers.ts'
-import { unknownOption } from './unknown-option.ts'
+import { unknownName } from './unknown-name.ts'
 
 /** What was expected of a value, or nothing when it is right. `path` names the option. */
 type Check = (value: unknown, path: string) => string[]
@@ -45,14 +45,14 @@ const fields =
   (value, path) => {
     if (!isRecord(value)) return [`${path}: expected an object`]
     return Object.entries(value).flatMap(([key, inner]) => {
-      const name = path === '' ? key : `${path}.${key}`
+      const prefix = path && `${path}.`
       const check = known[key]
-      if (!check) return [unknownOption(name, Object.keys(known))]
-      return inner === undefined ? [] : check(inner, name)
+      if (!check) return [prefix + unknownName(key, Object.keys(known))]
+      return inner === undefined ? [] : check(inner, prefix + key)
     })
   }
 
-const timeout = milliseconds(1)
+const timeout = milliseconds(100)
 const timeouts = fields(forEachOperation(() => timeout))
 const perOperation: Check = (value, path) =>
   typeof value === 'object' ? timeouts(value, path) : timeout(value, path)
@@ -147,7 +147,7 @@ const optionFields = fields({
   ),
   waitUntil: callable('a function that takes a promise'),
   autoStart: flag,
-  logger: having('a logger', 'debug', 'info', 'warn', 'error'),
+  logger: unless(value => value === false, having('a logger', 'debug', 'info', 'warn', 'error')),
   logLevel: oneOf('debug', 'info', 'warn', 'error'),
   maxLogEntries: wholeNumber(0, 'a number of entries'),
 })
@@ -167,5 +167,6 @@ export function problemsOfUrl(value: unknown): string[] {
   }
   if (!/^https?:$/.test(url.protocol)) return ['is not of https:// or http://']
   if (url.username + url.password !== '') return ['carries credentials: give them by createAuthHeaders']
+  if (/\/(verify|settle|supported)\/*$/.test(url.pathname)) return ['ends in an operation']
   return url.search + url.hash === '' ? [] : ['has a query or a fragment']
 }

@@ -207,8 +207,11 @@ export interface AggregatorOptions {
    * @default true
    */
   autoStart?: boolean
-  /** pino, console, or anything with `debug`, `info`, `warn` and `error`. */
-  logger?: Logger
+  /**
+   * pino, console, or anything with `debug`, `info`, `warn` and `error`; `false` for none.
+   * @default warnings and errors to the console
+   */
+  logger?: Logger | false
   /**
    * The least level that is kept and passed to `logger`.
    * @default 'info'
@@ -247,7 +250,7 @@ export interface Settings {
   readonly healthCheck: Readonly<Required<HealthCheckOptions>> & { readonly enabled: boolean }
   readonly waitUntil: ((work: Promise<unknown>) => void) | undefined
   readonly autoStart: boolean
-  readonly logger: Logger | undefined
+  readonly logger: Logger | false | undefined
   readonly logLevel: LogLevel
   readonly maxLogEntries: number
 }

@@ -5,9 +5,10 @@ import { fileURLToPath } from 'node:url'
 
 const cli = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 
+/** @param args the port is free by default */
 export async function startGatewayProcess(env: Record<string, string>, args: string[] = []) {
-  const gateway = spawn(process.execPath, ['--import', 'tsx', cli, 'serve', '--port', '0', ...args], {
-    env: { ...process.env, ENABLE_FACILITATOR_AGGREGATOR: 'true', ...env },
+  const gateway = spawn(process.execPath, ['--import', 'tsx', cli, 'serve', ...args], {
+    env: { ...process.env, PORT: '0', ...env },
     stdio: ['ignore', 'inherit', 'pipe'],
   })
   const kill = () => gateway.kill('SIGKILL')

@@ -30,6 +30,7 @@ export function aggregatorOver(
     timeoutMs: { settle: settleTimeoutMs },
     ...options,
     settlement: { probes: probesOf(bed), ...impatient, ...settlement },
+    logger: false,
     logLevel: 'error',
   })
 }
@@ -39,7 +40,7 @@ export function patientAggregatorOver(
   bed: Pick<Bed, 'chain' | 'client'>,
   facilitators: readonly FacilitatorOptions[],
 ): FacilitatorAggregator {
-  return new FacilitatorAggregator({ facilitators, settlement: { probes: probesOf(bed) }, logLevel: 'error' })
+  return new FacilitatorAggregator({ facilitators, settlement: { probes: probesOf(bed) }, logger: false })
 }
 
 export function naiveOver(pool: readonly TestFacilitator[]): FacilitatorClient {

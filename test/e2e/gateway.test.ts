@@ -129,7 +129,7 @@ describe('a server behind the gateway', () => {
     expect(await ended).toBe(0)
     expect(gateway.said()).toContain('not everything was finished within 1000 ms')
     expect(gateway.said()).toMatch(
-      /unresolved: 10000 of 0x\w{40} on eip155:84532 by 0x\w{40}: .* close eip3009\|/,
+      /lost with this process, .*: 10000 of 0x\w{40} on eip155:84532 by 0x\w{40}, key eip3009\|/,
     )
   })
 
@@ -171,6 +171,7 @@ describe("upstream's client sees through the gateway what it sees of a facilitat
       retries: 0,
       healthCheck: false,
       timeoutMs: { verify: 700, settle: 2_500 },
+      logger: false,
     })
     gateway = await listen(createGateway(aggregator), { port: 0 })
     direct = new HTTPFacilitatorClient({ url: facilitator.url, timeoutMs: 3_000 })
@@ -277,5 +278,55 @@ describe("upstream's client sees through the gateway what it sees of a facilitat
 
   it('what is supported', async () => {
     expect(await through.getSupported()).toEqual(await direct.getSupported())
+  })
+})
+
+describe('a payment that the gateway has found valid', () => {
+  let facilitator: TestFacilitator
+  let aggregator: FacilitatorAggregator
+  let gateway: GatewayServer
+  let seller: Seller
+  let client: HTTPFacilitatorClient
+
+  beforeEach(async () => {
+    facilitator = await startFacilitator({ chain, id: 'only' })
+    aggregator = new FacilitatorAggregator({
+      facilitators: [{ id: 'only', url: facilitator.url }],
+      retries: 0,
+      healthCheck: false,
+    })
+    gateway = await listen(createGateway(aggregator, { rateLimit: { perSecond: 0.001, burst: 20 } }), {
+      port: 0,
+    })
+    client = new HTTPFacilitatorClient({ url: gateway.url })
+    seller = await startSeller(chain, client)
+  })
+  afterEach(async () => {
+    await seller.stop()
+    await aggregator.stop({ inFlight: 'abort' })
+    await gateway.close()
+    await facilitator.stop()
+  })
+
+  it('is settled though so many requests came since that all others are refused', async () => {
+    const { payload } = await buyer.sign(seller.url)
+    const other = await buyer.sign(seller.url)
+    expect(await client.verify(payload, payload.accepted)).toMatchObject({ isValid: true })
+    const statuses = new Set<number>()
+    while (!statuses.has(429)) statuses.add((await fetch(`${gateway.url}/supported`)).status)
+    await expect(client.settle(other.payload, other.payload.accepted)).rejects.toThrow('(429)')
+    const before = await chain.balanceOf(seller.address)
+    expect(await client.settle(payload, payload.accepted)).toMatchObject({ success: true })
+    expect((await chain.balanceOf(seller.address)) - before).toBe(price)
+  })
+
+  it('makes a 502 and no 402 when nobody settles it, so that its buyer does not sign again', async () => {
+    facilitator.fault({ settle: { kind: 'answer', status: 401 } })
+    expect(await buyer.buy(seller.url)).toMatchObject({ status: 502 })
+    facilitator.heal()
+    expect(await buyer.replay(seller.url, buyer.lastPayment)).toMatchObject({
+      status: 200,
+      settlement: { success: true },
+    })
   })
 })

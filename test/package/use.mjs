@@ -12,7 +12,7 @@ import { aggregatorFromEnv } from 'x402-facilitator-aggregator/env'
 import { createGateway } from 'x402-facilitator-aggregator/http'
 import { createFacilitatorConfig } from 'x402-facilitator-aggregator/node'
 
-const options = { facilitators: [{ id: 'nobody', url: 'http://127.0.0.1:9' }], retries: 0 }
+const options = { facilitators: [{ id: 'nobody', url: 'http://127.0.0.1:9' }], retries: 0, logger: false }
 const aggregator = new FacilitatorAggregator(options)
 const error = await aggregator.getSupported().catch(thrown => thrown)
 assert(error instanceof AllFacilitatorsFailedError)
@@ -21,7 +21,7 @@ assert(error instanceof AggregatorError)
 
 const request = new Request('http://gateway.example/supported')
 assert.equal((await createGateway(aggregator).fetch(request)).status, 502)
-const { url, createAuthHeaders } = await createFacilitatorConfig(aggregator)
+const { url, createAuthHeaders } = await createFacilitatorConfig(aggregator, { acceptLostPayments: true })
 const { supported } = await createAuthHeaders()
 assert.equal((await fetch(`${url}/supported`, { headers: supported })).status, 502)
 await aggregator.stop()

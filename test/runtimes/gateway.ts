@@ -16,10 +16,10 @@ export function openGateways(
   const settlement = { probes: [evmSettlementProbe({ [network]: { rpcUrl } })] }
   const healthCheck = { mode: 'lazy', intervalMs: 100 } as const
   const gateway = createGateway(
-    new FacilitatorAggregator({ facilitators, settlement, healthCheck, waitUntil }),
+    new FacilitatorAggregator({ facilitators, settlement, healthCheck, waitUntil, logger: false }),
   )
   const unchecked = createGateway(
-    new FacilitatorAggregator({ facilitators, settlement, healthCheck: false }),
+    new FacilitatorAggregator({ facilitators, settlement, healthCheck: false, logger: false }),
     { basePath: '/unchecked' },
   )
   aggregatorFromEnv({ FACILITATOR_1_URL: facilitators[0]?.url, [`RPC_URL_${chainId}`]: rpcUrl })

@@ -281,6 +281,7 @@ export function aggregatorOf(
   return new FacilitatorAggregator({
     facilitators: Object.entries(clients).map(([id, client]) => ({ id, client })),
     healthCheck: false,
+    logger: false,
     settlement,
     ...options,
   })

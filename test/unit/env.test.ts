@@ -1,7 +1,7 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import {
   aggregatorFromEnv,
   cdpAuthHeaders,
@@ -118,6 +118,33 @@ describe('which facilitators the environment names', () => {
   })
 })
 
+describe('several facilitators while aggregation is switched off', () => {
+  const warned = (env: Environment, overrides = {}) => {
+    const logger = { debug: vi.fn(), info: vi.fn(), warn: vi.fn(), error: vi.fn() }
+    aggregatorFromEnv(env, { logger, ...overrides })
+    return logger.warn.mock.calls.map(([message]) => message)
+  }
+
+  it('are worth a warning, as nobody takes over when the first one fails', () => {
+    const two = { FACILITATOR_1_URL: 'https://one.example', FACILITATOR_2_URL: 'https://two.example' }
+    const warning =
+      '[Facilitator] ENABLE_FACILITATOR_AGGREGATOR is not true: facilitator-1 is used alone, without failover'
+    expect(warned(two)).toEqual([warning])
+    expect(warned({ ...two, ENABLE_FACILITATOR_AGGREGATOR: 'false' })).toEqual([warning])
+    expect(warned({ ...two, ENABLE_FACILITATOR_AGGREGATOR: 'true' })).toEqual([])
+    expect(warned({ ...two, FACILITATOR_2_ENABLED: 'false' })).toEqual([])
+    expect(warned(two, { enabled: true })).toEqual([])
+  })
+
+  it('are reported to the console where there is no logger', () => {
+    const warn = vi.spyOn(console, 'warn').mockImplementation(() => {})
+    aggregatorFromEnv({})
+    aggregatorFromEnv({}, { logger: false })
+    expect(warn.mock.calls).toEqual([[expect.stringContaining('x402-rs is used alone'), expect.anything()]])
+    warn.mockRestore()
+  })
+})
+
 describe('the other variables', () => {
   it('set timeouts, deadlines that leave room for another try, retries and health checks', () => {
     const config = aggregatorFromEnv({
@@ -228,16 +255,18 @@ describe('wrong variables are reported together', () => {
         FACILITATOR_RETRIES: '-1',
         FACILITATOR_1_URL: 'not a url',
         FACILITATOR_2_URLL: 'https://x.example',
+        FACILITATOR_2_COLOUR: 'red',
         FACILITATOR_4_ID: 'mine',
         FACILITATOR_5_ENABLED: 'true',
         RPC_URL_8453: 'mainnet',
         CDP_API_KEY_SECRET: 'hunter2',
       }),
     ).toEqual([
-      'FACILITATOR_TIMEOUT_MS: expected milliseconds, a whole number from 1, got "5s"; for example FACILITATOR_TIMEOUT_MS=5000',
+      'FACILITATOR_TIMEOUT_MS: expected milliseconds, a whole number from 100, got "5s"; for example FACILITATOR_TIMEOUT_MS=5000',
       'ENABLE_FACILITATOR_AGGREGATOR: expected true or false, got "maybe"; for example ENABLE_FACILITATOR_AGGREGATOR=true',
       expect.stringMatching(/^CDP_API_KEY_ID: is missing beside CDP_API_KEY_SECRET; for example/),
-      expect.stringMatching(/^FACILITATOR_2_URLL: is not a variable; there are FACILITATOR_2_URL, /),
+      'FACILITATOR_2_URLL: is not a variable; did you mean FACILITATOR_2_URL?',
+      expect.stringMatching(/^FACILITATOR_2_COLOUR: is not a variable; there are FACILITATOR_2_URL, /),
       expect.stringMatching(/^FACILITATOR_1_URL: is not a URL.*for example FACILITATOR_1_URL=https/),
       expect.stringMatching(/^FACILITATOR_4_URL: is missing, as "mine" is none of x402-rs, payai/),
       expect.stringMatching(/^FACILITATOR_5_URL: is missing; for example/),
@@ -286,7 +315,12 @@ describe('wrong variables are reported together', () => {
   it('but leaves alone what is not its own, and what is yet to be filled in', () => {
     const foreign = {
       FACILITATOR_PRIVATE_KEY: 'x',
+      FACILITATOR_ABI: 'x',
+      RPC_URL: 'x',
+      RPC_URL_8453: 'https://node.example',
       RPC_URL_BASE: 'x',
+      RPC_URL_ANVIL: 'x',
+      PORT: 'x',
       FACILITATOR_2_URL: '',
       KV: { get() {} },
       PATH: '/bin',
@@ -304,6 +338,20 @@ describe('wrong variables are reported together', () => {
       { FACILITATOR_GATEWAY_TOKENS: 'x' },
       'FACILITATOR_GATEWAY_TOKENS: is not a variable; did you mean FACILITATOR_GATEWAY_TOKEN?',
     ],
+    [{ ENABLE_FACILITATOR_AGREGATOR: 'true' }, 'did you mean ENABLE_FACILITATOR_AGGREGATOR?'],
+    [{ ENABLE_FACILITATORS_AGGREGATOR: 'true' }, 'did you mean ENABLE_FACILITATOR_AGGREGATOR?'],
+    [{ FACILITATOR_LOGING: 'true' }, 'did you mean FACILITATOR_LOGGING?'],
+    [{ facilitator_retries: '3' }, 'did you mean FACILITATOR_RETRIES?'],
+    [{ FACILITATOR_RETRYS: '3', FACILITATOR_RETRIES: '1' }, 'did you mean FACILITATOR_RETRIES?'],
+    [{ FACILTATOR_2_URL: 'https://x.example' }, 'did you mean FACILITATOR_2_URL?'],
+    [{ FACILITATOR2_AUTH_HEADER: 'Bearer x' }, 'did you mean FACILITATOR_2_AUTH_HEADER?'],
+    [{ CDP_APIKEY_ID: 'x' }, 'did you mean CDP_API_KEY_ID?'],
+    [{ RPC_URL_base: 'https://x.example' }, 'did you mean RPC_URL_8453?'],
+    [{ RPC_URL_BASE_SEPOLIA: 'https://x.example' }, 'did you mean RPC_URL_84532?'],
+    [{ RPC_URLS_8453: 'https://x.example' }, 'did you mean RPC_URL_8453?'],
+    [{ FACILITATOR_1_URL: 'https://x.example/verify' }, 'ends in an operation'],
+    [{ RPC_URL_8453: 'https://[x' }, 'expected one or more URLs'],
+    [{ FACILITATOR_TIMEOUT_MS: '5' }, 'expected milliseconds, a whole number from 100, got "5"'],
     [{ FACILITATOR_TIMEOUT: '5' }, 'did you mean FACILITATOR_TIMEOUT_MS?'],
     [{ FACILITATOR_HEALTH_CHECK_INTERVAL: '5' }, 'did you mean FACILITATOR_HEALTH_CHECK_INTERVAL_MS?'],
   ])('those that nobody reads: %j', (env, problem) => {

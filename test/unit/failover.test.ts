@@ -411,7 +411,7 @@ describe('the route', () => {
     await verify(aggregator)
     expect(verifyCalls()).toEqual([1, 1, 0])
     expect(() => aggregator.setFacilitatorEnabled('z', true)).toThrow(
-      'there is no facilitator "z"; there are a, b, c',
+      'z is not a facilitator; there are a, b, c',
     )
   })
 

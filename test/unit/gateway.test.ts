@@ -1,15 +1,12 @@
 import { HTTPFacilitatorClient } from '@x402/core/server'
 import { SettleError, VerifyError } from '@x402/core/types'
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { IdempotentAnswers } from '../../src/http/idempotency.ts'
-import { createGateway, createStatusHandler, type GatewayOptions } from '../../src/http/index.ts'
-import { RateLimit } from '../../src/http/rate-limit.ts'
-import { type AggregatorOptions, FacilitatorAggregator, MemoryLedger } from '../../src/index.ts'
+import { MemoryLedger } from '../../src/index.ts'
 import { listen } from '../../src/node/index.ts'
 import { untyped } from '../untyped.ts'
 import {
   done,
-  FakeFacilitator,
   hanging,
   httpError,
   kind,
@@ -26,60 +23,20 @@ import {
   unspent,
   valid,
 } from './builders.ts'
-
-let a: FakeFacilitator
-let b: FakeFacilitator
-let aggregator: FacilitatorAggregator
-
-beforeEach(() => {
-  a = new FakeFacilitator()
-  b = new FakeFacilitator()
-})
-afterEach(async () => {
-  vi.useRealTimers()
-  await aggregator.stop({ inFlight: 'abort' })
-})
-
-function open(options: GatewayOptions = {}, settings: Partial<AggregatorOptions> = {}) {
-  aggregator = new FacilitatorAggregator({
-    facilitators: [
-      { id: 'a', client: a },
-      { id: 'b', client: b },
-    ],
-    healthCheck: false,
-    backoffMs: 0,
-    ...settings,
-  })
-  return createGateway(aggregator, options)
-}
-
-type Gateway = ReturnType<typeof open>
-
-async function ask(gateway: Gateway, method: string, path: string, init: RequestInit = {}) {
-  const response = await gateway.fetch(new Request(`http://gateway.example${path}`, { method, ...init }))
-  const text = await response.text()
-  return {
-    status: response.status,
-    headers: response.headers,
-    body: text === '' ? undefined : JSON.parse(text),
-  }
-}
-const get = (gateway: Gateway, path: string, headers: Record<string, string> = {}) =>
-  ask(gateway, 'GET', path, { headers })
-const post = (gateway: Gateway, path: string, body: unknown, headers: Record<string, string> = {}) =>
-  ask(gateway, 'POST', path, {
-    headers: { 'content-type': 'application/json', ...headers },
-    body: typeof body === 'string' ? body : JSON.stringify(body),
-  })
-
-const pay = (paymentPayload: object = payload(), paymentRequirements: object = requirements()) => ({
-  x402Version: 2,
-  paymentPayload,
-  paymentRequirements,
-})
-const payment = pay()
-const settle = (gateway: Gateway, body: unknown = payment, headers?: Record<string, string>) =>
-  post(gateway, '/settle', body, headers)
+import {
+  a,
+  aggregator,
+  ask,
+  b,
+  type Gateway,
+  get,
+  json,
+  open,
+  pay,
+  payment,
+  post,
+  settle,
+} from './gateway-harness.ts'
 
 describe('the gateway answers as a facilitator does', () => {
   it('verify, settle and supported', async () => {
@@ -132,7 +89,7 @@ describe('the gateway answers as a facilitator does', () => {
   })
 
   it('an empty body with what may have happened to it', async () => {
-    expect(await ask(open(), 'POST', '/verify', { body: '' })).toMatchObject({
+    expect(await post(open(), '/verify', '')).toMatchObject({
       status: 400,
       body: { message: expect.stringContaining('was it read before, as by an express.json() in front?') },
     })
@@ -231,7 +188,7 @@ describe('bad requests', () => {
     const long = JSON.stringify({ padding: 'x'.repeat(262_144) })
     expect(await settle(gateway, long)).toMatchObject({ status: 413, body: { error: 'TOO_LARGE' } })
     const stream = new Blob([long]).stream()
-    const chunked = { body: stream, duplex: 'half' } as RequestInit
+    const chunked = { headers: json, body: stream, duplex: 'half' } as RequestInit
     expect(await ask(gateway, 'POST', '/settle', chunked)).toMatchObject({ status: 413 })
     expect(await settle(open({ maxBodyBytes: 10 }))).toMatchObject({ status: 413 })
   })
@@ -247,95 +204,11 @@ describe('bad requests', () => {
   })
 })
 
-describe('access', () => {
-  it('needs one of the tokens', async () => {
-    const gateway = open({ tokens: ['first', 'second'] })
-    for (const authorization of ['', 'Bearer', 'Bearer wrong', 'Bearer firs', 'Basic first']) {
-      const { status, headers } = await get(gateway, '/supported', { authorization })
-      expect([status, headers.get('www-authenticate')]).toEqual([401, 'Bearer'])
-    }
-    for (const token of ['first', 'second'])
-      expect(await get(gateway, '/supported', { authorization: `Bearer ${token}` })).toMatchObject({
-        status: 200,
-      })
-    expect(await get(gateway, '/healthz')).toMatchObject({ status: 200, body: { status: 'alive' } })
-    expect(await get(gateway, '/api/facilitator-status')).toMatchObject({ status: 401 })
-  })
-
-  it('is refused to an empty token at once', () => {
-    expect(() => open({ tokens: [''] })).toThrow('tokens: expected a list of texts that are not empty')
-  })
-
-  it('is limited per client, and says when to come back', async () => {
-    vi.useFakeTimers()
-    const gateway = open({ tokens: ['one', 'two'], rateLimit: { perSecond: 0.5, burst: 2 } })
-    const as = (token: string) => get(gateway, '/supported', { authorization: `Bearer ${token}` })
-    expect([(await as('one')).status, (await as('one')).status]).toEqual([200, 200])
-    const limited = await as('one')
-    expect(limited).toMatchObject({ status: 429, body: { error: 'RATE_LIMITED' } })
-    expect(limited.headers.get('retry-after')).toBe('2')
-    expect((await as('two')).status).toBe(200)
-    vi.advanceTimersByTime(2_000)
-    expect((await as('one')).status).toBe(200)
-    expect((await as('one')).status).toBe(429)
-  })
-
-  it('is not limited for the settle of a client that was let through', async () => {
-    const gateway = open({ tokens: ['one'], rateLimit: { perSecond: 0.001, burst: 1 } })
-    const authorization = 'Bearer one'
-    expect((await post(gateway, '/verify', payment, { authorization })).status).toBe(200)
-    expect((await post(gateway, '/verify', payment, { authorization })).status).toBe(429)
-    expect(await settle(gateway, payment, { authorization })).toMatchObject({ status: 200, body: settled })
-  })
-
-  it('is limited for those without a token too, by their address', async () => {
-    const gateway = open({ tokens: ['one'], rateLimit: { perSecond: 1, burst: 1 } })
-    const from = (remoteAddress: string) =>
-      gateway.fetch(new Request('http://gateway.example/supported'), {
-        incoming: { socket: { remoteAddress } },
-      })
-    expect((await from('10.0.0.1')).status).toBe(401)
-    expect((await from('10.0.0.1')).status).toBe(429)
-    expect((await from('10.0.0.2')).status).toBe(401)
-  })
-
-  it('remembers a bounded number of clients, and forgets the longest unseen', () => {
-    const limit = new RateLimit({ perSecond: 0.001, burst: 1 }, 3)
-    const isLetThrough = (client: string) => limit.take(client) === 0
-    expect(['first', 'first', 'second', 'third'].map(isLetThrough)).toEqual([true, false, true, true])
-    // Seen again, it is not the longest unseen.
-    expect(['first', 'fourth'].map(isLetThrough)).toEqual([false, true])
-    expect(['first', 'third', 'second'].map(isLetThrough)).toEqual([false, false, true])
-  })
-
-  it('ends when the gateway drains, but for what is in flight', async () => {
-    let finish = () => {}
-    a.settleAnswer = () =>
-      new Promise(resolve => {
-        finish = () => resolve(settled)
-      })
-    const gateway = open()
-    const running = settle(gateway)
-    await vi.waitFor(() => expect(a.calls.settle).toBe(1))
-    gateway.drain()
-    const refusedNow = await settle(gateway, pay(newPayload()))
-    expect(refusedNow).toMatchObject({ status: 503, body: { error: 'SHUTTING_DOWN' } })
-    expect(refusedNow.headers.get('retry-after')).toBe('1')
-    expect(await get(gateway, '/readyz')).toMatchObject({
-      status: 503,
-      body: { reasons: ['the gateway is shutting down'] },
-    })
-    expect(await get(gateway, '/healthz')).toMatchObject({ status: 200 })
-    finish()
-    expect(await running).toMatchObject({ status: 200, body: settled })
-  })
-})
-
 describe('over real HTTP', () => {
   it('reads a body without a content length, and refuses one that is too long', async () => {
     const server = await listen(open({ maxBodyBytes: 2_000 }), { port: 0 })
     const stream = (text: string) =>
-      ({ method: 'POST', body: new Blob([text]).stream(), duplex: 'half' }) as RequestInit
+      ({ method: 'POST', headers: json, body: new Blob([text]).stream(), duplex: 'half' }) as RequestInit
     const answer = await fetch(`${server.url}/verify`, stream(JSON.stringify(payment)))
     expect([answer.status, await answer.json()]).toEqual([200, valid])
     expect((await fetch(`${server.url}/verify`, stream('x'.repeat(2_001)))).status).toBe(413)
@@ -548,6 +421,22 @@ describe('readiness', () => {
     })
   })
 
+  it('is lost when the ledger is nearly full, before it refuses settlements', async () => {
+    const gateway = open()
+    const ledger = { entries: 95, maxEntries: 100, isNearlyFull: true }
+    const health = { ...aggregator.getHealthStatus(), ledger }
+    vi.spyOn(aggregator, 'getHealthStatus').mockReturnValue(health)
+    expect(await get(gateway, '/readyz')).toMatchObject({
+      status: 503,
+      body: { reasons: ['the ledger is nearly full'] },
+    })
+    vi.spyOn(aggregator, 'getHealthStatus').mockReturnValue({
+      ...health,
+      ledger: { ...ledger, isNearlyFull: false },
+    } as typeof health)
+    expect(await get(gateway, '/readyz')).toMatchObject({ status: 200 })
+  })
+
   it('is lost after the first check that nobody answered, before any circuit opens', async () => {
     const gateway = open({}, { retries: 0 })
     a.supportedAnswer = refused()
@@ -557,182 +446,6 @@ describe('readiness', () => {
       status: 503,
       body: { reasons: ['a did not answer its last check', 'b did not answer its last check'] },
     })
-  })
-})
-
-describe('the status', () => {
-  const status = (query = '') => get(open(), `/api/facilitator-status${query}`)
-
-  it('has the published shape', async () => {
-    const { status: code, body } = await status()
-    expect(code).toBe(200)
-    expect(body).toEqual({
-      enabled: true,
-      timestamp: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
-      health: {
-        facilitators: [
-          expect.objectContaining({ id: 'a', isHealthy: true, successRate: '100%' }),
-          expect.anything(),
-        ],
-        summary: { total: 2, healthy: 2, unhealthy: 0 },
-      },
-      statistics: {
-        facilitators: [
-          expect.objectContaining({
-            id: 'a',
-            operations: { verify: 0, settle: 0, supported: 0, list: 0, total: 0 },
-            results: { success: 0, failure: 0, successRate: '100%' },
-          }),
-          expect.anything(),
-        ],
-      },
-      logs: [],
-      config: expect.objectContaining({ enabled: true }),
-      unresolvedSettlements: [],
-    })
-  })
-
-  it('shows the parts asked for', async () => {
-    expect(Object.keys((await status('?include=health')).body)).toEqual(['enabled', 'timestamp', 'health'])
-    expect(Object.keys((await status('?include=stats,config')).body)).toEqual([
-      'enabled',
-      'timestamp',
-      'statistics',
-      'config',
-    ])
-    const gateway = open()
-    await post(gateway, '/verify', pay())
-    await post(gateway, '/verify', pay())
-    const logs = await get(gateway, '/api/facilitator-status?include=logs&logLimit=1')
-    expect(logs.body.logs).toHaveLength(1)
-    expect(logs.body.logs[0].message).toContain('a: verify')
-  })
-
-  it('is answered while the ledger is down, with the problem in it', async () => {
-    const inner = new MemoryLedger()
-    const ledger = {
-      claim: inner.claim.bind(inner),
-      update: inner.update.bind(inner),
-      get: inner.get.bind(inner),
-      unresolved: () => Promise.reject(new Error('db down')),
-    }
-    const answer = await get(open({}, { settlement: { ledger } }), '/api/facilitator-status')
-    expect(answer).toMatchObject({
-      status: 200,
-      body: { ledgerProblem: 'the ledger failed (db down).', health: {} },
-    })
-  })
-
-  it('says whether aggregation is on', async () => {
-    const gateway = open({}, { enabled: false })
-    expect(await get(gateway, '/api/facilitator-status?include=health')).toMatchObject({
-      body: { enabled: false, health: { summary: { total: 1 } } },
-    })
-  })
-
-  it.each([
-    ['?inlcude=health', 'inlcude is not a parameter; there are include, logLimit'],
-    ['?include=helth', 'include: "helth" is not a part; there are health, stats, logs, config, settlements'],
-    ['?logLimit=-1', 'logLimit: expected a whole number from 0, got "-1"'],
-  ])('refuses %s', async (query, message) => {
-    expect(await status(query)).toMatchObject({ status: 400, body: { error: 'INVALID_REQUEST', message } })
-  })
-
-  it('can be mounted elsewhere, or not at all', async () => {
-    expect(await get(open({ statusPath: '/status' }), '/status')).toMatchObject({ status: 200 })
-    expect(await get(open({ statusPath: false }), '/api/facilitator-status')).toMatchObject({ status: 404 })
-  })
-})
-
-describe('what an operator may do', () => {
-  const authorized = { authorization: 'Bearer secret' }
-  const act = (gateway: Gateway, body: unknown, headers = authorized) =>
-    post(gateway, '/api/facilitator-status', body, headers)
-  const guarded = () => open({ tokens: ['secret'] })
-
-  it('check the health, of one or of all', async () => {
-    const gateway = guarded()
-    expect(await act(gateway, { action: 'check-health' })).toMatchObject({
-      status: 200,
-      body: { action: 'check-health', health: { summary: { total: 2, healthy: 2 } } },
-    })
-    expect([a.calls.supported, b.calls.supported]).toEqual([1, 1])
-    await act(gateway, { action: 'check-health', facilitator: 'b' })
-    expect([a.calls.supported, b.calls.supported]).toEqual([1, 2])
-  })
-
-  it('disable and enable a facilitator', async () => {
-    const gateway = guarded()
-    await act(gateway, { action: 'disable', facilitator: 'a' })
-    await settle(gateway, pay(), authorized)
-    expect([a.calls.settle, b.calls.settle]).toEqual([0, 1])
-    const { body } = await act(gateway, { action: 'enable', facilitator: 'a' })
-    expect(body.health.facilitators[0]).toMatchObject({ id: 'a', isEnabled: true })
-  })
-
-  it('close a settlement that was delivered or refunded by hand', async () => {
-    const gateway = guarded()
-    a.settleAnswer = httpError(502)
-    const payment = pay()
-    await settle(gateway, payment, authorized)
-    const [left] = (await ask(gateway, 'GET', '/api/facilitator-status', { headers: authorized })).body
-      .unresolvedSettlements
-    expect(await act(gateway, { action: 'close-settlement', key: left.key })).toMatchObject({
-      status: 200,
-      body: { isClosed: true },
-    })
-    a.settleAnswer = settled
-    expect((await settle(gateway, payment, authorized)).body).toMatchObject({ success: false })
-    const { body } = await act(gateway, { action: 'close-settlement', key: left.key })
-    expect(body).toMatchObject({ isClosed: false })
-  })
-
-  it('with a token only', async () => {
-    expect(await act(open(), { action: 'check-health' })).toMatchObject({ status: 401 })
-    const gateway = guarded()
-    expect(await act(gateway, { action: 'check-health' }, { authorization: 'Bearer wrong' })).toMatchObject({
-      status: 401,
-    })
-    for (const options of [{}, { token: 'other' }, { token: '' }, { token: undefined }])
-      for (const authorization of ['Bearer secret', 'Bearer undefined', 'Bearer ']) {
-        const handler = createStatusHandler(aggregator, options)
-        const init = { method: 'POST', headers: { authorization }, body: '{}' }
-        expect((await handler(new Request('http://x.example/', init))).status).toBe(401)
-      }
-    const handler = createStatusHandler(aggregator, { token: 'secret' })
-    const body = JSON.stringify({ action: 'check-health' })
-    const request = new Request('http://x.example/', { method: 'POST', headers: authorized, body })
-    expect((await handler(request)).status).toBe(200)
-    expect(a.calls.supported).toBe(1)
-  })
-
-  it.each([
-    ['nonsense', 'the body is not JSON'],
-    [
-      { action: 'restart' },
-      'action: "restart" is not one; there are check-health, enable, disable, close-settlement',
-    ],
-    [{}, 'action: undefined is not one'],
-    [{ action: 'enable' }, 'facilitator: expected the id of the one to enable'],
-    [{ action: 'enable', facilitator: 'z' }, 'there is no facilitator "z"; there are a, b'],
-    [{ action: 'check-health', facilitator: 'z' }, 'there is no facilitator "z"'],
-    [{ action: 'enable', facilitator: 1 }, 'facilitator: expected an id'],
-    [
-      { action: 'enable', facilitators: 'a' },
-      'facilitators is not a field; there are action, facilitator and key',
-    ],
-    [{ action: 'close-settlement' }, 'key: expected the key of an unresolved settlement'],
-    [{ action: 'close-settlement', key: 7 }, 'key: expected a text'],
-  ])('told clearly when it is wrong: %j', async (body, message) => {
-    const answer = await act(guarded(), body)
-    expect(answer.status).toBe(400)
-    expect(answer.body.message).toContain(message)
-  })
-
-  it('and nothing else', async () => {
-    const answer = await ask(guarded(), 'DELETE', '/api/facilitator-status', { headers: authorized })
-    expect(answer).toMatchObject({ status: 405 })
-    expect(answer.headers.get('allow')).toBe('GET, POST')
   })
 })
 
@@ -772,7 +485,7 @@ describe("upstream's client at the gateway", () => {
 
   it('waits no longer than the aggregator for a facilitator that hangs', async () => {
     a.settleAnswer = () => hanging()
-    const doubt = through(open({}, { timeoutMs: 20 }), client => client.settle(payload(), requirements()))
+    const doubt = through(open({}, { timeoutMs: 100 }), client => client.settle(payload(), requirements()))
     await expect(doubt).rejects.toMatchObject({ name: 'FacilitatorResponseError' })
   })
 })

@@ -82,7 +82,7 @@ describe('wrong options are refused at construction, with the option and the fac
 
   it.each([
     [{ retries: -1 }, 'retries: expected a number of tries, a whole number from 0, got -1'],
-    [{ deadlineMs: -5 }, 'deadlineMs: expected milliseconds, a whole number from 1, got -5'],
+    [{ deadlineMs: -5 }, 'deadlineMs: expected milliseconds, a whole number from 100, got -5'],
     [{ strategy: 'random' }, "strategy: expected 'priority' or 'latency' or 'weighted'"],
     [{ whenAllUnhealthy: 'panic' }, "whenAllUnhealthy: expected 'try' or 'refuse'"],
     [

@@ -1,11 +1,10 @@
 import express from 'express'
 import { paymentMiddleware } from 'x402-express'
-import { FacilitatorAggregator } from 'x402-facilitator-aggregator'
-import { known } from 'x402-facilitator-aggregator/known'
+import { aggregatorFromEnv } from 'x402-facilitator-aggregator/env'
 import { createFacilitatorConfig } from 'x402-facilitator-aggregator/node'
 
 const payTo = '0x209693Bc6afc0C5328bA36FaF03C514EF312287C'
-const aggregator = new FacilitatorAggregator({ facilitators: [known('x402-rs'), known('payai')] })
+const aggregator = aggregatorFromEnv(process.env) // ENABLE_FACILITATOR_AGGREGATOR=true, RPC_URL_8453=…
 const facilitator = await createFacilitatorConfig(aggregator)
 
 const app = express()

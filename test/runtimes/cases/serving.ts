@@ -14,7 +14,8 @@ export async function withAggregator<T>(
   options: Partial<AggregatorOptions>,
   use: (aggregator: FacilitatorAggregator, attempts: AttemptReport[]) => Promise<T>,
 ): Promise<T> {
-  const aggregator = new FacilitatorAggregator({ facilitators, retries: 0, healthCheck: false, ...options })
+  const quiet = { logger: false, healthCheck: false } as const
+  const aggregator = new FacilitatorAggregator({ facilitators, retries: 0, ...quiet, ...options })
   const attempts: AttemptReport[] = []
   aggregator.on('attempt', report => attempts.push(report))
   try {

@@ -27,7 +27,7 @@ it('the watch asks the chain of three hundred unresolved settlements in turn, no
     },
   }
   const a = new FakeFacilitator({ settleAnswer: httpError(502) })
-  const aggregator = aggregatorOf({ a }, { probes: [probe] }, { retries: 0, deadlineMs: { settle: 50 } })
+  const aggregator = aggregatorOf({ a }, { probes: [probe] }, { retries: 0, deadlineMs: { settle: 100 } })
   const all = Array.from({ length: 300 }, () => outcome(aggregator.settle(newPayload(), requirements())))
   expect(new Set(await done(Promise.all(all)))).toEqual(new Set(['SETTLEMENT_INDETERMINATE']))
   await vi.advanceTimersByTimeAsync(200)

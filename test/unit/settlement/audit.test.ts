@@ -177,7 +177,7 @@ describe('an audit', () => {
     for (let i = 0; i < 3; i++) expect(await settle()).toBe('success')
     const warnings = aggregator.getRecentLogs().filter(({ level }) => level === 'warn')
     expect(warnings.map(({ message }) => message)).toEqual([
-      expect.stringMatching(/eip155:84532.*not audited/),
+      expect.stringMatching(/eip155:84532.*no probe covers/),
     ])
   })
 })

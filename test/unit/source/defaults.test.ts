@@ -15,6 +15,11 @@ import {
 import { parse, parseFolder, read } from './source.ts'
 
 const readme = read('README.md')
+const port = only('src/node/listen.ts', 'port')
+const [hostname = ''] = [...(codedDefaults(parse('src/node/listen.ts')).get('hostname') ?? [])].map(text =>
+  JSON.parse(text),
+)
+const perSecond = constant('src/http/rate-limit.ts', 'defaultRateLimit.perSecond')
 const ledger = 'src/settlement/memory-ledger.ts'
 
 /** What only a running program knows: its code, the docstring's words for it, and the README's. */
@@ -23,6 +28,13 @@ const inWords = [
   ['known', 'the name in `known`', 'required'],
   ['new MemoryLedger()', 'a `MemoryLedger`', `in memory, ${grouped(only(ledger, 'maxEntries'))} entries`],
   [
+    'defaultRateLimit',
+    `for those without a token { perSecond: ${perSecond} }, for those with one none`,
+    `\`{ perSecond: ${perSecond}, burst: ${5 * perSecond} }\` without a token, none with one`,
+  ],
+  ['Math.max(1, 5 * perSecond)', 'five times perSecond', '-'],
+  [`\`\${role}-\${place + 1}\``, "the role and the place in the list, as in 'pay-1'", '-'],
+  [
     "runtimeWithoutTimers() ? 'lazy' : 'interval'",
     "'lazy' on Cloudflare Workers and the Edge runtime, where 'interval' is refused; 'interval' elsewhere",
     "`'interval'`; `'lazy'` on Workers and Edge",
@@ -30,7 +42,7 @@ const inWords = [
 ]
 
 /** Docstrings of what stays undefined, or is the runtime's own, until somebody sets it. */
-const unset = ['the global one', 'none']
+const unset = ['the global one', 'none', 'warnings and errors to the console', 'of Node.js, Bun and Deno']
 
 /** Computed: what an aggregator makes of it is compared below. */
 const computed = ['deadlineMs']
@@ -118,7 +130,11 @@ describe('the docstring of each option gives the default that the code has', () 
   })
 })
 
-const [gateway = [], aggregator = [], facilitators = []] = tablesWith(readme, 'option', 'default')
+const [gateway = [], status = [], aggregator = [], facilitators = []] = tablesWith(
+  readme,
+  'option',
+  'default',
+)
 const [variables = []] = tablesWith(readme, 'variable', 'default')
 
 const ownersOf: Record<string, readonly string[]> = {
@@ -129,6 +145,7 @@ const ownersOf: Record<string, readonly string[]> = {
 }
 const rows = [
   ...gateway.map(row => ({ ...row, title: 'gateway', owners: ['GatewayOptions'] })),
+  ...status.map(row => ({ ...row, title: 'status', owners: ['StatusHandlerOptions'] })),
   ...aggregator.map(row => ({ ...row, title: 'options', owners: undefined })),
   ...facilitators.map(row => ({
     ...row,
@@ -160,7 +177,13 @@ describe('the README gives the default of each option', () => {
 
   it('no option is missing', () => {
     const named = new Set(rows.flatMap(({ option }) => option ?? []))
-    const tabled = ['GatewayOptions', 'AggregatorOptions', 'SettlementOptions', 'HealthCheckOptions']
+    const tabled = [
+      'GatewayOptions',
+      'StatusHandlerOptions',
+      'AggregatorOptions',
+      'SettlementOptions',
+      'HealthCheckOptions',
+    ]
     const missing = options.filter(option => tabled.includes(option.owner) && !named.has(option))
     // Its rows are those of what is in it.
     expect(missing.map(({ name }) => name)).toEqual(['hedge', 'settlement'])
@@ -182,6 +205,9 @@ describe('the README gives the default of each variable', () => {
     FACILITATOR_MAX_CONSECUTIVE_FAILURES: healthCheck.maxConsecutiveFailures,
     FACILITATOR_LOGGING: read_.logger !== undefined,
     'FACILITATOR_<n>_ENABLED': first?.enabled,
+    FACILITATOR_GATEWAY_RATE_LIMIT: perSecond,
+    PORT: port,
+    HOST: hostname,
   }
   const compared = variables.flatMap(({ names, cell }) => names.map(name => ({ name, cell })))
 
@@ -191,7 +217,7 @@ describe('the README gives the default of each variable', () => {
       ({ name, cell }) => `${name} is ${cell}`,
     ),
   )('%s', (_, { name, cell }) => {
-    expect(cellValue(cell)).toBe(JSON.stringify(inUse[name]))
+    expect(cellValue(cell)).toBe(`${inUse[name]}`)
   })
 
   it('and of no other as a value', () => {
@@ -214,10 +240,14 @@ const ledgerMs = constant('src/settlement/bounded-ledger.ts', 'timeoutMs')
 const ledgerTimes = `${seconds(updateMs)}, its other calls ${seconds(ledgerMs)}`
 const words = ['no', 'one', 'two', 'three', 'four', 'five']
 const probe = 'src/evm/index.ts'
-const port = only('src/node/listen.ts', 'port')
-const logLimit = constant('src/http/status.ts', 'defaultLogLimit')
+const logLimit = constant('src/http/status.ts', 'defaultLimit')
 const [statusPath = ''] = codedDefaults(parse('src/http/gateway.ts')).get('statusPath') ?? []
 const graceMs = only('src/node/shutdown.ts', 'graceMs')
+const lateMs = constant('src/node/shutdown.ts', 'lateMs')
+const rememberedMs = constant('src/http/verified-payments.ts', 'rememberedMs')
+const maxConnections = only('src/node/listen.ts', 'maxConnections')
+const unreadMs = constant('src/node/connections.ts', 'unreadMs')
+const limit = (name: string) => seconds(constant('src/node/listen.ts', `limits.${name}`))
 
 const sentences = [
   ['README.md', `After ${words[defaults.maxConsecutiveFailures]} failures in a row a circuit opens`],
@@ -240,9 +270,10 @@ const sentences = [
   ['README.md', `\`update\` may take ${ledgerTimes}`],
   ['README.md', `the newest ${grouped(constant('src/observe/statistics.ts', 'windowSize'))} attempts`],
   ['README.md', `(${grouped(constant('src/settlement/books.ts', 'maxOwnRecords'))} at most)`],
-  ['README.md', `of a gateway (${port}) with tokens`],
-  ['README.md', `logLimit=50' # ${logLimit} by default`],
-  ['src/http/status.ts', `\`&logLimit=50\`, ${logLimit} by default)`],
+  ['README.md', `a gateway (${port}) with tokens`],
+  ['README.md', `logLimit=50" # ${logLimit} by default`],
+  ['README.md', `(${logLimit}, at most ${grouped(constant('src/http/status.ts', 'maxSettlements'))})`],
+  ['src/http/status.ts', `\`&logLimit=50\`, ${logLimit} by default,`],
   ['src/cli/status.ts', `url.pathname = '${JSON.parse(statusPath)}'`],
   ['CHANGELOG.md', `A ledger's \`update\` may take ${ledgerTimes}`],
   ['src/aggregator.ts', `\`deadlineMs.settle\` and ${seconds(leaseMarginMs)} after it was made`],
@@ -251,8 +282,30 @@ const sentences = [
     `the newest ${grouped(constant('src/observe/statistics.ts', 'windowSize'))}.`,
   ],
   ['src/settlement/ledger.ts', `may take ${seconds(updateMs)}, each other call ${seconds(ledgerMs)}`],
-  ['src/cli/serve.ts', `--port <n> ${port} by default`],
-  ['src/cli/serve.ts', `port: { type: 'string', default: '${port}' }`],
+  ['README.md', `\`--max-connections\` | \`${maxConnections}\``],
+  ['README.md', 'Half of the 1,024 descriptors'],
+  [
+    'README.md',
+    `A client has ${limit('headersTimeout')} to send its headers, ${limit('requestTimeout')} for`,
+  ],
+  ['README.md', `and ${seconds(unreadMs)} to read an answer`],
+  [
+    'README.md',
+    `An idle connection stands for ${limit('keepAliveTimeout')}, longer than those of proxies (60 to 75 s)`,
+  ],
+  ['README.md', `slow ones after some ${seconds(constant('src/node/connections.ts', 'closingMs'))}`],
+  ['README.md', `With the ${seconds(2 * lateMs)} that the rest may take this fits the 30 s of Kubernetes`],
+  ['README.md', 'Docker kills after 10 s'],
+  ['src/node/shutdown.ts', `What follows takes up to ${seconds(2 * lateMs)} more`],
+  ['src/cli/serve.ts', `requests a second of one client, or off; ${perSecond} by default`],
+  ['src/http/gateway.ts', `in the last ${rememberedMs / 60_000} minutes`],
+  ['README.md', `found valid in the last ${rememberedMs / 60_000} minutes`],
+  ['src/cli/serve.ts', `--port <n> PORT or ${port} by default`],
+  ['src/cli/serve.ts', `variables.text('PORT') ?? '${port}'`],
+  ['src/cli/serve.ts', `--host <name> HOST or ${hostname} by default`],
+  ['src/cli/serve.ts', `variables.text('HOST') ?? '${hostname}'`],
+  ['src/cli/serve.ts', `--max-connections <n> ${maxConnections} by default`],
+  ['src/cli/serve.ts', `'max-connections': { type: 'string', default: '${maxConnections}' }`],
   [
     'src/cli/serve.ts',
     `--grace <seconds> for what is in flight when a signal comes, ${graceMs / 1000} by default`,

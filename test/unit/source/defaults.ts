@@ -73,13 +73,19 @@ function withoutType(expression: ts.Expression): ts.Expression {
   return ts.isAsExpression(expression) ? expression.expression : expression
 }
 
-/** The number that a constant at the top of a file is. */
+/** The number that a constant at the top of a file is, or a property of one: `limits.requestTimeout`. */
 export function constant(path: string, name: string): number {
-  const constants = constantsOf(parse(path))
-  const expression = constants.get(name)
-  const value = expression === undefined ? undefined : literalOf(expression, constants)
+  const expression = expressionOf(name)
+  const value = expression && literalOf(expression, constantsOf(parse(path)))
   if (value === undefined) throw new Error(`${path} has no constant ${name}`)
   return Number(value)
+}
+
+/** The text as an expression, if the whole of it is one. */
+function expressionOf(text: string): ts.Expression | undefined {
+  const [statement] = parse('text.ts', `(${text})`).statements
+  const isWhole = statement?.getEnd() === text.length + 2
+  return isWhole && ts.isExpressionStatement(statement) ? statement.expression : undefined
 }
 
 /** A literal as JSON, whatever its spelling; nothing for what only a running program knows. */
@@ -114,11 +120,8 @@ function literalOf(node: ts.Expression, constants: ReadonlyMap<string, ts.Expres
 
 /** The same for a text of the documentation: `5_000` and `{ verify: 5000 }` are values, `none` is not. */
 export function written(text: string): string {
-  const [statement] = parse('text.ts', `(${text})`).statements
-  const isWhole = statement?.getEnd() === text.length + 2
-  const value =
-    isWhole && ts.isExpressionStatement(statement) ? literalOf(statement.expression, new Map()) : undefined
-  return value ?? text
+  const expression = expressionOf(text)
+  return (expression && literalOf(expression, new Map())) ?? text
 }
 
 export interface TableRow {

@@ -11,7 +11,6 @@ const longSignatures: Record<string, readonly string[]> = {
   'src/facilitator/attempt.ts': ['attempt', 'invoke'],
   'src/facilitator/classify.ts': ['classifyResponse', 'classifyRefusal', 'classifyStatus'],
   'src/facilitator/http-client.ts': ['call', 'fetchOrExplain'],
-  'src/http/answers.ts': ['problem'],
   'src/observe/observer.ts': ['log', 'fault', 'emit'],
   'src/pool/route.ts': ['findRoute'],
   'src/runtime/bounded-map.ts': ['setBounded'],

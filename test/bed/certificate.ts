@@ -1,0 +1,19 @@
+/** A certificate for localhost that signs itself, and its key: for tests, and good until the year 2126. */
+export const certificate = {
+  cert: `-----BEGIN CERTIFICATE-----
+MIIBmjCCAUGgAwIBAgIUKX23gwpNUu/b00akoiMZcuamZfIwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMTE5NTAyMVoYDzIxMjYxMDI4
+MTk1MDIxWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAAQBym1kEPAnE+zINDr3ShB9x59sw/cwzDNlTdqpb14nzbEKAP/Zvq7Z
+HS7CX5zOw2n9dlhj+Yz6go7ukZ9+Hbpvo28wbTAdBgNVHQ4EFgQUlsVbJbpTjpFK
+2AvAkhtuxLuueyYwHwYDVR0jBBgwFoAUlsVbJbpTjpFK2AvAkhtuxLuueyYwDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
+zj0EAwIDRwAwRAIgHfROKXlU070phCNEKGpNRvYkA0rcqKfPZGaVf8OLBU4CIEb+
+2AKwDch/h9wAyCU3TT1Yr+97DtJSlaNoObDQLzND
+-----END CERTIFICATE-----`,
+  key: `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg3R1aFJa21nRkw3aA
+aoisBPvXEZFjCgr576G8uQH9fT+hRANCAAQBym1kEPAnE+zINDr3ShB9x59sw/cw
+zDNlTdqpb14nzbEKAP/Zvq7ZHS7CX5zOw2n9dlhj+Yz6go7ukZ9+Hbpv
+-----END PRIVATE KEY-----`,
+}
