@@ -57,20 +57,10 @@ export class MemberAttempt {
   }
 }
 
-/** What a cause says of a facilitator's health (README, "How failover decides"). */
-const signOfCause: Record<DeclineCause, LaneSign> = {
-  ability: 'success',
-  // A buyer's malformed payload must not be able to open a circuit.
-  request: 'nothing',
-  simulation: 'nothing',
-  credentials: 'failure',
-  quota: 'failure',
-  address: 'failure',
-  'rate-limit': 'nothing',
-  trouble: 'failure',
-  contradicted: 'failure',
-}
+/** Causes that say nothing of a facilitator's health: a buyer's malformed payload must not be able to open a circuit. */
+const sayNothing: readonly DeclineCause[] = ['request', 'simulation', 'rate-limit']
 
+/** What an outcome says of a facilitator's health (README, "How failover decides"). */
 function signOf(outcome: Outcome): LaneSign {
   switch (outcome.kind) {
     case 'answered':
@@ -78,7 +68,8 @@ function signOf(outcome: Outcome): LaneSign {
     case 'spent':
       return 'success'
     case 'declined':
-      return signOfCause[outcome.cause]
+      if (outcome.cause === 'ability') return 'success'
+      return sayNothing.includes(outcome.cause) ? 'nothing' : 'failure'
     case 'unreachable':
       return 'failure'
     case 'unknown':

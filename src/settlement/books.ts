@@ -68,7 +68,7 @@ export class Books {
     let claimed: Claim
     try {
       claimed = await this.ledger.claim({ key, fingerprint, query, claim, since, leaseUntil })
-      if (claimed?.kind !== 'claimed' && claimed?.kind !== 'refused')
+      if (!['claimed', 'refused'].includes(claimed?.kind))
         throw new TypeError("claim() answered neither 'claimed' nor 'refused'")
     } catch (error) {
       this.failed(error)
