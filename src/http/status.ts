@@ -38,7 +38,7 @@ export interface StatusHandlerOptions {
    */
   token?: string | undefined
   /** Decides who may ask, instead of a token: `true`, or the operator's name, which is logged with what was done. */
-  isAuthorized?: ((request: Request) => Permission | Promise<Permission>) | undefined
+  isAuthorized?: ((request: Request) => boolean | string | Promise<boolean | string>) | undefined
   /**
    * Shows the status (`GET`) to everybody: payers, amounts and facilitators. `POST` still needs the token.
    * @default false

@@ -120,7 +120,9 @@ it('the gateway hands on the success of a client that leaves its error reason nu
     paymentPayload: newPayload(),
     paymentRequirements: requirements(),
   })
-  const response = await gateway.fetch(new Request('http://gateway.example/settle', { method: 'POST', body }))
+  const headers = { 'content-type': 'application/json' }
+  const request = new Request('http://gateway.example/settle', { method: 'POST', headers, body })
+  const response = await gateway.fetch(request)
   expect(await response.json()).toMatchObject({ success: true })
 })
 
