@@ -2,7 +2,7 @@
 import type { FacilitatorClient } from '@x402/core/server'
 import type { SettleResponse, SupportedResponse, VerifyResponse } from '@x402/core/types'
 import { AggregatorStoppedError, InvalidOptionsError } from './errors.ts'
-import { type AggregatorEvents, type EventName, eventNames, type Listener } from './events.ts'
+import type { AggregatorEvents, EventName, Listener } from './events.ts'
 import type { DiscoveryQuery, DiscoveryResponse } from './facilitator/client.ts'
 import type { Context } from './flows/context.ts'
 import { list } from './flows/list.ts'
@@ -297,22 +297,16 @@ export class FacilitatorAggregator implements FacilitatorClient {
     return () => this.off('supported:change', reinitialize)
   }
 
-  /**
-   * Calls `listener` at each event. What it throws is logged, and hurts nobody.
-   *
-   * @throws {TypeError} for an event that does not exist
-   */
+  /** Calls `listener` at each event. What it throws is logged, and hurts nobody. */
   on<E extends EventName>(event: E, listener: Listener<E>): this {
-    return this.#listen(event, listener, false)
+    this.#observer.emitter.add(event, listener, false)
+    return this
   }
 
-  /**
-   * Calls `listener` at the next event only.
-   *
-   * @throws {TypeError} for an event that does not exist
-   */
+  /** Calls `listener` at the next event only. */
   once<E extends EventName>(event: E, listener: Listener<E>): this {
-    return this.#listen(event, listener, true)
+    this.#observer.emitter.add(event, listener, true)
+    return this
   }
 
   /** Ends what `on` or `once` began. */
@@ -356,12 +350,6 @@ export class FacilitatorAggregator implements FacilitatorClient {
     })
     this.#stopping = stopping
     return stopping
-  }
-
-  #listen<E extends EventName>(event: E, listener: Listener<E>, isOnce: boolean): this {
-    if (!eventNames.includes(event)) throw new TypeError(unknownName(event, eventNames, 'an event'))
-    this.#observer.emitter.add(event, listener, isOnce)
-    return this
   }
 
   #member(id: string): Member {

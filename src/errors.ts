@@ -43,13 +43,7 @@ export class InvalidOptionsError extends AggregatorError {
   readonly code = 'INVALID_OPTIONS'
 
   constructor(readonly problems: readonly string[]) {
-    super(
-      `FacilitatorAggregator: ${
-        problems.length === 1
-          ? problems[0]
-          : [`${problems.length} problems in the options:`, ...problems].join('\n  - ')
-      }`,
-    )
+    super(['FacilitatorAggregator: wrong options', ...problems].join('\n  - '))
   }
 }
 
@@ -141,7 +135,7 @@ export class SettlementInProgressError extends UnavailableError {
   readonly code = 'SETTLEMENT_IN_PROGRESS'
 
   constructor() {
-    super('This payment is being settled for another request, or has just been settled for it.', [])
+    super('Another request settles this payment, or has just settled it.', [])
   }
 }
 

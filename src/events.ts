@@ -12,20 +12,4 @@ export interface AggregatorEvents extends PoolEvents, SettlementEvents {
 
 export type EventName = keyof AggregatorEvents
 
-/** All of them, as `test/unit/types.test.ts` checks: a listener of anything else would never be called. */
-export const eventNames = [
-  'attempt',
-  'failover',
-  'health:change',
-  'circuit:change',
-  'supported:change',
-  'settlement:recovered',
-  'settlement:indeterminate',
-  'settlement:resolved',
-  'facilitator:quarantined',
-  'facilitator:contradicted',
-  'log',
-  'stop',
-] as const satisfies readonly EventName[]
-
 export type Listener<E extends EventName> = (event: AggregatorEvents[E]) => unknown

@@ -69,7 +69,8 @@ export class Variables {
   url(name: string, example: string): string | undefined {
     const value = this.text(name)
     if (value === undefined) return undefined
-    const [problem] = problemsOfUrl(value)
+    const endsInOperation = /\/(verify|settle|supported)\/*$/.test(value)
+    const [problem] = endsInOperation ? ['ends in an operation: leave it out'] : problemsOfUrl(value)
     if (problem === undefined) return value
     this.wrong(name, problem, example)
     return undefined

@@ -93,7 +93,7 @@ async function authHeadersFor(
   }
   if (!isKeyedByOperation(all))
     throw credentialsError(
-      'createAuthHeaders must return headers keyed by operation, such as { settle: { Authorization: "…" } }',
+      'createAuthHeaders must return headers keyed by operation: { settle: { Authorization: "…" } }',
     )
   const headers = (operation === 'list' ? (all.list ?? all.bazaar) : all[operation]) ?? {}
   try {

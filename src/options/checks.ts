@@ -18,15 +18,15 @@ const expect =
     return [`${path}: expected ${expected}${got}`]
   }
 
-const wholeNumber = (least: number, what: string) =>
+const wholeNumber = (least: number, what = '') =>
   expect(
     (value: number) => Number.isInteger(value) && value >= least && value <= longestTimerMs,
-    `${what}, a whole number from ${least}`,
+    `${what}a whole number from ${least}`,
   )
-const milliseconds = (least: number) => wholeNumber(least, 'milliseconds')
+const milliseconds = (least: number) => wholeNumber(least, 'milliseconds, ')
 const text = expect((value: unknown) => typeof value === 'string' && value !== '', 'a name')
 const flag = expect((value: unknown) => typeof value === 'boolean', 'true or false')
-const callable = (what: string) => expect((value: unknown) => typeof value === 'function', what)
+const callable = expect((value: unknown) => typeof value === 'function', 'a function')
 const oneOf = (...values: unknown[]) =>
   expect((value: unknown) => values.includes(value), values.map(value => `'${value}'`).join(' or '))
 const having = (what: string, ...methods: string[]) =>
@@ -61,13 +61,13 @@ const facilitatorFields = fields({
   id: text,
   url: (value, path) => problemsOfUrl(value).map(problem => `${path} ${problem}`),
   client: having('a facilitator client', 'verify', 'settle', 'getSupported'),
-  createAuthHeaders: callable('a function that returns headers keyed by operation'),
-  fetch: callable('a fetch function'),
+  createAuthHeaders: callable,
+  fetch: callable,
   priority: expect(Number.isFinite, 'a number'),
   weight: expect((value: number) => value > 0, 'a number above 0'),
   enabled: flag,
   timeoutMs: perOperation,
-  retries: wholeNumber(0, 'a number of tries'),
+  retries: wholeNumber(0),
 })
 
 const facilitator: Check = (value, path) => {
@@ -130,7 +130,7 @@ const optionFields = fields({
   enabled: flag,
   timeoutMs: perOperation,
   deadlineMs: perOperation,
-  retries: wholeNumber(0, 'a number of tries'),
+  retries: wholeNumber(0),
   backoffMs: milliseconds(0),
   hedge: fields({ afterMs: milliseconds(1) }),
   strategy: unless(value => typeof value === 'function', oneOf('priority', 'latency', 'weighted')),
@@ -140,16 +140,16 @@ const optionFields = fields({
     value => value === false,
     fields({
       intervalMs: milliseconds(1),
-      maxConsecutiveFailures: wholeNumber(1, 'a number of failures'),
+      maxConsecutiveFailures: wholeNumber(1),
       coolDownMs: milliseconds(0),
       mode: checkMode,
     }),
   ),
-  waitUntil: callable('a function that takes a promise'),
+  waitUntil: callable,
   autoStart: flag,
   logger: unless(value => value === false, having('a logger', 'debug', 'info', 'warn', 'error')),
   logLevel: oneOf('debug', 'info', 'warn', 'error'),
-  maxLogEntries: wholeNumber(0, 'a number of entries'),
+  maxLogEntries: wholeNumber(0),
 })
 
 /** What is wrong with the options: a sentence each, with the option, the facilitator's id, and what was expected. */
@@ -163,10 +163,9 @@ export function problemsOfUrl(value: unknown): string[] {
   try {
     url = new URL(value as string)
   } catch {
-    return ['is not a URL such as https://facilitator.example']
+    return ['is not a URL']
   }
   if (!/^https?:$/.test(url.protocol)) return ['is not of https:// or http://']
   if (url.username + url.password !== '') return ['carries credentials: give them by createAuthHeaders']
-  if (/\/(verify|settle|supported)\/*$/.test(url.pathname)) return ['ends in an operation']
   return url.search + url.hash === '' ? [] : ['has a query or a fragment']
 }

@@ -104,26 +104,12 @@ describe('an aggregator without a logger', () => {
 })
 
 describe('a mistake in the configuration is refused', () => {
-  it('at an event that does not exist, for which nobody would be called', () => {
-    const aggregator = pool()
-    const event = 'setlement:recovered' as 'settlement:recovered'
-    const message = 'setlement:recovered is not an event; there are attempt, failover,'
-    expect(() => aggregator.on(event, () => {})).toThrow(message)
-    expect(() => aggregator.once(event, () => {})).toThrow(message)
-    expect(() => aggregator.on('toString' as 'stop', () => {})).toThrow('toString is not an event')
-  })
-
   it.each<[object, RegExp]>([
-    [{ retrys: 2 }, /^retrys is not an option; there are .*: did you mean retries\?$/],
-    [{ healthCheck: { interval: 5 } }, /^healthCheck\.interval is not .*: did you mean intervalMs\?$/],
-    [{ quiet: true }, /^quiet is not an option; there are [^?]*$/],
+    [{ retrys: 2 }, /^retrys is not an option; there are .*retries/],
+    [{ healthCheck: { interval: 5 } }, /^healthCheck\.interval is not .*intervalMs/],
     [{ timeoutMs: 5 }, /^timeoutMs: expected milliseconds, a whole number from 100, got 5$/],
     [{ deadlineMs: { settle: 60 } }, /^deadlineMs\.settle: expected milliseconds, .* from 100, got 60$/],
     [{ logger: true }, /^logger: expected a logger/],
-    ...['/verify', '/x402/settle/', '/supported'].map((path): [object, RegExp] => [
-      { facilitators: [{ id: 'a', url: `https://facilitator.example${path}` }] },
-      /^facilitators\[0\] "a"\.url ends in an operation/,
-    ]),
   ])('at %j', (options, problem) => {
     expect(() => pool(options as Partial<AggregatorOptions>)).toThrow(
       expect.objectContaining({ problems: [expect.stringMatching(problem)] }),

@@ -1,6 +1,5 @@
 /** What the compiler says to a seller who mistypes: run by `npm run typecheck`. */
-import { describe, expect, expectTypeOf, it } from 'vitest'
-import type { eventNames } from '../../src/events.ts'
+import { describe, expectTypeOf, it } from 'vitest'
 import type { AggregatorOptions, FacilitatorOptions } from '../../src/index.ts'
 import { type AggregatorEvents, FacilitatorAggregator } from '../../src/index.ts'
 import type { known } from '../../src/known/index.ts'
@@ -66,10 +65,9 @@ describe('the events', () => {
       >(),
     )
     // @ts-expect-error no such event
-    expect(() => aggregator.on('attempts', () => {})).toThrow('attempts is not an event')
+    aggregator.on('attempts', () => {})
     // @ts-expect-error no such field
     aggregator.on('failover', event => event.form)
-    expectTypeOf<(typeof eventNames)[number]>().toEqualTypeOf<keyof AggregatorEvents>()
     expectTypeOf<keyof AggregatorEvents>().toEqualTypeOf<
       | 'attempt'
       | 'failover'
