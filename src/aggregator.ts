@@ -410,7 +410,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
     try {
       await work()
     } catch (error) {
-      this.#observer.fault('background', 'work in the background failed', error)
+      this.#observer.fault('background', 'background work failed', error)
     }
   }
 }

@@ -38,8 +38,8 @@ const declinedUnlessSettle: Readonly<Record<number, DeclineCause>> = {
   425: 'trouble',
 }
 
-/** Characters that are kept of what a facilitator calls a transaction; Solana's take 88. */
-const longestHash = 128
+/** What a facilitator may call a transaction: Solana's take 88 characters, signatures and keys more, or others. */
+const readableHash = /^\w{1,100}$/
 
 /**
  * Codes of errors that can only happen before a connection stands, so that nothing was sent. TLS codes are those
@@ -79,9 +79,11 @@ export function classifyResponse<O extends Operation>(
   const { invalidReason, invalidMessage, errorReason, errorMessage, transaction } = answer as Refusal
   const reason = invalidReason ?? errorReason ?? 'no reason given'
   const meaning = meaningOf(reason, invalidMessage ?? errorMessage)
-  const hash = operation === 'settle' && transaction ? transaction.slice(0, longestHash) : undefined
+  const named = operation === 'settle' ? `${transaction ?? ''}` : ''
+  // A facilitator may put anything there, a signature too; that there is something counts all the same.
+  const hash = named && (readableHash.test(named) ? named : 'unreadable')
   // With a reason that nobody has listed a telling status says more; 400 and 422 merely repeat the refusal.
-  if (!meaning && hash === undefined && !isOk(httpStatus) && ![400, 422].includes(httpStatus))
+  if (!meaning && !hash && !isOk(httpStatus) && ![400, 422].includes(httpStatus))
     return classifyStatus(operation, httpStatus, retryAfterMs, response)
   return classifyRefusal(operation, response, redact(reason), meaning, hash)
 }
@@ -137,18 +139,17 @@ function classifyRefusal<O extends Operation>(
   response: Responses[O],
   reason: string,
   meaning: ReasonMeaning | undefined,
-  transaction: string | undefined,
+  transaction: string,
 ): Outcome<O> {
   if (meaning === 'spent') return { kind: 'spent', reason, response }
   const isVerdict = meaning === 'verdict' || (!meaning && operation === 'verify')
-  if (isVerdict && transaction === undefined) return { kind: 'answered', reason, response }
+  if (isVerdict && !transaction) return { kind: 'answered', reason, response }
   if (operation === 'settle') {
-    if (meaning === 'pending' && transaction !== undefined)
-      return { kind: 'pending', reason, response, transaction }
+    if (meaning === 'pending' && transaction) return { kind: 'pending', reason, response, transaction }
     // A refusal with the hash of a broadcast contradicts itself: the chain has to say.
     const isReverted = meaning === 'reverted'
-    if (meaning === 'pending' || meaning === 'maybe-broadcast' || isReverted || transaction !== undefined)
-      return { kind: 'unknown', reason, transaction, isReverted }
+    if (meaning === 'pending' || meaning === 'maybe-broadcast' || isReverted || transaction)
+      return { kind: 'unknown', reason, transaction: transaction || undefined, isReverted }
   }
   return { kind: 'declined', cause: causeOf(meaning), reason, response }
 }

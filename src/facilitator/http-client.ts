@@ -99,7 +99,7 @@ async function authHeadersFor(
   try {
     new Headers(headers)
   } catch {
-    throw credentialsError(`createAuthHeaders made a header that HTTP does not allow for ${operation}`)
+    throw credentialsError(`createAuthHeaders made a header that HTTP forbids for ${operation}`)
   }
   return headers
 }
@@ -127,7 +127,7 @@ async function send(fetch_: typeof fetch, url: string, init: RequestInit): Promi
     const next = location === null ? undefined : new URL(location, target)
     const keepsMethod = init.method !== 'POST' || [307, 308].includes(response.status)
     if (next?.origin !== target.origin || !keepsMethod || redirects === maxRedirects) {
-      const where = next ? `to ${next.origin}${next.pathname}` : 'without a location'
+      const where = next ? `to ${next.origin}${next.pathname}` : 'nowhere'
       throw new FacilitatorRequestError(
         `redirected ${where}: set url to its final address`,
         // A 303 is the answer to a request that was processed (RFC 9110, section 15.4.4).

@@ -176,11 +176,11 @@ export class Run<O extends Operation> {
     const timeoutMs = this.#timeoutFor(member)
     const answer = await attempt(member.options.client, this.operation, this.request, timeoutMs, alarms)
     const endedAt = now()
-    const outcome = answer.reason === undefined ? answer : await this.#examine(member, answer)
+    const outcome = answer.reason ? await this.#examine(member, answer) : answer
     this.#open.splice(this.#open.indexOf(open), 1)
     const report = open.end(outcome, endedAt, this.isAborted)
     this.reports.push(report)
-    if (outcome.kind === 'declined' && outcome.cause === 'ability' && outcome.response !== undefined)
+    if (outcome.kind === 'declined' && outcome.cause === 'ability' && outcome.response)
       this.#lacking.push(outcome.response)
     if (outcome.kind === 'unreachable' || outcome.kind === 'unknown') this.unanswered.push(member)
     const isRefusal = outcome.kind === 'declined' && outcome.cause === 'credentials'

@@ -71,7 +71,7 @@ export class Supported {
     const { pool, observer } = this.context
     const answering = pool.supported(this.keepSilent)
     const supported = answering.kinds.length > 0 ? answering : pool.supported(true)
-    const print = JSON.stringify(supported, sortKeys)
+    const print = printOf(supported)
     const before = this.#announced
     if (before !== undefined || supported.kinds.length > 0) this.#announced = print
     if (before === undefined || before === print) return supported
@@ -99,9 +99,13 @@ export class Supported {
   }
 }
 
-/** Arrays that are sets are compared as sets, objects whatever the order of their keys. */
-function sortKeys(_key: string, value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(item => JSON.stringify(item, sortKeys)).sort()
+/** Equal for the same kinds, whatever their order and that of their fields. */
+function printOf({ kinds, ...rest }: SupportedResponse): string {
+  return JSON.stringify([kinds.map(kind => JSON.stringify(kind, sortFields)).sort(), rest], sortFields)
+}
+
+function sortFields(_key: string, value: unknown): unknown {
+  if (Array.isArray(value)) return value.toSorted()
   if (!isRecord(value)) return value
   return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
 }

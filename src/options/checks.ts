@@ -92,7 +92,7 @@ const facilitators: Check = (value, path) => {
     const id = ids[index]
     const name = `${path}[${index}]${typeof id === 'string' ? ` "${id}"` : ''}`
     const isTaken = id !== undefined && ids.indexOf(id) < index
-    return facilitator(member, name).concat(isTaken ? `${name}.id is taken by another facilitator` : [])
+    return facilitator(member, name).concat(isTaken ? `${name}.id is not unique` : [])
   })
 }
 
@@ -166,6 +166,6 @@ export function problemsOfUrl(value: unknown): string[] {
     return ['is not a URL']
   }
   if (!/^https?:$/.test(url.protocol)) return ['is not of https:// or http://']
-  if (url.username + url.password !== '') return ['carries credentials: give them by createAuthHeaders']
+  if (url.username + url.password !== '') return ['carries credentials: use createAuthHeaders']
   return url.search + url.hash === '' ? [] : ['has a query or a fragment']
 }

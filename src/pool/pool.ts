@@ -54,7 +54,7 @@ export class Pool {
       one => new Member(one, options.healthCheck, (member, change) => this.#laneChanged(member, change)),
     )
     this.#order = orderBy(options.strategy, this.members, error =>
-      this.observer.fault('strategy', 'the strategy failed, the priorities decide', error),
+      this.observer.fault('strategy', 'the strategy failed, priorities decide', error),
     )
     this.#whenAllUnhealthy = options.whenAllUnhealthy
     this.#bindings = new BindingIndex(this.members)

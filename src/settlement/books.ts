@@ -69,7 +69,7 @@ export class Books {
     try {
       claimed = await this.ledger.claim({ key, fingerprint, query, claim, since, leaseUntil })
       if (!['claimed', 'refused'].includes(claimed?.kind))
-        throw new TypeError("claim() answered neither 'claimed' nor 'refused'")
+        throw new TypeError('claim() answered neither claimed nor refused')
     } catch (error) {
       this.failed(error)
       throw ledgerError(error, '; nothing was sent to a facilitator')

@@ -26,7 +26,7 @@ export function crossExaminer(probes: readonly SettlementProbe[], alarms: Alarms
     asked.push({ network, at })
     const abort = new LazyAbort()
     const answer = await withTimeout(probe.wouldAccept(payment, abort), timeoutMs, alarms)
-    abort.now('The question is over.')
+    abort.now('over')
     return answer
   }
 }

@@ -152,7 +152,7 @@ export class Resolver {
   async #lookAtOne(entry: LedgerEntry): Promise<boolean> {
     const finding = await this.#resolve(entry)
     if (finding) this.#found.set(entry.key, finding)
-    return finding !== undefined
+    return Boolean(finding)
   }
 
   /** Nothing while the chain does not say. */
@@ -191,7 +191,7 @@ export class Resolver {
     this.observer.emit(
       'settlement:resolved',
       { ...summarize(entry), result, transaction },
-      transaction === undefined ? 'info' : 'warn',
+      transaction ? 'warn' : 'info',
       event => `an unresolved settlement on ${event.network} ${describe(event)}`,
     )
   }
@@ -199,7 +199,7 @@ export class Resolver {
 
 function describe({ result, transaction }: SettlementEvents['settlement:resolved']): string {
   if (result === 'paid') return `was paid by ${transaction}: deliver or refund`
-  return transaction === undefined
-    ? `was never charged (${result})`
-    : `may have been paid by ${transaction}: look whether that was delivered`
+  return transaction
+    ? `may have been paid by ${transaction}: look whether that was delivered`
+    : `was never charged (${result})`
 }

@@ -128,7 +128,7 @@ describe('a request', () => {
     [
       'returns what HTTP does not allow',
       () => ({ settle: { authorization: 'a\nb' } }),
-      /a header that HTTP does not allow/,
+      /a header that HTTP forbids/,
     ],
   ])('is declined before it is sent when createAuthHeaders %s', async (_, createAuthHeaders, reason) => {
     let requests = 0

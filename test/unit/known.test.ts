@@ -43,7 +43,7 @@ describe('a facilitator known by name', () => {
   it('can be in the pool once under one id', () => {
     const facilitators = [known('payai'), known('payai')]
     expect(() => new FacilitatorAggregator({ facilitators })).toThrow(
-      'facilitators[1] "payai".id is taken by another facilitator',
+      'facilitators[1] "payai".id is not unique',
     )
   })
 

@@ -35,7 +35,7 @@ describe('wrong options are refused at construction, with the option and the fac
           { id: 'a', client },
         ],
       }),
-    ).toEqual(['facilitators[1] "a".id is taken by another facilitator'])
+    ).toEqual(['facilitators[1] "a".id is not unique'])
   })
 
   it.each([
