@@ -11,6 +11,8 @@ const tokenVariables: Readonly<Record<Role, string>> = {
   admin: 'FACILITATOR_GATEWAY_ADMIN_TOKEN',
 }
 
+const namedToken = `shop-a=${'x'.repeat(32)}`
+
 type NamedToken = Required<GatewayToken>
 
 /** @throws {InvalidEnvironmentError} that lists every variable that is wrong, without its secrets */
@@ -18,7 +20,7 @@ export function readGatewayOptions(
   env: Environment,
 ): Omit<GatewayOptions, 'tokens'> & { tokens: readonly NamedToken[] } {
   const variables = new Variables(env)
-  const check = <T>(name: string, read: () => T, example: string): T | undefined => {
+  const check = <T>(name: string, read: () => T, example?: string): T | undefined => {
     try {
       return read()
     } catch (error) {
@@ -28,10 +30,13 @@ export function readGatewayOptions(
   }
   const tokens = Object.entries(tokenVariables).flatMap(([role, name]) => {
     const own = tokensOf(env, role as Role)
-    check(name, () => new Access(own), `shop-a=${'x'.repeat(32)}`)
-    return own
+    if (textsOf(env, role as Role).some(isNameAlone))
+      variables.wrong(name, 'a name without its token after the "="', namedToken)
+    const isValid = check(name, () => new Access(own), namedToken) !== undefined
+    return isValid ? own : []
   })
-  check('FACILITATOR_GATEWAY_…_TOKEN', () => new Access(tokens), 'one token for each role')
+  const given = Object.values(tokenVariables).filter(name => variables.text(name) !== undefined)
+  check(given.join(', '), () => new Access(tokens))
   const allowedHosts = listOf(variables, 'FACILITATOR_GATEWAY_ALLOWED_HOSTS')
   check('FACILITATOR_GATEWAY_ALLOWED_HOSTS', () => allowedHosts?.forEach(readHost), 'pay.example')
   const trustedProxies = listOf(variables, 'FACILITATOR_GATEWAY_TRUSTED_PROXIES')
@@ -46,19 +51,28 @@ export function readGatewayOptions(
   }
 }
 
-/** The token that `status` sends: the first that may read and is known itself, not by its digest alone. */
-export function readingToken(env: Environment): string | undefined {
-  const tokens = [...tokensOf(env, 'read'), ...tokensOf(env, 'admin')].map(({ token }) => token)
-  return tokens.find(token => !token.startsWith('sha256:'))
+/** The token that `status` sends, and its variable: the first that may read and is known itself, not by its digest alone. */
+export function readingToken(env: Environment): { token: string; variable: string } | undefined {
+  const found = [...tokensOf(env, 'read'), ...tokensOf(env, 'admin')].find(
+    ({ token }) => !/^sha256:/i.test(token),
+  )
+  return found && { token: found.token, variable: tokenVariables[found.role] }
 }
 
 /** `token` or `name=token`, with commas between them. */
 function tokensOf(env: Environment, role: Role): NamedToken[] {
-  const texts = listOf(new Variables(env), tokenVariables[role]) ?? []
-  return texts.map((text, place) => {
+  return textsOf(env, role).map((text, place) => {
     const [, name, token] = /^([\w.-]+)=([^=].*)$/.exec(text) ?? []
     return { name: name ?? `${role}-${place + 1}`, token: token ?? text, role }
   })
+}
+
+const textsOf = (env: Environment, role: Role): string[] =>
+  listOf(new Variables(env), tokenVariables[role]) ?? []
+
+/** As of `shop-a=$UNSET`, which everybody could guess; a token in base64, which may end so too, has whole groups of 4. */
+function isNameAlone(text: string): boolean {
+  return /^[\w.-]+=$/.test(text) && (text.length < 24 || text.length % 4 !== 0)
 }
 
 function listOf(variables: Variables, name: string): string[] | undefined {

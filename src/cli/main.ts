@@ -32,6 +32,7 @@ const commands: Record<string, () => Promise<Command>> = {
 }
 
 async function main([name, ...args]: string[]): Promise<number> {
+  if (name === 'help' && args[0] !== undefined) return main([args[0], '--help'])
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
     console.log(help)
     return name === undefined ? 2 : 0

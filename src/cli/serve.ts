@@ -1,6 +1,6 @@
 /** `x402-aggregator serve`: a gateway with its status, which ends gracefully. */
 import { readFile } from 'node:fs/promises'
-import { aggregatorFromEnv, type Environment } from '../env/index.ts'
+import { aggregatorFromEnv, type Environment, InvalidEnvironmentError, optionsFromEnv } from '../env/index.ts'
 import { rpcVariable } from '../env/names.ts'
 import { Variables } from '../env/variables.ts'
 import type { Logger } from '../observe/log.ts'
@@ -59,7 +59,7 @@ export async function serve(args: string[]): Promise<number> {
       'allowed-host': { type: 'string', multiple: true },
       'rate-limit': { type: 'string' },
       'trusted-proxy': { type: 'string', multiple: true },
-      help: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
     },
   })
   if (values.help) {
@@ -79,7 +79,7 @@ export async function serve(args: string[]): Promise<number> {
     least: 1,
     most: 1_000_000,
   })
-  const gatewayOptions = readGatewayOptions({
+  const gatewayOptions = readAllVariables(env, {
     ...env,
     ...(values['allowed-host'] && { FACILITATOR_GATEWAY_ALLOWED_HOSTS: values['allowed-host'].join() }),
     ...(values['rate-limit'] && { FACILITATOR_GATEWAY_RATE_LIMIT: values['rate-limit'] }),
@@ -129,12 +129,28 @@ export async function serve(args: string[]): Promise<number> {
   log(
     chains.length > 0
       ? `looks payments up on eip155:${chains.join(', eip155:')}`
-      : 'looks payments up on no chain: a settle in doubt ends there (RPC_URL_<chain id>)',
+      : 'looks payments up on no chain: set RPC_URL_<chain id>, or a settle whose answer is lost stays indeterminate',
   )
   const { summary } = await aggregator.checkHealth()
   if (summary.healthy < summary.total)
     log(`${summary.unhealthy} of ${summary.total} facilitators are unhealthy`)
   return 0
+}
+
+/** @throws {InvalidEnvironmentError} with the problems of the gateway's variables and of the facilitators' together */
+function readAllVariables(env: Environment, ofGateway: Environment): ReturnType<typeof readGatewayOptions> {
+  const problemsOf = (read: () => unknown): readonly string[] => {
+    try {
+      read()
+    } catch (error) {
+      if (error instanceof InvalidEnvironmentError) return error.problems
+      throw error
+    }
+    return []
+  }
+  const problems = [() => readGatewayOptions(ofGateway), () => optionsFromEnv(env)].flatMap(problemsOf)
+  if (problems.length > 0) throw new InvalidEnvironmentError(problems)
+  return readGatewayOptions(ofGateway)
 }
 
 /** Who starts a gateway wants failover. */

@@ -30,7 +30,7 @@ export async function status(args: string[]): Promise<number> {
       interval: { type: 'string', default: '2' },
       once: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
     },
   })
   if (values.help) {
@@ -76,23 +76,26 @@ function readUrl([text, ...others]: string[]): URL {
 }
 
 async function fetchStatus(url: URL): Promise<Status> {
-  const token = readingToken(process.env)
+  const given = readingToken(process.env)
   let response: Response
   try {
     response = await fetch(url, {
-      headers: token ? { authorization: `Bearer ${token}` } : {},
+      headers: given ? { authorization: `Bearer ${given.token}` } : {},
       signal: AbortSignal.timeout(10_000),
     })
   } catch (error) {
+    const problem = networkProblem(error)
     throw new UsageError(
-      `${url.origin} does not answer (${networkProblem(error)}): is the gateway running there?`,
+      /CERT|ISSUER|SIGNATURE/.test(problem)
+        ? `the certificate of ${url.origin} is not trusted (${problem}): set NODE_EXTRA_CA_CERTS to a file with it, or with its authority's`
+        : `${url.origin} does not answer (${problem}): is the gateway running there?`,
     )
   }
   if (response.status === 401 || response.status === 403)
     throw new UsageError(
-      token
-        ? `${url.origin} does not show its status for the token in FACILITATOR_GATEWAY_READ_TOKEN (HTTP ${response.status})`
-        : `${url.origin} needs a token that may read: set FACILITATOR_GATEWAY_READ_TOKEN`,
+      given
+        ? `${url.origin} does not show its status for the token in ${given.variable} (HTTP ${response.status})`
+        : `${url.origin} needs a token that may read: set FACILITATOR_GATEWAY_READ_TOKEN to it (a digest cannot be sent)`,
     )
   const body: unknown = await response.json().catch(() => undefined)
   if (response.ok && typeof body === 'object' && body !== null && 'health' in body) return body as Status

@@ -113,6 +113,8 @@ const paths = 'POST /verify, POST /settle, GET /supported and GET /discovery/res
  * ```
  */
 export function createGateway(aggregator: FacilitatorAggregator, options: GatewayOptions = {}): Gateway {
+  if (typeof aggregator?.settle !== 'function')
+    throw new TypeError('createGateway: expected a FacilitatorAggregator')
   checkOptions(options)
   const access = new Access(options.tokens ?? [])
   const addresses = new ClientAddresses(options.trustedProxies ?? [], options.connectionAddress)
@@ -266,7 +268,11 @@ class AnswersByToken {
 
 const overLimit = problem(429, 'RATE_LIMITED', 'too many requests')
 const shuttingDown = retryable(problem(503, 'SHUTTING_DOWN', 'the gateway is shutting down'), 1_000)
-const unauthorized = problem(401, 'UNAUTHORIZED', 'give a token: Authorization: Bearer …')
+const unauthorized = problem(
+  401,
+  'UNAUTHORIZED',
+  'no token, or one that this gateway does not know: send Authorization: Bearer …',
+)
 
 function forbidden(caller: Caller, need: Role): Answer {
   const needed = need === 'admin' ? 'the role admin' : `the role ${need} or admin`

@@ -230,7 +230,9 @@ async function act(aggregator: FacilitatorAggregator, text: string, by: string):
     case 'close-settlement':
       if (key === undefined)
         throw new BadRequest('key: expected the key of an unresolved settlement, as GET shows it')
-      return { action, isClosed: await aggregator.closeSettlement(key, by) }
+      return (await aggregator.closeSettlement(key, by))
+        ? { action, isClosed: true }
+        : { action, isClosed: false, message: 'no unresolved settlement has this key' }
   }
 }
 

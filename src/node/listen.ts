@@ -5,6 +5,7 @@ import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, BlockList, isIP } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
 import type { Gateway } from '../http/gateway.ts'
+import { unknownName } from '../options/unknown-name.ts'
 import { Connections, checkIntervalMs } from './connections.ts'
 import { faultOf, refuse } from './request-faults.ts'
 
@@ -72,6 +73,7 @@ loopback.addAddress('::1', 'ipv6')
  * @throws {InvalidListenError} when others could reach a gateway without tokens, the port is taken, or an option is wrong
  */
 export async function listen(gateway: Gateway, options: ListenOptions = {}): Promise<GatewayServer> {
+  checkNames(gateway, options)
   const { port = 4020, hostname = '127.0.0.1', tls, maxConnections = 500, log = console.warn } = options
   if (!gateway.isProtected && !isLoopback(hostname) && options.allowUnauthenticated !== true)
     throw new InvalidListenError(
@@ -120,13 +122,26 @@ export async function listen(gateway: Gateway, options: ListenOptions = {}): Pro
   }
 }
 
+const optionNames = ['port', 'hostname', 'allowUnauthenticated', 'tls', 'maxConnections', 'log']
+
+/** @throws {InvalidListenError} for what would be ignored without anybody noticing */
+function checkNames(gateway: Gateway, options: ListenOptions): void {
+  if (typeof gateway?.fetch !== 'function')
+    throw new InvalidListenError('listen: expected the gateway that createGateway returns')
+  const unknown = Object.keys(options).find(name => !optionNames.includes(name))
+  if (unknown !== undefined) throw new InvalidListenError(`listen: ${unknownName(unknown, optionNames)}`)
+}
+
 /** @throws {InvalidListenError} when the certificate or its key is none */
 function createHttpServer(tls: ListenOptions['tls'], listener: RequestListener): Server {
   if (tls === undefined) return createServer(limits, listener)
   try {
     return createTlsServer({ ...limits, ...tls }, listener)
   } catch (cause) {
-    throw new InvalidListenError(`tls: ${(cause as Error).message}`, { cause })
+    throw new InvalidListenError(
+      `tls: expected a certificate and its key, both as PEM (--tls-cert, --tls-key): ${(cause as Error).message}`,
+      { cause },
+    )
   }
 }
 

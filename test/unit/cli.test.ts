@@ -266,7 +266,7 @@ describe('status', () => {
 
   it('needs the token of a guarded one', async () => {
     await expect(status([guarded])).rejects.toThrow(
-      'needs a token that may read: set FACILITATOR_GATEWAY_READ_TOKEN',
+      'needs a token that may read: set FACILITATOR_GATEWAY_READ_TOKEN to it (a digest cannot be sent)',
     )
     for (const [token, code] of [
       ['wrong', 401],
@@ -282,6 +282,10 @@ describe('status', () => {
     vi.stubEnv('FACILITATOR_GATEWAY_READ_TOKEN', '')
     vi.stubEnv('FACILITATOR_GATEWAY_ADMIN_TOKEN', 'reading')
     expect(await status([guarded])).toBe(0)
+    vi.stubEnv('FACILITATOR_GATEWAY_ADMIN_TOKEN', 'wrong')
+    await expect(status([guarded])).rejects.toThrow('the token in FACILITATOR_GATEWAY_ADMIN_TOKEN (HTTP 401)')
+    vi.stubEnv('FACILITATOR_GATEWAY_ADMIN_TOKEN', `SHA256:${'0'.repeat(64)}`)
+    await expect(status([guarded])).rejects.toThrow('a digest cannot be sent')
   })
 
   it('lets no gateway write to the terminal', async () => {
@@ -358,7 +362,7 @@ describe('the options of a gateway in variables', () => {
     expect(readGatewayOptions({})).toEqual({ tokens: [] })
     expect(
       readGatewayOptions({
-        FACILITATOR_GATEWAY_TOKEN: 'shop-a=one, dHdv==, three=',
+        FACILITATOR_GATEWAY_TOKEN: 'shop-a=one, dHdv==, xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx=',
         FACILITATOR_GATEWAY_READ_TOKEN: 'monitor=four',
         FACILITATOR_GATEWAY_ADMIN_TOKEN: 'five',
         FACILITATOR_GATEWAY_RATE_LIMIT: '20',
@@ -369,7 +373,7 @@ describe('the options of a gateway in variables', () => {
       tokens: [
         { name: 'shop-a', token: 'one', role: 'pay' },
         { name: 'pay-2', token: 'dHdv==', role: 'pay' },
-        { name: 'pay-3', token: 'three=', role: 'pay' },
+        { name: 'pay-3', token: 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx=', role: 'pay' },
         { name: 'monitor', token: 'four', role: 'read' },
         { name: 'admin-1', token: 'five', role: 'admin' },
       ],
@@ -387,8 +391,9 @@ describe('the options of a gateway in variables', () => {
     ],
     [
       { FACILITATOR_GATEWAY_TOKEN: 'hunter2', FACILITATOR_GATEWAY_ADMIN_TOKEN: 'hunter2' },
-      'two have the same token',
+      'FACILITATOR_GATEWAY_TOKEN, FACILITATOR_GATEWAY_ADMIN_TOKEN: tokens: two have the same token',
     ],
+    [{ FACILITATOR_GATEWAY_TOKEN: 'one,hunter2=' }, 'FACILITATOR_GATEWAY_TOKEN: a name without its token'],
     [{ FACILITATOR_GATEWAY_RATE_LIMIT: '0' }, 'expected requests a second, or off, got "0"'],
     [{ FACILITATOR_GATEWAY_ALLOWED_HOSTS: 'pay.example:443' }, 'expected names without a port'],
     [

@@ -223,6 +223,10 @@ describe('over real HTTP', () => {
 
   it('refuses ports that are none, and addresses that others reach', async () => {
     await expect(listen(open(), { port: 70_000 })).rejects.toThrow('port: expected a whole number')
+    await expect(listen(open(), untyped({ maxConections: 5 }))).rejects.toThrow(
+      'listen: maxConections is not an option; there are port, hostname',
+    )
+    await expect(listen(untyped({}), { port: 0 })).rejects.toThrow('expected the gateway that createGateway')
     await expect(listen(open(), { port: 0, hostname: '0.0.0.0' })).rejects.toThrow(
       'must not listen on 0.0.0.0',
     )
