@@ -1,4 +1,5 @@
 /** Whether a chain takes a payment: the call that settles it, made without being sent. */
+import { PaymentPayloadSchema } from '@x402/core/schemas'
 import {
   type Address,
   BaseError,
@@ -58,6 +59,8 @@ export async function dryRun(
 ): Promise<DryRun> {
   const askedAt = Date.now() / 1000
   const { query, payload } = payment
+  // What is odd outside of what is signed is refused by some facilitators.
+  PaymentPayloadSchema.parse(payload)
   // Facilitators refuse what is about to expire.
   if ((query.validBefore ?? 0) < askedAt + maxLagSeconds) return 'cannot-tell'
   const settling = query.method === 'eip3009' ? byAuthorization(payment) : byPermit2(payment)

@@ -64,24 +64,19 @@ export function classifyResponse<O extends Operation>(
   const response = answer as Responses[O]
   const isSuccess = succeeds(operation, answer)
   if (isSuccess === undefined) return { kind: 'unknown', reason: notTheProtocols }
-  if (isSuccess) {
-    if (isOk(httpStatus)) return { kind: 'answered', response }
-    if (operation !== 'settle') return classifyStatus(operation, httpStatus, retryAfterMs)
-    // A success under an error's status contradicts itself: the chain has to say.
-    const { transaction } = answer as Refusal
-    return {
-      kind: 'unknown',
-      reason: `HTTP ${httpStatus} with a success`,
-      transaction: transaction || undefined,
-    }
-  }
-
+  if (isSuccess && isOk(httpStatus)) return { kind: 'answered', response }
   const { invalidReason, invalidMessage, errorReason, errorMessage, transaction } = answer as Refusal
-  const reason = invalidReason ?? errorReason ?? 'no reason given'
-  const meaning = meaningOf(reason, invalidMessage ?? errorMessage)
   const named = operation === 'settle' ? `${transaction ?? ''}` : ''
   // A facilitator may put anything there, a signature too; that there is something counts all the same.
   const hash = named && (readableHash.test(named) ? named : 'unreadable')
+  if (isSuccess) {
+    if (operation !== 'settle') return classifyStatus(operation, httpStatus, retryAfterMs)
+    // A success under an error's status contradicts itself: the chain has to say.
+    return { kind: 'unknown', reason: `HTTP ${httpStatus} with a success`, transaction: hash || undefined }
+  }
+
+  const reason = invalidReason ?? errorReason ?? 'no reason given'
+  const meaning = meaningOf(reason, invalidMessage ?? errorMessage)
   // With a reason that nobody has listed a telling status says more; 400 and 422 merely repeat the refusal.
   if (!meaning && !hash && !isOk(httpStatus) && ![400, 422].includes(httpStatus))
     return classifyStatus(operation, httpStatus, retryAfterMs, response)

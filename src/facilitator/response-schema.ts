@@ -11,23 +11,27 @@ const textOrEmpty = optionalText.transform(value => value ?? '')
 
 const details = { payer: optionalText, extensions: optionalRecord, extra: optionalRecord }
 
-const verifyResponse = z.object({
-  isValid: z.boolean(),
-  invalidReason: optionalText,
-  invalidMessage: optionalText,
-  ...details,
-})
+const verifyResponse = z
+  .object({
+    isValid: z.boolean(),
+    invalidReason: optionalText,
+    invalidMessage: optionalText,
+    ...details,
+  })
+  .passthrough()
 
 /** A refusal may leave out `transaction` and `network` (version 1 facilitators do); a success may not. */
-const settleRefusal = z.object({
-  success: z.literal(false),
-  errorReason: optionalText,
-  errorMessage: optionalText,
-  transaction: textOrEmpty,
-  network: textOrEmpty,
-  amount: optionalText,
-  ...details,
-})
+const settleRefusal = z
+  .object({
+    success: z.literal(false),
+    errorReason: optionalText,
+    errorMessage: optionalText,
+    transaction: textOrEmpty,
+    network: textOrEmpty,
+    amount: optionalText,
+    ...details,
+  })
+  .passthrough()
 const settleResponse = z.discriminatedUnion('success', [
   settleRefusal,
   settleRefusal.extend({ success: z.literal(true), transaction: z.string(), network: z.string() }),

@@ -194,20 +194,25 @@ export class Run<O extends Operation> {
   async #examine(member: Member, outcome: Outcome<O>): Promise<Outcome<O>> {
     const { operation, context, payment, reports } = this
     const query = this.#examinable
-    if (!query || !payment || (outcome.kind !== 'answered' && outcome.kind !== 'spent')) return outcome
     const isSettle = operation === 'settle'
-    // While a settle may be on its way, by an attempt or by another process, the chain is asked about that alone.
+    // While a settle may be on its way, by an attempt or by another process, the chain is asked about that alone; and while
+    // another one may answer, or when nobody waits any more, a verdict is not examined.
     if (
-      isSettle &&
-      (outcome.kind === 'spent' ||
-        this.#open.length > 1 ||
-        reports.some(({ outcome }) => outcome !== 'declined' && outcome !== 'unreachable'))
+      !query ||
+      !payment ||
+      this.#isEnded ||
+      this.#open.length > 1 ||
+      (outcome.kind !== 'answered' && (isSettle || outcome.kind !== 'spent')) ||
+      (isSettle && reports.some(({ outcome }) => outcome !== 'unreachable'))
     )
       return outcome
     this.#examinable = undefined
     // A verdict is not shopped while it is examined: that ends before the next facilitator is asked beside this one.
     const patienceMs = isSettle ? context.settlement.failoverAfterMs : (context.hedgeAfterMs ?? never)
-    const timeoutMs = Math.min(this.#remainingMs / 2, this.#askedAt + patienceMs * 0.9 - now())
+    const timeoutMs = Math.min(
+      this.#remainingMs / (isSettle ? 4 : 2),
+      this.#askedAt + patienceMs * 0.9 - now(),
+    )
     const examined = { ...payment, query }
     return examine(outcome, { context, facilitator: member.id, operation, payment: examined, timeoutMs })
   }

@@ -128,7 +128,7 @@ function isAccountedFor(attempt: Attempt): boolean {
     case 'claimed':
       return false
     case 'unknown':
-      return attempt.transaction !== undefined
+      return ![undefined, 'unreadable'].includes(attempt.transaction)
     case 'denied':
       return isExplainedByPayment(attempt.reason)
     case 'unsent':

@@ -22,7 +22,7 @@ async function main() {
 
   const request = new Request('http://gateway.example/supported')
   assert.equal((await createGateway(aggregator).fetch(request)).status, 502)
-  const { url, createAuthHeaders } = await createFacilitatorConfig(aggregator)
+  const { url, createAuthHeaders } = await createFacilitatorConfig(aggregator, { acceptLostPayments: true })
   const { supported } = await createAuthHeaders()
   assert.equal((await fetch(`${url}/supported`, { headers: supported })).status, 502)
   await aggregator.stop()
