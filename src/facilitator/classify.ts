@@ -41,6 +41,9 @@ const declinedUnlessSettle: Readonly<Record<number, DeclineCause>> = {
 /** What a facilitator may call a transaction: Solana's take 88 characters, signatures and keys more, or others. */
 const readableHash = /^\w{1,100}$/
 
+/** What anything else there is called: that there is something counts all the same. */
+export const unreadable = 'unreadable'
+
 /**
  * Codes of errors that can only happen before a connection stands, so that nothing was sent. TLS codes are those
  * of the handshake; any other `ERR_SSL_*` may come in mid-connection.
@@ -67,8 +70,8 @@ export function classifyResponse<O extends Operation>(
   if (isSuccess && isOk(httpStatus)) return { kind: 'answered', response }
   const { invalidReason, invalidMessage, errorReason, errorMessage, transaction } = answer as Refusal
   const named = operation === 'settle' ? `${transaction ?? ''}` : ''
-  // A facilitator may put anything there, a signature too; that there is something counts all the same.
-  const hash = named && (readableHash.test(named) ? named : 'unreadable')
+  // A facilitator may put anything there, a signature too.
+  const hash = named && (readableHash.test(named) ? named : unreadable)
   if (isSuccess) {
     if (operation !== 'settle') return classifyStatus(operation, httpStatus, retryAfterMs)
     // A success under an error's status contradicts itself: the chain has to say.

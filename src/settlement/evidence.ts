@@ -1,5 +1,6 @@
 /** What the attempts to settle one payment show of its money. */
 import type { SettleResponse } from '@x402/core/types'
+import { unreadable } from '../facilitator/classify.ts'
 import type { Outcome } from '../facilitator/outcome.ts'
 import { isExplainedByPayment } from '../facilitator/reasons.ts'
 import type { SettlementState } from './ledger.ts'
@@ -128,7 +129,7 @@ function isAccountedFor(attempt: Attempt): boolean {
     case 'claimed':
       return false
     case 'unknown':
-      return ![undefined, 'unreadable'].includes(attempt.transaction)
+      return ![undefined, unreadable].includes(attempt.transaction)
     case 'denied':
       return isExplainedByPayment(attempt.reason)
     case 'unsent':
