@@ -40,7 +40,7 @@ export class Narrator {
 
   rescue(transaction: string): void {
     this.line(
-      paint('green', `  the answer is lost; the chain tells of ${transaction.slice(0, 18)}…: delivered`),
+      paint('green', `  the answer is lost; the chain shows ${transaction.slice(0, 18)}…: delivered`),
     )
   }
 

@@ -86,7 +86,7 @@ export class Chains {
       'warn',
       'probe',
       { network, reason: redact(reason.slice(0, longestReason).replace(/(\w+:\/\/[^\s/]+)\/\S*/g, '$1')) },
-      fields => `the chain ${fields.network} does not show a payment: ${fields.reason}`,
+      fields => `the chain ${fields.network} gives no answer: ${fields.reason}`,
     )
   }
 }

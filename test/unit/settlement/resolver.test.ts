@@ -251,7 +251,7 @@ describe('the watch', () => {
     const logged = aggregator.getRecentLogs().filter(({ event }) => event === 'probe')
     expect(logged).toHaveLength(1)
     expect(logged[0]?.message).toContain(
-      'does not show a payment: no answer from https://node.example or wss://node.example',
+      'gives no answer: no answer from https://node.example or wss://node.example',
     )
     expect(JSON.stringify(aggregator.getRecentLogs())).not.toContain('hunter2')
   })
