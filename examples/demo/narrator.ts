@@ -39,9 +39,7 @@ export class Narrator {
   }
 
   rescue(transaction: string): void {
-    this.line(
-      paint('green', `  the answer is lost; the chain shows ${transaction.slice(0, 18)}…: delivered`),
-    )
+    this.line(paint('green', `  the answer is lost; the chain shows ${transaction.slice(0, 18)}…: delivered`))
   }
 
   failover({ operation, from, to, reason }: AggregatorEvents['failover']): void {
