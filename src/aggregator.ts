@@ -197,7 +197,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
 
   /** The health of each facilitator, with the circuit of each of its lanes. */
   getHealthStatus(): HealthStatus {
-    return healthStatus(this.#pool.members)
+    return healthStatus(this.#pool.members, this.#books.usage)
   }
 
   /** Counts and durations per facilitator and operation. */

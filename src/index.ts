@@ -52,6 +52,7 @@ export type {
   Claim,
   ClaimRequest,
   LedgerEntry,
+  LedgerUsage,
   SettlementLedger,
   SettlementState,
 } from './settlement/ledger.ts'

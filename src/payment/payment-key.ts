@@ -5,7 +5,7 @@ import { sha256 } from '../runtime/hash.ts'
 import { foldAddress } from './address.ts'
 import { caip2 } from './networks.ts'
 import type { Payment } from './payment.ts'
-import { fromBase64, messageOfSvm } from './svm-transaction.ts'
+import { fromBase64, messageOfSvm, usesDurableNonce } from './svm-transaction.ts'
 
 /** What a chain must be asked to know whether a payment has been made. */
 export interface SettlementQuery {
@@ -24,6 +24,11 @@ export interface SettlementQuery {
   readonly amount: string
   /** Unix time in seconds after which the authorization cannot be used any more; absent where it does not say. */
   readonly validBefore?: number | undefined
+  /**
+   * Seconds for which an authorization that names no end can be used at most, as a rule: a chain that stands still may
+   * accept it later. Absent where nobody knows.
+   */
+  readonly lifetimeSeconds?: number | undefined
 }
 
 /** A payment that can be told from every other one. */
@@ -41,6 +46,12 @@ export function withLesserAmount(one: SettlementQuery, other: SettlementQuery): 
     : one
 }
 
+/** A blockhash is accepted for 150 slots: 60 s, or some minutes where slots are slow. */
+const blockhashSeconds = 300
+
+/** Characters of a fingerprint that are kept as they are; a buyer chooses how long his signature is. */
+const longestFingerprint = 512
+
 const contentPath = 'paymentPayload.payload'
 
 /** Payment flows that settle one payload once. In an escrow, two phases share a payload. */
@@ -50,8 +61,8 @@ const onePhaseFlows = new Set<unknown>([undefined, null, 'authorization', 'upfro
 const channelOperations = new Set<unknown>(['claim', 'settle', 'refund'])
 
 /**
- * The identity of a payment; `undefined` where one payload is settled several times on purpose. A promise where it is
- * a hash: on SVM, and of payloads that are not known here.
+ * The identity of a payment; `undefined` where one payload is settled several times on purpose. A promise where a hash
+ * is made: on SVM, of payloads that are not known here, and with long signatures.
  *
  * @throws {InvalidPaymentError} for a payment whose identity is in doubt: what one facilitator reads as another payment
  * than the next could be delivered twice
@@ -78,7 +89,7 @@ export function identify(payment: Payment): KeyedPayment | undefined | Promise<K
     : keyed(payment, network, spend)
 }
 
-type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'validBefore'>
+type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'validBefore' | 'lifetimeSeconds'>
 
 function readEvm(scheme: string, content: Record<string, unknown>): Spend | undefined {
   if (scheme !== 'exact' && scheme !== 'upto') return undefined
@@ -90,12 +101,16 @@ function readEvm(scheme: string, content: Record<string, unknown>): Spend | unde
   return authorization && scheme === 'exact' ? readAuthorization('authorization', authorization) : undefined
 }
 
-function keyed({ scheme, requirements, payload }: Payment, network: string, spend: Spend): KeyedPayment {
+function keyed(
+  { scheme, requirements, payload }: Payment,
+  network: string,
+  spend: Spend,
+): KeyedPayment | Promise<KeyedPayment> {
   const { asset, payTo, extra } = requirements
   const { signature, transaction } = payload.payload
   const amount = amountOf(requirements)
   const token = foldAddress(asset)
-  const { method: spentBy, payer, nonce, validBefore } = spend
+  const { method: spentBy, payer, nonce, validBefore, lifetimeSeconds } = spend
   // A probe looks at the token, or at Permit2. An authorization for another contract, such as Circle's Gateway, is
   // unspent there for ever. The key does not depend on it, or one authorization would have two.
   const isVisible =
@@ -104,12 +119,15 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
   const method = isVisible ? spentBy : 'payload'
   // Some ledgers count in decimal fractions; what is compared with a chain, or with another amount, is whole.
   if (method !== 'payload' || scheme === 'upto') uint256(amount, 'paymentRequirements.amount')
-  return {
+  // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
+  const fingerprint = `${signature ?? transaction}|${token}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`
+  const keyed: KeyedPayment = {
     key: `${spentBy}|${network}|${spentBy === 'eip3009' ? token : ''}|${foldAddress(payer ?? '')}|${nonce}`,
-    // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
-    fingerprint: `${signature ?? transaction}|${token}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`,
-    query: { method, payer, nonce, validBefore, network, asset, payTo, amount },
+    fingerprint,
+    query: { method, payer, nonce, validBefore, lifetimeSeconds, network, asset, payTo, amount },
   }
+  if (fingerprint.length <= longestFingerprint) return keyed
+  return sha256(new TextEncoder().encode(fingerprint)).then(hash => ({ ...keyed, fingerprint: hash }))
 }
 
 /** Payments of the schemes that are known here have a dozen at most. */
@@ -178,7 +196,8 @@ async function readSvm(content: Record<string, unknown>): Promise<Spend> {
   const message = bytes && messageOfSvm(bytes)
   if (message === undefined)
     throw new InvalidPaymentError(`${contentPath}.transaction`, 'expected a Solana transaction in base64')
-  return { method: 'svm', nonce: await sha256(message) }
+  const lifetimeSeconds = usesDurableNonce(message) ? undefined : blockhashSeconds
+  return { method: 'svm', nonce: await sha256(message), lifetimeSeconds }
 }
 
 /** What may be spent once is not known: one payload is delivered once, however its fields are ordered. */

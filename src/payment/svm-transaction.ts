@@ -29,6 +29,24 @@ export function messageOfSvm(transaction: Uint8Array<ArrayBuffer>): Uint8Array<A
   return signatures > 0 && reader.at === transaction.length ? transaction.subarray(begin) : undefined
 }
 
+/**
+ * Whether a message may outlive its blockhash: its first instruction is the system program's AdvanceNonceAccount (4), and
+ * the "blockhash" the value of a nonce account.
+ */
+export function usesDurableNonce(message: Uint8Array): boolean {
+  const reader = new Reader(message)
+  if (((message[0] ?? 0) & 0x80) !== 0) reader.skip(1)
+  reader.skip(3)
+  const accounts = reader.count()
+  const accountsAt = reader.at
+  reader.skip(accounts * 32 + 32)
+  reader.count()
+  const programAt = accountsAt + reader.byte() * 32
+  reader.skip(reader.count())
+  reader.count()
+  return reader.byte() === 4 && message.subarray(programAt, programAt + 32).every(byte => byte === 0)
+}
+
 class Reader {
   at = 0
 

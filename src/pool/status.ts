@@ -2,6 +2,7 @@
 import type { Operation } from '../observe/attempt-report.ts'
 import type { CircuitName } from '../observe/events.ts'
 import { type FacilitatorStatistics, successRate } from '../observe/statistics.ts'
+import type { LedgerUsage } from '../settlement/ledger.ts'
 import type { Member } from './member.ts'
 
 /** The state of one lane: an operation on payments of one scheme and network at one facilitator. */
@@ -35,18 +36,21 @@ export interface FacilitatorHealth {
 export interface HealthStatus {
   facilitators: FacilitatorHealth[]
   summary: { total: number; healthy: number; unhealthy: number }
+  /** How full the ledger is; absent where it does not tell. A gateway whose ledger is nearly full is not ready. */
+  ledger?: LedgerUsage | undefined
 }
 
 export interface Statistics {
   facilitators: FacilitatorStatistics[]
 }
 
-export function healthStatus(members: readonly Member[]): HealthStatus {
+export function healthStatus(members: readonly Member[], ledger: LedgerUsage | undefined): HealthStatus {
   const facilitators = members.map(facilitatorHealth)
   const healthy = facilitators.filter(facilitator => facilitator.isHealthy).length
   return {
     facilitators,
     summary: { total: facilitators.length, healthy, unhealthy: facilitators.length - healthy },
+    ...(ledger && { ledger }),
   }
 }
 

@@ -12,6 +12,7 @@ import {
   isOpen,
   isUnresolved,
   type LedgerEntry,
+  type LedgerUsage,
   type SettlementLedger,
   type SettlementState,
 } from './ledger.ts'
@@ -41,6 +42,7 @@ export class Books {
   readonly isShared: boolean
   /** What this process has concluded, by key, where the ledger could not store it or may lose it. */
   readonly #own = new Map<string, OwnRecord>()
+  #wasNearlyFull = false
 
   constructor(
     private readonly ledger: SettlementLedger,
@@ -70,6 +72,8 @@ export class Books {
     } catch (error) {
       this.failed(error)
       throw ledgerError(error, '; nothing was sent to a facilitator')
+    } finally {
+      this.#watchUsage()
     }
     if (claimed.kind === 'refused') return claimed
     // What the ledger has lost.
@@ -85,6 +89,26 @@ export class Books {
     await this.ledger.update(key, claim, entry.settlement).catch(error => this.failed(error))
     this.#reportRejectedRetry(entry)
     return { kind: 'refused', entry }
+  }
+
+  /** How full the ledger is, where it tells. */
+  get usage(): LedgerUsage | undefined {
+    return this.ledger.usage?.()
+  }
+
+  /** A ledger that fills is reported once, before it refuses payments, and anew when it has had room again. */
+  #watchUsage(): void {
+    const { usage } = this
+    const isNearlyFull = usage?.isNearlyFull === true
+    if (isNearlyFull && !this.#wasNearlyFull)
+      this.observer.log(
+        'warn',
+        'ledger:usage',
+        { ...usage },
+        ({ entries, maxEntries }) =>
+          `the ledger is nearly full: ${entries} of ${maxEntries} entries are live; at the limit settles are refused`,
+      )
+    this.#wasNearlyFull = isNearlyFull
   }
 
   /** With `onRetry: 'reject'` what was left unresolved is the seller's to deliver or to refund, and nobody else's. */
