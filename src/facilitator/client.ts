@@ -24,6 +24,9 @@ export interface CallOptions {
   readonly signal: AbortSignal
 }
 
+/** Kinds of payment that are read of what one facilitator advertises. */
+export const maxKinds = 256
+
 /** What a facilitator says it supports, as loosely typed as an in-process `x402Facilitator` returns it. */
 export interface SupportedAnswer {
   kinds: { x402Version: number; scheme: string; network: string; extra?: Record<string, unknown> }[]

@@ -1,6 +1,7 @@
 /** The shapes of a facilitator's answers: strict where a payment depends on it, lenient elsewhere. */
 import { z } from '@x402/core/schemas'
 import type { Operation } from '../observe/attempt-report.ts'
+import { maxKinds } from './client.ts'
 import type { Responses } from './outcome.ts'
 
 const optional = <T extends z.ZodTypeAny>(schema: T) =>
@@ -39,8 +40,11 @@ const settleResponse = z.discriminatedUnion('success', [
 ])
 
 const supportedResponse = z.object({
-  kinds: z.array(
-    z.object({ x402Version: z.number(), scheme: z.string(), network: z.string(), extra: optionalRecord }),
+  kinds: z.preprocess(
+    kinds => (Array.isArray(kinds) ? kinds.slice(0, maxKinds) : kinds),
+    z.array(
+      z.object({ x402Version: z.number(), scheme: z.string(), network: z.string(), extra: optionalRecord }),
+    ),
   ),
   extensions: z.array(z.string()).default([]),
   signers: z.record(z.string(), z.array(z.string())).default({}),

@@ -1,10 +1,10 @@
 /** The facilitators together: their order, what they advertise, and which of them may serve a payment. */
-import type { SupportedKind, SupportedResponse } from '@x402/core/types'
+import type { SupportedResponse } from '@x402/core/types'
 import type { SupportedAnswer } from '../facilitator/client.ts'
 import type { Operation } from '../observe/attempt-report.ts'
 import type { CircuitChange } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
-import { kindKey, type Payment } from '../payment/payment.ts'
+import type { Payment } from '../payment/payment.ts'
 import { now } from '../runtime/clock.ts'
 import { uniteCapabilities } from './capabilities.ts'
 import type { CircuitOptions } from './circuit.ts'
@@ -109,27 +109,22 @@ export class Pool {
    * answers 500 on a route of which one option is missing, where the others could still be sold
    */
   supported(keepSilent: boolean): SupportedResponse {
-    const isSilent = (member: Member) => member.lane('supported').state === 'open'
     const known = this.members.filter(member => member.isInService && member.capabilities !== undefined)
-    const answering = known.filter(member => !isSilent(member))
-    const silent = keepSilent ? known.filter(isSilent) : []
+    const isSilent = (member: Member) => member.circuit('supported')?.state === 'open'
+    const time = now()
+    const rank = (member: Member, key: string) =>
+      Number(isSilent(member)) * 3 +
+      Number(member.isTroubled('verify', key, time)) +
+      Number(member.isTroubled('settle', key, time))
     return uniteCapabilities(
-      kind => [...this.#healthiestFor(kind, answering), ...silent],
-      [...answering, ...silent],
+      keepSilent ? known : known.filter(member => !isSilent(member)),
+      (key, members) =>
+        members.sort((a, b) => rank(a, key) - rank(b, key) || a.options.priority - b.options.priority)[0],
     )
   }
 
   member(id: string): Member | undefined {
     return this.members.find(member => member.id === id)
-  }
-
-  #healthiestFor(kind: SupportedKind, members: readonly Member[]): Member[] {
-    const time = now()
-    const keyed = { ...kind, kindKey: kindKey(kind) }
-    const troubles = (member: Member) =>
-      Number(!member.lane('verify', keyed).isAvailable(time)) +
-      Number(!member.lane('settle', keyed).isAvailable(time))
-    return [...members].sort((a, b) => troubles(a) - troubles(b) || a.options.priority - b.options.priority)
   }
 
   #laneChanged(member: Member, change: CircuitChange): void {
