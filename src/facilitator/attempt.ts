@@ -1,7 +1,7 @@
 /** One call of one operation on one facilitator, under its timeout. */
 import type { Operation } from '../observe/attempt-report.ts'
 import type { Payment } from '../payment/payment.ts'
-import type { Alarms } from '../runtime/clock.ts'
+import { type Alarms, now } from '../runtime/clock.ts'
 import { classifyError, classifyResponse } from './classify.ts'
 import type { CallOptions, DiscoveryQuery, FacilitatorClientLike } from './client.ts'
 import type { Outcome } from './outcome.ts'
@@ -14,6 +14,11 @@ export interface Request {
 }
 
 const timedOut = Symbol('timed out')
+/** The same, where this process may have been too busy to read the answer. */
+const lostTime = Symbol('timed out late')
+
+/** A timer that rings later than this (ms) was kept waiting by what else this process does. */
+const latenessMs = 100
 
 /**
  * @param timeoutMs milliseconds until the attempt is given up; whether the facilitator acted is unknown then
@@ -32,13 +37,13 @@ export async function attempt<O extends Operation>(
   try {
     const called = invoke(client, operation, request, abort)
     answer = isThenable(called) ? await withTimeout(called, timeoutMs, alarms) : called
-    if (answer !== timedOut) return classifyResponse(operation, answer)
+    if (answer !== timedOut && answer !== lostTime) return classifyResponse(operation, answer)
   } catch (error) {
     return readError(operation, error)
   }
   abort.now()
   const reason = signal.aborted ? 'aborted by stop()' : `no answer within ${Math.round(timeoutMs)} ms`
-  return { kind: 'unknown', reason, timedOut: true }
+  return { kind: 'unknown', reason, timedOut: true, isOurs: answer === lostTime || undefined }
 }
 
 /** A client may throw anything, even what throws when it is read. */
@@ -76,7 +81,14 @@ function invoke(
 
 function withTimeout(called: PromiseLike<unknown>, timeoutMs: number, alarms: Alarms): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    const alarm = alarms.setTimeout(() => end(resolve)(timedOut), timeoutMs)
+    const dueAt = now() + timeoutMs
+    const ring = () => {
+      if (now() - dueAt < latenessMs) return end(resolve)(timedOut)
+      // What has arrived meanwhile is read after the timers, in some steps.
+      alarms.clearTimeout(alarm)
+      alarm = alarms.setTimeout(() => end(resolve)(lostTime), latenessMs)
+    }
+    let alarm = alarms.setTimeout(ring, timeoutMs)
     const end = (settle: (value: unknown) => void) => (value: unknown) => {
       alarms.clearTimeout(alarm)
       settle(value)

@@ -1,7 +1,7 @@
 /** Turns what a call returned or threw into an outcome: pure functions over the tables below and `reasons.ts`. */
 
 import type { Operation } from '../observe/attempt-report.ts'
-import { messageOf, redact } from '../observe/redact.ts'
+import { messageOf, printable, redact } from '../observe/redact.ts'
 import type { DeclineCause, Outcome, Responses } from './outcome.ts'
 import { meaningOf, type ReasonMeaning } from './reasons.ts'
 import { FacilitatorRequestError } from './request-error.ts'
@@ -19,8 +19,10 @@ const declinedStatuses: Readonly<Record<number, DeclineCause>> = {
   405: 'address',
   410: 'address',
   413: 'request',
+  414: 'request',
   415: 'request',
   429: 'rate-limit',
+  431: 'request',
 }
 
 /**
@@ -47,6 +49,9 @@ const longestHash = 128
 const beforeSending =
   /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|EADDRNOTAVAIL|UND_ERR_CONNECT_TIMEOUT|CERT_.*|(DEPTH_ZERO_)?SELF_SIGNED_CERT.*|UNABLE_TO_(GET_ISSUER_CERT|VERIFY).*|ERR_TLS_CERT_.*|ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|SSLV3_ALERT_HANDSHAKE_FAILURE|TLSV1_ALERT_PROTOCOL_VERSION|TLSV1_UNRECOGNIZED_NAME))$/
 
+/** Whether it is the code of an error of this process, which can open no more. */
+const isOwnTrouble = (code: string) => /^E(MFILE|NFILE|NOBUFS|NOMEM|ADDRNOTAVAIL)$/.test(code) || undefined
+
 /** Deno gives no code, but says which step failed. */
 const denoConnectFailure = / client error \(Connect\): /
 
@@ -71,14 +76,14 @@ export function classifyResponse<O extends Operation>(
     return {
       kind: 'unknown',
       reason: `HTTP ${httpStatus} with a success`,
-      transaction: transaction || undefined,
+      transaction: nameOf(transaction),
     }
   }
 
   const { invalidReason, invalidMessage, errorReason, errorMessage, transaction } = answer as Refusal
   const reason = invalidReason ?? errorReason ?? 'no reason given'
   const meaning = meaningOf(reason, invalidMessage ?? errorMessage)
-  const hash = operation === 'settle' && transaction ? transaction.slice(0, longestHash) : undefined
+  const hash = operation === 'settle' ? nameOf(transaction) : undefined
   // With a reason that nobody has listed a telling status says more; 400 and 422 merely repeat the refusal.
   if (meaning === undefined && hash === undefined && !isOk(httpStatus) && ![400, 422].includes(httpStatus))
     return classifyStatus(operation, httpStatus, retryAfterMs, response)
@@ -104,9 +109,25 @@ export function classifyError<O extends Operation>(operation: O, error: unknown)
   if (status !== undefined) return classifyStatus(operation, Number(status))
 
   const code = networkCode(error)
+  const reason = redact(code ?? message)
   if (saysNothingSent(error))
-    return { kind: 'unreachable', reason: code ?? 'no connection', isUnconfirmed: true }
-  return { kind: 'unknown', reason: code ?? redact(message), timedOut: /Timeout/.test(String(telling.name)) }
+    return {
+      kind: 'unreachable',
+      reason: code === undefined ? 'no connection' : reason,
+      isUnconfirmed: true,
+      isOurs: isOwnTrouble(reason),
+    }
+  return {
+    kind: 'unknown',
+    reason,
+    timedOut: /Timeout/.test(String(telling.name)),
+    isOurs: isOwnTrouble(reason),
+  }
+}
+
+/** What a facilitator calls a transaction, as it may be kept and shown. */
+function nameOf(transaction = ''): string | undefined {
+  return printable(transaction, longestHash) || undefined
 }
 
 /** Whether an answer says yes or no; `undefined` when it is not the protocol's. */
@@ -116,7 +137,8 @@ function succeeds(operation: Operation, answer: unknown): boolean | undefined {
     case 'verify':
       return typeof isValid === 'boolean' ? isValid : undefined
     case 'settle':
-      if (success === true) return typeof transaction === 'string' || undefined
+      if (success === true)
+        return (typeof transaction === 'string' && /^[!-~]*$/.test(transaction)) || undefined
       return success === false ? false : undefined
     case 'supported':
     case 'list':
@@ -152,7 +174,8 @@ function causeOf(meaning: ReasonMeaning | undefined): DeclineCause {
 
 function classifyRequestError<O extends Operation>(operation: O, error: FacilitatorRequestError): Outcome<O> {
   const { failure } = error
-  if (failure.kind !== 'status') return { ...failure, reason: redact(error.message) }
+  if (failure.kind !== 'status')
+    return { ...failure, reason: redact(error.message), isOurs: isOwnTrouble(error.message) }
   const { status, response, retryAfterMs } = failure
   return response === undefined
     ? classifyStatus(operation, status, retryAfterMs)

@@ -42,9 +42,9 @@ export function httpFacilitatorClient(config: HttpClientOptions): Required<Facil
     options?: CallOptions,
     body?: object,
   ): Promise<Responses[O]> {
-    const headers: Record<string, string> = { 'content-type': 'application/json' }
-    if (config.createAuthHeaders !== undefined)
-      Object.assign(headers, await authHeadersFor(operation, config.createAuthHeaders))
+    const { createAuthHeaders } = config
+    const credentials = createAuthHeaders && (await authHeadersFor(operation, createAuthHeaders))
+    const headers = { 'content-type': 'application/json', ...credentials }
     const init: RequestInit = { headers, redirect: 'manual', signal: options?.signal ?? null }
     // As a blob: Deno sends a POST of a text again by itself when a reused connection closes without an answer, and the
     // second settle is told that the authorization is used.
@@ -52,7 +52,7 @@ export function httpFacilitatorClient(config: HttpClientOptions): Required<Facil
 
     const response = await send(config.fetch ?? fetch, `${base}${path}`, init)
     const text = await readBody(response)
-    return interpret(operation, response, text)
+    return interpret(operation, response, text, Object.values(credentials ?? {}))
   }
 
   const pay =
@@ -162,9 +162,15 @@ async function readBody(response: Response): Promise<string> {
   throw new FacilitatorRequestError(`an answer of more than ${maxBodyBytes} bytes`, { kind: 'unknown' })
 }
 
-function interpret<O extends Operation>(operation: O, answer: Response, text: string): Responses[O] {
+function interpret<O extends Operation>(
+  operation: O,
+  answer: Response,
+  text: string,
+  credentials: readonly string[],
+): Responses[O] {
   const body = parseJson(text)
   const response = parseResponse(operation, body)
+  if (response !== undefined) maskIn(response, credentials)
   const { ok, status } = answer
   if (ok && response !== undefined) return withExtensionResponses(response, answer)
   // A success that is not whole is one all the same, whatever the status: nobody else may be asked without the chain.
@@ -177,6 +183,20 @@ function interpret<O extends Operation>(operation: O, answer: Response, text: st
     response,
     retryAfterMs: parseRetryAfter(answer.headers.get('retry-after')),
   })
+}
+
+/** Shorter ones are words of the language. */
+const shortestSecret = 4
+
+/** A facilitator may repeat what it was sent: with the reason that it gives, that is logged, and shown to the buyer. */
+function maskIn(response: object, credentials: readonly string[]): void {
+  // Whole, and without the scheme of an `Authorization`.
+  const secrets = credentials.flatMap(value => [value, value.replace(/^\S+ /, '')])
+  for (const field of ['invalidReason', 'invalidMessage', 'errorReason', 'errorMessage'] as const)
+    for (const secret of secrets) {
+      const texts: Partial<Record<typeof field, string>> = response
+      if (secret.length >= shortestSecret) texts[field] &&= texts[field].replaceAll(secret, '[redacted]')
+    }
 }
 
 /** Extensions answer in a header: base64 of a JSON object (as upstream's client reads it). */
