@@ -3,6 +3,7 @@ import type { PaymentRequirements } from '@x402/core/types'
 import { InvalidPaymentError } from '../errors.ts'
 import { sha256 } from '../runtime/hash.ts'
 import { foldAddress } from './address.ts'
+import { isPlain } from './names.ts'
 import { caip2 } from './networks.ts'
 import type { Payment } from './payment.ts'
 import { fromBase64, messageOfSvm, usesDurableNonce } from './svm-transaction.ts'
@@ -118,7 +119,8 @@ function keyed(
     foldAddress(`${extra?.verifyingContract ?? asset}`) === token
   const method = isVisible ? spentBy : 'payload'
   // Some ledgers count in decimal fractions; what is compared with a chain, or with another amount, is whole.
-  if (method !== 'payload' || scheme === 'upto') uint256(amount, 'paymentRequirements.amount')
+  if (method !== 'payload' || scheme === 'upto' || !isPlain(amount))
+    uint256(amount, 'paymentRequirements.amount')
   // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
   const fingerprint = `${signature ?? transaction}|${token}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`
   const keyed: KeyedPayment = {
@@ -132,6 +134,9 @@ function keyed(
 
 /** Payments of the schemes that are known here have a dozen at most. */
 const maxFields = 64
+
+/** Those of the schemes that are not known here, some hundred. */
+const maxValues = 2_000
 
 /** The fields of such payments, of which no other spelling may be there. */
 const knownFields = new Set(
@@ -147,6 +152,9 @@ function foldName(name: string): string {
 
 /** A field that some facilitators read and others do not makes two payments of one. */
 function rejectDuplicateFields(record: object, field: string, known = knownFields): void {
+  // Of a text each letter would be a field.
+  if (typeof record !== 'object' || Array.isArray(record))
+    throw new InvalidPaymentError(field, 'expected an object')
   const names = Object.keys(record)
   if (known.size && names.length > maxFields)
     throw new InvalidPaymentError(field, `has more than ${maxFields} fields`)
@@ -157,7 +165,7 @@ function rejectDuplicateFields(record: object, field: string, known = knownField
     if (seen.size === seen.add(foldName(name)).size)
       throw new InvalidPaymentError(
         field,
-        `duplicate fields: ${JSON.stringify(name)} differs only in case from another`,
+        `duplicate fields: ${JSON.stringify(name.slice(0, maxFields))} differs only in case from another`,
       )
   }
 }
@@ -205,8 +213,12 @@ async function readPayload(network: string, scheme: string, content: object): Pr
   // Of a signed transaction the rest of the payload is no part.
   const { transaction } = content as Record<string, unknown>
   const identity = typeof transaction === 'string' ? transaction : content
+  let values = 0
   const text = JSON.stringify([network, scheme, identity], (_field, value) => {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
+    const isRecord = typeof value === 'object' && value !== null && !Array.isArray(value)
+    values += isRecord ? Object.keys(value).length : 1
+    if (values > maxValues) throw new InvalidPaymentError(contentPath, `has more than ${maxValues} values`)
+    if (!isRecord) return value
     rejectDuplicateFields(value, contentPath, new Set())
     const fields = Object.entries(value).map(([name, inner]) => [foldName(name), inner] as const)
     return Object.fromEntries(fields.sort(([one], [other]) => (one < other ? -1 : 1)))

@@ -8,6 +8,8 @@ import {
 import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import type { PaymentPayloadV1, PaymentRequirementsV1 } from '@x402/core/types/v1'
 import { InvalidPaymentError } from '../errors.ts'
+import { redact } from '../observe/redact.ts'
+import { isNetwork, isPlain } from './names.ts'
 
 /** A payment payload of protocol version 1 or 2. */
 export type AnyPaymentPayload = PaymentPayload | PaymentPayloadV1
@@ -47,7 +49,11 @@ export function readPayment(payload: AnyPaymentPayload, requirements: AnyPayment
     demand('paymentRequirements', schema, requirements)
   }
   const { x402Version } = payload
-  const { scheme, network } = requirements
+  const { scheme, network, asset, payTo } = requirements
+  demandName('network', isNetwork(network))
+  demandName('scheme', isPlain(scheme, 64))
+  demandName('asset', isPlain(asset, longestAddress))
+  demandName('payTo', isPlain(payTo, longestAddress))
   return {
     x402Version,
     scheme,
@@ -58,11 +64,24 @@ export function readPayment(payload: AnyPaymentPayload, requirements: AnyPayment
   }
 }
 
+/** Some chains' names of tokens are paths. */
+const longestAddress = 256
+
+/** Names are kept, shown and logged. */
+function demandName(field: string, isName: boolean): void {
+  if (!isName)
+    throw new InvalidPaymentError(
+      `paymentRequirements.${field}`,
+      'is too long, or has characters that no such name has',
+    )
+}
+
 /** The schemas' demands without their cost: a healthy payment pays for no copy of itself. */
 function looksRight(payload: AnyPaymentPayload, requirements: AnyPaymentRequirements): boolean {
   if (!isRecord(payload) || !isRecord(requirements) || !isRecord(payload.payload)) return false
   if (!isText(requirements.scheme) || !isText(requirements.network)) return false
   if (!isText(requirements.asset) || !isText(requirements.payTo)) return false
+  if (!isRecord(requirements.extra ?? {})) return false
   if (!(requirements.maxTimeoutSeconds > 0)) return false
   switch (payload.x402Version) {
     case 1:
@@ -71,6 +90,7 @@ function looksRight(payload: AnyPaymentPayload, requirements: AnyPaymentRequirem
       return (
         'accepted' in payload &&
         isRecord(payload.accepted) &&
+        isRecord(payload.extensions ?? {}) &&
         'amount' in requirements &&
         isText(requirements.amount) &&
         requirements.network.includes(':')
@@ -82,7 +102,8 @@ function looksRight(payload: AnyPaymentPayload, requirements: AnyPaymentRequirem
 
 function demand(name: string, schema: z.ZodTypeAny, value: unknown): void {
   const issue = schema.safeParse(value).error?.issues[0]
-  if (issue !== undefined) throw new InvalidPaymentError([name, ...issue.path].join('.'), issue.message)
+  if (issue !== undefined)
+    throw new InvalidPaymentError(redact([name, ...issue.path].join('.')), issue.message)
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

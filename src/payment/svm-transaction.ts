@@ -1,7 +1,11 @@
 /** Finds the message in the bytes of a Solana transaction (docs: "Transaction format", legacy and version 0). */
 
+/** Letters of base64: many times those of a packet (1,232 bytes), which is all that the network takes. */
+const longestText = 32_768
+
 /** The bytes of base64 in its one canonical spelling; `undefined` for any other text. */
 export function fromBase64(text: string): Uint8Array<ArrayBuffer> | undefined {
+  if (text.length > longestText) return undefined
   try {
     const letters = atob(text)
     return btoa(letters) === text ? Uint8Array.from(letters, letter => letter.charCodeAt(0)) : undefined

@@ -1,6 +1,12 @@
 /** The value as JSON, which has no bigint: the protocol writes large numbers as strings. */
 export function toJson(value: unknown): string {
-  return JSON.stringify(value, (_key, inner) => (typeof inner === 'bigint' ? `${inner}` : inner))
+  try {
+    return JSON.stringify(value)
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error
+    // Not at once: to look at each value takes several times as long.
+    return JSON.stringify(value, (_key, inner) => (typeof inner === 'bigint' ? `${inner}` : inner))
+  }
 }
 
 /**
