@@ -24,8 +24,9 @@ export interface CallOptions {
   readonly signal: AbortSignal
 }
 
-/** Kinds of payment that are read of what one facilitator advertises. */
+/** Kinds, extensions, and signers of each family, that are read of what one facilitator advertises; and families. */
 export const maxKinds = 256
+export const maxFamilies = 32
 
 /** What a facilitator says it supports, as loosely typed as an in-process `x402Facilitator` returns it. */
 export interface SupportedAnswer {

@@ -1,13 +1,13 @@
 /** The shapes of a facilitator's answers: strict where a payment depends on it, lenient elsewhere. */
 import { z } from '@x402/core/schemas'
 import type { Operation } from '../observe/attempt-report.ts'
-import { maxKinds } from './client.ts'
+import { maxFamilies, maxKinds } from './client.ts'
 import type { Responses } from './outcome.ts'
 
 const optional = <T extends z.ZodTypeAny>(schema: T) =>
   schema.nullish().transform(value => value ?? undefined)
 const optionalText = optional(z.string())
-const optionalRecord = optional(z.record(z.string(), z.unknown()))
+const optionalRecord = optional(z.custom<Record<string, unknown>>(isRecord))
 const textOrEmpty = optionalText.transform(value => value ?? '')
 
 const details = { payer: optionalText, extensions: optionalRecord, extra: optionalRecord }
@@ -39,16 +39,28 @@ const settleResponse = z.discriminatedUnion('success', [
   }),
 ])
 
+/** The rest is not even looked at: each wrong item of a megabyte of them would be an error of its own. */
+const bounded = <T extends z.ZodTypeAny>(schema: T, most = maxKinds) =>
+  z.preprocess(value => {
+    if (Array.isArray(value)) return value.slice(0, most)
+    return isRecord(value) ? Object.fromEntries(Object.entries(value).slice(0, most)) : value
+  }, schema)
+
+const names = bounded(z.array(z.string()))
+
 const supportedResponse = z.object({
-  kinds: z.preprocess(
-    kinds => (Array.isArray(kinds) ? kinds.slice(0, maxKinds) : kinds),
+  kinds: bounded(
     z.array(
       z.object({ x402Version: z.number(), scheme: z.string(), network: z.string(), extra: optionalRecord }),
     ),
   ),
-  extensions: z.array(z.string()).default([]),
-  signers: z.record(z.string(), z.array(z.string())).default({}),
+  extensions: names.default([]),
+  signers: bounded(z.record(z.string(), names), maxFamilies).default({}),
 })
+
+function isRecord(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
 
 const listResponse = z.object({ items: z.array(z.unknown()) }).passthrough()
 

@@ -1,6 +1,6 @@
 /** What one facilitator advertises at `/supported`. */
 import type { SupportedKind, SupportedResponse } from '@x402/core/types'
-import { maxKinds, type SupportedAnswer } from '../facilitator/client.ts'
+import { maxFamilies, maxKinds, type SupportedAnswer } from '../facilitator/client.ts'
 import { foldAddress } from '../payment/address.ts'
 import { isNetwork, isPlain } from '../payment/names.ts'
 import { kindKey } from '../payment/payment.ts'
@@ -8,9 +8,6 @@ import { kindKey } from '../payment/payment.ts'
 /** Keys of `extra` whose value names the one facilitator that can serve the payment. */
 export const bindingKeys: readonly string[] = ['feePayer', 'facilitatorAddress', 'receiverAuthorizer']
 
-/** Extensions, families of signers, and signers of each that are read. */
-const maxNames = 256
-const maxFamilies = 32
 /** Characters of a kind's `extra`, written as JSON. */
 const longestExtra = 2_048
 
@@ -59,7 +56,7 @@ export class Capabilities {
 }
 
 function namesIn(list: readonly string[] | undefined): string[] {
-  return (list ?? []).slice(0, maxNames).filter(name => isPlain(name))
+  return (list ?? []).slice(0, maxKinds).filter(name => isPlain(name))
 }
 
 function isReadable({ scheme, network, extra = {} }: SupportedKind): boolean {

@@ -99,16 +99,15 @@ export class Books {
   /** A ledger that fills is reported once, before it refuses payments, and anew when it has had room again. */
   #watchUsage(): void {
     const { usage } = this
-    const isNearlyFull = usage?.isNearlyFull === true
-    if (isNearlyFull && !this.#wasNearlyFull)
+    if (usage?.isNearlyFull && !this.#wasNearlyFull)
       this.observer.log(
         'warn',
         'ledger:usage',
-        { ...usage },
+        usage,
         ({ entries, maxEntries }) =>
-          `the ledger is nearly full: ${entries} of ${maxEntries} entries are live; at the limit settles are refused`,
+          `the ledger is nearly full: ${entries} of ${maxEntries} entries are live`,
       )
-    this.#wasNearlyFull = isNearlyFull
+    this.#wasNearlyFull = usage?.isNearlyFull === true
   }
 
   /** With `onRetry: 'reject'` what was left unresolved is the seller's to deliver or to refund, and nobody else's. */

@@ -4,13 +4,24 @@
  */
 import { describe, expect, it } from 'vitest'
 import { FacilitatorAggregator } from '../../src/index.ts'
-import { kind, newSvmPayload, payload, requirements, settled, supporting, valid } from '../unit/builders.ts'
+import {
+  FakeFacilitator,
+  kind,
+  newSvmPayload,
+  payload,
+  requirements,
+  settled,
+  supporting,
+  valid,
+} from '../unit/builders.ts'
 import { medianMs } from './measure.ts'
 
 const kiB = 1024
 /** The longest request that the gateway takes, and the longest answer of a facilitator that is read. */
 const longestRequest = 250 * kiB
 const longestAnswer = 1000 * kiB
+/** Of the shapes in the parts of GET /supported. */
+const longestPart = 100 * kiB
 
 /** As many of these as fit. */
 const fill = (length: number, item: (index: number) => string) => {
@@ -48,7 +59,12 @@ function shop(answers: Record<string, string>): FacilitatorAggregator {
     return new Response(answers[operation] ?? '{}', { headers })
   }
   return new FacilitatorAggregator({
-    facilitators: ['a', 'b', 'c'].map(id => ({ id, url: `http://${id}.example`, fetch: answer, retries: 0 })),
+    facilitators: [
+      { id: 'a', url: 'http://a.example', fetch: answer },
+      { id: 'b', client: new FakeFacilitator() },
+      { id: 'c', client: new FakeFacilitator() },
+    ],
+    retries: 0,
     healthCheck: false,
     deadlineMs: 60_000,
   })
@@ -60,12 +76,27 @@ const honest = {
   supported: JSON.stringify(supporting()),
 }
 
-/** How many parsings of `text` an operation takes that is given what it says. */
-async function ratio(text: string, operate: (parsed: object) => Promise<unknown>): Promise<number> {
-  const parsing = await medianMs(() => JSON.parse(text))
-  const work = await medianMs(() => operate(JSON.parse(text)).catch(() => {}))
-  return work / Math.max(parsing, 0.2)
+/**
+ * How many parsings of `text` an operation takes that is given what it says. What exceeds `limit` is measured again: other
+ * work of the machine is not there each time.
+ */
+async function ratio(
+  text: string,
+  limit: number,
+  operate: (parsed: object) => Promise<unknown>,
+): Promise<number> {
+  let least = Number.POSITIVE_INFINITY
+  for (let tries = 0; tries < 3 && least > limit; tries++) {
+    const parsing = await medianMs(() => JSON.parse(text), 3)
+    const work = await medianMs(() => operate(JSON.parse(text)).catch(() => {}), 3)
+    least = Math.min(least, work / Math.max(parsing, (await ordinaryMs) * (text.length / longestRequest)))
+  }
+  return least
 }
+
+/** A long text is copied rather than parsed: it counts as a quarter of as many bytes of ordinary JSON. */
+const ordinaryText = `[${fill(longestRequest, () => '{"a":1}')}]`
+const ordinaryMs = medianMs(() => JSON.parse(ordinaryText)).then(ms => ms / 4)
 
 const withPlace = (whole: object) => JSON.stringify(whole)
 const place = 'PLACE'
@@ -113,11 +144,10 @@ describe('a buyer', () => {
       const slow: string[] = []
       for (const [shape, textOf] of Object.entries(shapes)) {
         const text = whole.replaceAll(`"${place}"`, textOf(longestRequest))
-        const took = await ratio(text, parsed => {
+        const took = await ratio(text, 25, parsed => {
           const { payload, terms } = parsed as { payload: never; terms: never }
           return aggregator.verify(payload, terms)
         })
-        if (process.env.SHOW) console.log(where, '|', shape, '|', took.toFixed(1))
         if (took > 25) slow.push(`${shape}: ${took.toFixed(0)} parsings`)
       }
       expect(slow).toEqual([])
@@ -156,13 +186,12 @@ describe('a facilitator', () => {
         const text = whole.replaceAll(`"${place}"`, JSON.stringify(textOf(longestAnswer)))
         const isVerify = where.startsWith('an invalid')
         const aggregator = shop({ ...honest, [isVerify ? 'verify' : 'settle']: text })
-        const took = await ratio(text, () =>
+        const took = await ratio(text, 25, () =>
           isVerify
             ? aggregator.verify(payload(), requirements())
             : aggregator.settle({ ...payload(), payload: { ...newAuthorization() } }, requirements()),
         )
-        if (process.env.SHOW) console.log(where, '|', shape, '|', took.toFixed(1))
-        if (took > 60) slow.push(`${shape}: ${took.toFixed(0)} parsings`)
+        if (took > 25) slow.push(`${shape}: ${took.toFixed(0)} parsings`)
       }
       expect(slow).toEqual([])
     }, 120_000)
@@ -179,22 +208,21 @@ describe('a facilitator', () => {
         Object.entries(shapes).flatMap(([shape, textOf]) => [
           [
             `an extra of ${shape}`,
-            `{"kinds":[${JSON.stringify(kind()).slice(0, -1)},"extra":{"x":${textOf(longestAnswer)}}}]}`,
+            `{"kinds":[${JSON.stringify(kind()).slice(0, -1)},"extra":{"x":${textOf(longestPart)}}}]}`,
           ],
           [
             `extensions of ${shape}`,
-            `{"kinds":[${JSON.stringify(kind())}],"extensions":${textOf(longestAnswer)}}`,
+            `{"kinds":[${JSON.stringify(kind())}],"extensions":${textOf(longestPart)}}`,
           ],
-          [`signers of ${shape}`, `{"kinds":[${JSON.stringify(kind())}],"signers":${textOf(longestAnswer)}}`],
+          [`signers of ${shape}`, `{"kinds":[${JSON.stringify(kind())}],"signers":${textOf(longestPart)}}`],
         ]),
       ),
     }
     const slow: string[] = []
     for (const [shape, text] of Object.entries(answers)) {
       const aggregator = shop({ ...honest, supported: text })
-      const asking = await ratio(text, () => aggregator.checkHealth('a'))
-      const cached = await ratio(text, () => aggregator.getSupported())
-      if (process.env.SHOW) console.log(shape, '|', asking.toFixed(1), '|', cached.toFixed(1))
+      const asking = await ratio(text, 40, () => aggregator.checkHealth('a'))
+      const cached = await ratio(text, 10, () => aggregator.getSupported())
       if (asking > 40 || cached > 10)
         slow.push(`${shape}: ${asking.toFixed(0)} and ${cached.toFixed(0)} parsings`)
     }
