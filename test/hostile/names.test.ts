@@ -124,7 +124,7 @@ it('what a facilitator says in a megabyte is not kept whole behind the 200 lette
   let index = 0
   a.verifyAnswer = () => ({
     isValid: false,
-    invalidReason: JSON.parse(`"${++index} ${'x-'.repeat(250_000)}"`),
+    invalidReason: JSON.parse(`"${++index}${'.,'.repeat(250_000)}"`),
   })
   const aggregator = aggregatorOf({ a }, {}, {})
   const heapMiB = await heap()
