@@ -1,7 +1,7 @@
 /** One call of one operation on one facilitator, under its timeout. */
 import type { Operation } from '../observe/attempt-report.ts'
 import type { Payment } from '../payment/payment.ts'
-import type { Alarms } from '../runtime/clock.ts'
+import { type Alarms, now } from '../runtime/clock.ts'
 import { classifyError, classifyResponse } from './classify.ts'
 import type { CallOptions, DiscoveryQuery, FacilitatorClientLike } from './client.ts'
 import type { Outcome } from './outcome.ts'
@@ -15,6 +15,9 @@ export interface Request {
 
 const timedOut = Symbol('timed out')
 
+/** A timer that rings later than this (ms) was kept waiting by what else this process does. */
+const latenessMs = 100
+
 /**
  * @param timeoutMs milliseconds until the attempt is given up; whether the facilitator acted is unknown then
  * @param alarms ring early when the aggregator is stopped
@@ -27,6 +30,7 @@ export async function attempt<O extends Operation>(
   alarms: Alarms,
 ): Promise<Outcome<O>> {
   const { signal } = alarms
+  const lateAt = lateAfter(timeoutMs)
   const abort = new LazyAbort()
   let answer: unknown
   try {
@@ -38,7 +42,7 @@ export async function attempt<O extends Operation>(
   }
   const reason = signal.aborted ? 'aborted by stop()' : `no answer within ${Math.round(timeoutMs)} ms`
   abort.now(reason)
-  return { kind: 'unknown', reason, timedOut: true }
+  return { kind: 'unknown', reason, timedOut: true, isOurs: now() >= lateAt || undefined }
 }
 
 /** A client may throw anything, even what throws when it is read. */
@@ -74,6 +78,11 @@ function invoke(
   }
 }
 
+/** Monotonic time (ms) from which this process has been too busy to read in time what was due after so long (ms). */
+function lateAfter(timeoutMs: number): number {
+  return now() + timeoutMs + latenessMs
+}
+
 /** Resolves with a symbol when `timeoutMs` (ms) are over, or the alarms ring. */
 export function withTimeout(
   called: PromiseLike<unknown>,
@@ -81,11 +90,19 @@ export function withTimeout(
   alarms: Alarms,
 ): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    const alarm = alarms.setTimeout(() => end(resolve)(timedOut), timeoutMs)
+    const lateAt = lateAfter(timeoutMs)
+    const ring = () => {
+      if (now() < lateAt) return giveUp()
+      // What has arrived meanwhile is read after the timers, in some steps.
+      alarms.clearTimeout(alarm)
+      alarm = alarms.setTimeout(giveUp, latenessMs)
+    }
+    let alarm = alarms.setTimeout(ring, timeoutMs)
     const end = (settle: (value: unknown) => void) => (value: unknown) => {
       alarms.clearTimeout(alarm)
       settle(value)
     }
+    const giveUp = () => end(resolve)(timedOut)
     called.then(end(resolve), end(reject))
   })
 }

@@ -1,7 +1,7 @@
 /** Turns what a call returned or threw into an outcome: pure functions over the tables below and `reasons.ts`. */
 
 import type { Operation } from '../observe/attempt-report.ts'
-import { messageOf, redact } from '../observe/redact.ts'
+import { messageOf, printable, redact } from '../observe/redact.ts'
 import { isRecord } from '../runtime/json.ts'
 import type { DeclineCause, Outcome, Responses } from './outcome.ts'
 import { meaningOf, type ReasonMeaning } from './reasons.ts'
@@ -20,8 +20,10 @@ const declinedStatuses: Readonly<Record<number, DeclineCause>> = {
   405: 'address',
   410: 'address',
   413: 'request',
+  414: 'request',
   415: 'request',
   429: 'rate-limit',
+  431: 'request',
 }
 
 /**
@@ -48,6 +50,9 @@ const longestHash = 128
 const beforeSending =
   /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|EADDRNOTAVAIL|UND_ERR_CONNECT_TIMEOUT|CERT_.*|(DEPTH_ZERO_)?SELF_SIGNED_CERT.*|UNABLE_TO_(GET_ISSUER_CERT|VERIFY).*|ERR_TLS_CERT_.*|ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|SSLV3_ALERT_HANDSHAKE_FAILURE|TLSV1_ALERT_PROTOCOL_VERSION|TLSV1_UNRECOGNIZED_NAME))$/
 
+/** Codes of errors of this process, which can open no more. */
+const ownTrouble = /^E(MFILE|NFILE|NOBUFS|NOMEM|ADDRNOTAVAIL)$/
+
 /** Deno gives no code, but says which step failed. */
 const denoConnectFailure = / client error \(Connect\): /
 
@@ -61,8 +66,10 @@ export function classifyResponse<O extends Operation>(
   httpStatus = 200,
   retryAfterMs?: number,
 ): Outcome<O> {
-  const response = answer as Responses[O]
-  const isSuccess = succeeds(operation, answer)
+  const isPayment = operation === 'verify' || operation === 'settle'
+  // Of what is advertised no more is read than the schema takes.
+  const response = (isPayment ? answer : parseResponse(operation, answer)) as Responses[O]
+  const isSuccess = isPayment ? succeeds(operation, answer) : response && true
   if (isSuccess === undefined) return { kind: 'unknown', reason: notTheProtocols }
   if (isSuccess) {
     if (isOk(httpStatus)) return { kind: 'answered', response }
@@ -72,14 +79,14 @@ export function classifyResponse<O extends Operation>(
     return {
       kind: 'unknown',
       reason: `HTTP ${httpStatus} with a success`,
-      transaction: transaction || undefined,
+      transaction: nameOf(transaction),
     }
   }
 
   const { invalidReason, invalidMessage, errorReason, errorMessage, transaction } = answer as Refusal
   const reason = invalidReason ?? errorReason ?? 'no reason given'
   const meaning = meaningOf(reason, invalidMessage ?? errorMessage)
-  const hash = operation === 'settle' && transaction ? transaction.slice(0, longestHash) : undefined
+  const hash = operation === 'settle' ? nameOf(transaction) : undefined
   // With a reason that nobody has listed a telling status says more; 400 and 422 merely repeat the refusal.
   if (!meaning && hash === undefined && !isOk(httpStatus) && ![400, 422].includes(httpStatus))
     return classifyStatus(operation, httpStatus, retryAfterMs, response)
@@ -92,7 +99,8 @@ export function classifyResponse<O extends Operation>(
 export function classifyError<O extends Operation>(operation: O, error: unknown): Outcome<O> {
   if (error instanceof FacilitatorRequestError) {
     const { failure } = error
-    if (failure.kind !== 'status') return { ...failure, reason: redact(error.message) }
+    if (failure.kind !== 'status')
+      return { ...failure, reason: redact(error.message), isOurs: isOurs(error.message) }
     const { status, response, retryAfterMs } = failure
     return response === undefined
       ? classifyStatus(operation, status, retryAfterMs)
@@ -113,23 +121,31 @@ export function classifyError<O extends Operation>(operation: O, error: unknown)
 
   const code = networkCode(error)
   if (saysNothingSent(error))
-    return { kind: 'unreachable', reason: code ?? 'no connection', isUnconfirmed: true }
-  return { kind: 'unknown', reason: code ?? redact(message), timedOut: /Timeout/.test(String(telling.name)) }
+    return { kind: 'unreachable', reason: code ?? 'no connection', isUnconfirmed: true, isOurs: isOurs(code) }
+  return {
+    kind: 'unknown',
+    reason: redact(code ?? message),
+    timedOut: /Timeout/.test(String(telling.name)),
+    isOurs: isOurs(code),
+  }
+}
+
+function isOurs(code = ''): true | undefined {
+  return ownTrouble.test(code) || undefined
+}
+
+/** What a facilitator calls a transaction, as it may be kept and shown. */
+function nameOf(transaction = ''): string | undefined {
+  return printable(transaction, longestHash) || undefined
 }
 
 /** Whether an answer says yes or no; `undefined` when it is not the protocol's. */
-function succeeds(operation: Operation, answer: unknown): boolean | undefined {
+function succeeds(operation: 'verify' | 'settle', answer: unknown): boolean | undefined {
   const { isValid, success, transaction } = (answer ?? {}) as Record<string, unknown>
-  switch (operation) {
-    case 'verify':
-      return typeof isValid === 'boolean' ? isValid : undefined
-    case 'settle':
-      if (success === true) return typeof transaction === 'string' || undefined
-      return success === false ? false : undefined
-    case 'supported':
-    case 'list':
-      return parseResponse(operation, answer) === undefined ? undefined : true
-  }
+  if (operation === 'verify') return typeof isValid === 'boolean' ? isValid : undefined
+  if (success === true)
+    return (typeof transaction === 'string' && /^[!-~]{0,256}$/.test(transaction)) || undefined
+  return success === false ? false : undefined
 }
 
 function classifyRefusal<O extends Operation>(

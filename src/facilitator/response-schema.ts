@@ -1,12 +1,14 @@
 /** The shapes of a facilitator's answers: strict where a payment depends on it, lenient elsewhere. */
 import { z } from '@x402/core/schemas'
 import type { Operation } from '../observe/attempt-report.ts'
+import { plainName } from '../payment/names.ts'
+import { isRecord } from '../runtime/json.ts'
 import type { Responses } from './outcome.ts'
 
 const optional = <T extends z.ZodTypeAny>(schema: T) =>
   schema.nullish().transform(value => value ?? undefined)
 const optionalText = optional(z.string())
-const optionalRecord = optional(z.record(z.string(), z.unknown()))
+const optionalRecord = optional(z.custom<Record<string, unknown>>(isRecord))
 const textOrEmpty = optionalText.transform(value => value ?? '')
 
 const details = { payer: optionalText, extensions: optionalRecord, extra: optionalRecord }
@@ -33,12 +35,27 @@ const settleResponse = z.discriminatedUnion('success', [
   settleRefusal.extend({ success: z.literal(true), transaction: z.string(), network: z.string() }),
 ])
 
+/** Kinds, extensions, and signers of each family, that are read of what one facilitator advertises; and families. */
+const maxItems = 256
+const maxFamilies = 32
+
+/** The rest is not even looked at: each wrong item of a megabyte of them would be an error of its own. */
+const list = <T extends z.ZodTypeAny>(item: T) =>
+  z.preprocess(value => (Array.isArray(value) ? value.slice(0, maxItems) : value), z.array(item))
+
+const names = list(z.string()).transform(texts => texts.filter(text => plainName.test(text)))
+
+const families = z.preprocess(
+  value => (isRecord(value) ? Object.fromEntries(Object.entries(value).slice(0, maxFamilies)) : value),
+  z.record(z.string().regex(plainName), names),
+)
+
 const supportedResponse = z.object({
-  kinds: z.array(
+  kinds: list(
     z.object({ x402Version: z.number(), scheme: z.string(), network: z.string(), extra: optionalRecord }),
   ),
-  extensions: z.array(z.string()).default([]),
-  signers: z.record(z.string(), z.array(z.string())).default({}),
+  extensions: names.default([]),
+  signers: families.default({}),
 })
 
 const listResponse = z.object({ items: z.array(z.unknown()) }).passthrough()

@@ -31,7 +31,7 @@ export class Supported {
     const inService = this.context.pool.members.filter(member => member.isInService)
     const isAnyKnown = inService.some(member => member.capabilities)
     const awaited = inService.filter(
-      member => !member.capabilities && (!isAnyKnown || member.lane('supported').failures === 0),
+      member => !member.capabilities && (!isAnyKnown || !member.circuit('supported')?.failures),
     )
     const oldest = now() - this.maxAgeMs
     const stale = inService.filter(member => member.askedAt < oldest && !awaited.includes(member))
@@ -71,7 +71,7 @@ export class Supported {
     const { pool, observer } = this.context
     const answering = pool.supported(this.keepSilent)
     const supported = answering.kinds.length > 0 ? answering : pool.supported(true)
-    const print = JSON.stringify(supported, sortKeys)
+    const print = printOf(supported)
     const before = this.#announced
     if (before !== undefined || supported.kinds.length > 0) this.#announced = print
     if (before === undefined || before === print) return supported
@@ -99,9 +99,14 @@ export class Supported {
   }
 }
 
-/** Arrays that are sets are compared as sets, objects whatever the order of their keys. */
-function sortKeys(_key: string, value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(item => JSON.stringify(item, sortKeys)).sort()
+/** Equal for equal sets of kinds, extensions and signers, whatever the order of their fields. */
+function printOf({ kinds, extensions, signers }: SupportedResponse): string {
+  const set = (items: readonly unknown[]) => items.map(item => JSON.stringify(item, sortFields)).sort()
+  const families = Object.entries(signers).map(([family, addresses]) => [family, set(addresses)])
+  return `${[set(kinds), set(extensions), set(families)]}`
+}
+
+function sortFields(_key: string, value: unknown): unknown {
   if (!isRecord(value)) return value
   return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
 }

@@ -1,9 +1,9 @@
 /** Whether a gateway can serve payments now. */
-import type { FacilitatorHealth, HealthStatus, LaneHealth } from '../pool/status.ts'
+import type { FacilitatorHealth, LaneHealth, PoolHealth } from '../pool/status.ts'
 
 /** @returns why not, a sentence for each facilitator that cannot be used */
 export function readiness(
-  { facilitators }: HealthStatus,
+  { facilitators }: PoolHealth,
   isDraining: boolean,
 ): { isReady: boolean; reasons: string[] } {
   if (isDraining) return { isReady: false, reasons: ['the gateway is shutting down'] }
