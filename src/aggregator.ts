@@ -208,8 +208,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
 
   /** The health of each facilitator, with the circuit of each of its lanes. */
   getHealthStatus(): HealthStatus {
-    const ledger = this.#books.usage
-    return { ...poolHealth(this.#pool.members), ...(ledger && { ledger }) }
+    return { ...poolHealth(this.#pool.members), ledger: this.#books.usage }
   }
 
   /** Counts and durations per facilitator and operation. */

@@ -30,19 +30,23 @@ export async function attempt<O extends Operation>(
   alarms: Alarms,
 ): Promise<Outcome<O>> {
   const { signal } = alarms
-  const lateAt = lateAfter(timeoutMs)
+  const lateAt = now() + timeoutMs + latenessMs
+  let isLate = false
   const abort = new LazyAbort()
   let answer: unknown
   try {
     const called = invoke(client, operation, request, abort)
     answer = isThenable(called) ? await withTimeout(called, timeoutMs, alarms) : called
+    isLate = answer === timedOut && now() >= lateAt
+    // What has arrived meanwhile is read after the timers, in some steps.
+    if (isLate) answer = await withTimeout(called as PromiseLike<unknown>, latenessMs, alarms)
     if (answer !== timedOut) return classifyResponse(operation, answer)
   } catch (error) {
     return readError(operation, error)
   }
   const reason = signal.aborted ? 'aborted by stop()' : `no answer within ${Math.round(timeoutMs)} ms`
   abort.now(reason)
-  return { kind: 'unknown', reason, timedOut: true, isOurs: now() >= lateAt || undefined }
+  return { kind: 'unknown', reason, timedOut: true, isOurs: isLate || undefined }
 }
 
 /** A client may throw anything, even what throws when it is read. */
@@ -78,11 +82,6 @@ function invoke(
   }
 }
 
-/** Monotonic time (ms) from which this process has been too busy to read in time what was due after so long (ms). */
-function lateAfter(timeoutMs: number): number {
-  return now() + timeoutMs + latenessMs
-}
-
 /** Resolves with a symbol when `timeoutMs` (ms) are over, or the alarms ring. */
 export function withTimeout(
   called: PromiseLike<unknown>,
@@ -90,19 +89,11 @@ export function withTimeout(
   alarms: Alarms,
 ): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    const lateAt = lateAfter(timeoutMs)
-    const ring = () => {
-      if (now() < lateAt) return giveUp()
-      // What has arrived meanwhile is read after the timers, in some steps.
-      alarms.clearTimeout(alarm)
-      alarm = alarms.setTimeout(giveUp, latenessMs)
-    }
-    let alarm = alarms.setTimeout(ring, timeoutMs)
+    const alarm = alarms.setTimeout(() => end(resolve)(timedOut), timeoutMs)
     const end = (settle: (value: unknown) => void) => (value: unknown) => {
       alarms.clearTimeout(alarm)
       settle(value)
     }
-    const giveUp = () => end(resolve)(timedOut)
     called.then(end(resolve), end(reject))
   })
 }

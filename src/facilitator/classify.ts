@@ -79,14 +79,14 @@ export function classifyResponse<O extends Operation>(
     return {
       kind: 'unknown',
       reason: `HTTP ${httpStatus} with a success`,
-      transaction: nameOf(transaction),
+      transaction: transaction || undefined,
     }
   }
 
   const { invalidReason, invalidMessage, errorReason, errorMessage, transaction } = answer as Refusal
   const reason = invalidReason ?? errorReason ?? 'no reason given'
   const meaning = meaningOf(reason, invalidMessage ?? errorMessage)
-  const hash = operation === 'settle' ? nameOf(transaction) : undefined
+  const hash = (operation === 'settle' && printable(transaction ?? '', longestHash)) || undefined
   // With a reason that nobody has listed a telling status says more; 400 and 422 merely repeat the refusal.
   if (!meaning && hash === undefined && !isOk(httpStatus) && ![400, 422].includes(httpStatus))
     return classifyStatus(operation, httpStatus, retryAfterMs, response)
@@ -134,17 +134,11 @@ function isOurs(code = ''): true | undefined {
   return ownTrouble.test(code) || undefined
 }
 
-/** What a facilitator calls a transaction, as it may be kept and shown. */
-function nameOf(transaction = ''): string | undefined {
-  return printable(transaction, longestHash) || undefined
-}
-
 /** Whether an answer says yes or no; `undefined` when it is not the protocol's. */
 function succeeds(operation: 'verify' | 'settle', answer: unknown): boolean | undefined {
   const { isValid, success, transaction } = (answer ?? {}) as Record<string, unknown>
   if (operation === 'verify') return typeof isValid === 'boolean' ? isValid : undefined
-  if (success === true)
-    return (typeof transaction === 'string' && /^[!-~]{0,256}$/.test(transaction)) || undefined
+  if (success === true) return (typeof transaction === 'string' && /^[!-~]*$/.test(transaction)) || undefined
   return success === false ? false : undefined
 }
 

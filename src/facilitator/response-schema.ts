@@ -40,22 +40,26 @@ const maxItems = 256
 const maxFamilies = 32
 
 /** The rest is not even looked at: each wrong item of a megabyte of them would be an error of its own. */
-const list = <T extends z.ZodTypeAny>(item: T) =>
-  z.preprocess(value => (Array.isArray(value) ? value.slice(0, maxItems) : value), z.array(item))
+const first = (list: unknown): unknown => (Array.isArray(list) ? list.slice(0, maxItems) : list)
 
-const names = list(z.string()).transform(texts => texts.filter(text => plainName.test(text)))
-
-const families = z.preprocess(
-  value => (isRecord(value) ? Object.fromEntries(Object.entries(value).slice(0, maxFamilies)) : value),
-  z.record(z.string().regex(plainName), names),
-)
+const names = z
+  .preprocess(first, z.array(z.string()))
+  .transform(list => list.filter(name => plainName.test(name)))
 
 const supportedResponse = z.object({
-  kinds: list(
-    z.object({ x402Version: z.number(), scheme: z.string(), network: z.string(), extra: optionalRecord }),
+  kinds: z.preprocess(
+    first,
+    z.array(
+      z.object({ x402Version: z.number(), scheme: z.string(), network: z.string(), extra: optionalRecord }),
+    ),
   ),
   extensions: names.default([]),
-  signers: families.default({}),
+  signers: z
+    .preprocess(
+      value => isRecord(value) && Object.fromEntries(Object.entries(value).slice(0, maxFamilies)),
+      z.record(z.string().regex(plainName), names),
+    )
+    .default({}),
 })
 
 const listResponse = z.object({ items: z.array(z.unknown()) }).passthrough()

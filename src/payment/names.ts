@@ -3,9 +3,7 @@
 /** CAIP-2 (`eip155:8453`, generous enough for the hashes that some chains use), or a version 1 name (`base`). */
 export const networkName = /^([-a-z\d]{3,12}:)?[-\w.+/=]{1,64}$/
 
-export const schemeName = /^[!-~]{1,64}$/
-
-/** An extension, a signer, an amount: text without blanks and control characters. */
+/** A scheme, an extension, a signer, an amount: text without blanks and control characters. */
 export const plainName = /^[!-~]{1,128}$/
 
 /** A token, a payee: some chains' names are paths. */

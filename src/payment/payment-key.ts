@@ -217,7 +217,7 @@ async function readPayload(network: string, scheme: string, content: object): Pr
   let values = 0
   const text = JSON.stringify([network, scheme, identity], (_field, value) => {
     values += isRecord(value) ? Object.keys(value).length : 1
-    if (values > maxValues) throw new InvalidPaymentError(contentPath, `has more than ${maxValues} values`)
+    if (values > maxValues) throw new InvalidPaymentError(contentPath, `has more than ${maxValues} fields`)
     if (!isRecord(value)) return value
     rejectDuplicateFields(value, contentPath, new Set())
     const fields = Object.entries(value).map(([name, inner]) => [foldName(name), inner] as const)

@@ -9,7 +9,7 @@ import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import type { PaymentPayloadV1, PaymentRequirementsV1 } from '@x402/core/types/v1'
 import { InvalidPaymentError } from '../errors.ts'
 import { isRecord } from '../runtime/json.ts'
-import { longName, networkName, schemeName } from './names.ts'
+import { longName, networkName, plainName } from './names.ts'
 
 /** A payment payload of protocol version 1 or 2. */
 export type AnyPaymentPayload = PaymentPayload | PaymentPayloadV1
@@ -40,7 +40,7 @@ export interface Payment extends Kind {
 
 const names = [
   ['network', networkName],
-  ['scheme', schemeName],
+  ['scheme', plainName],
   ['asset', longName],
   ['payTo', longName],
 ] as const

@@ -2,7 +2,7 @@
 import type { SupportedKind, SupportedResponse } from '@x402/core/types'
 import type { SupportedAnswer } from '../facilitator/client.ts'
 import { foldAddress } from '../payment/address.ts'
-import { networkName, schemeName } from '../payment/names.ts'
+import { networkName, plainName } from '../payment/names.ts'
 import { kindKey } from '../payment/payment.ts'
 import { never } from '../runtime/clock.ts'
 
@@ -54,7 +54,7 @@ export class Capabilities {
 function isReadable({ scheme, network, extra = {} }: SupportedKind): boolean {
   try {
     return (
-      schemeName.test(scheme) &&
+      plainName.test(scheme) &&
       networkName.test(network.replace(/:\*$/, ':0')) &&
       JSON.stringify(extra).length <= longestExtra
     )

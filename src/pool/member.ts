@@ -125,8 +125,7 @@ export class Member {
       lanes.size < maxLanes ||
       [...lanes].some(
         ([key, lane]) =>
-          (lane.circuit.failures === 0 || this.capabilities?.supports(`${key}`) === false) &&
-          lanes.delete(key),
+          (!lane.circuit.failures || this.capabilities?.supports(`${key}`) === false) && lanes.delete(key),
       )
     if (hasRoom) lanes.set(kind?.kindKey, { ...lane, circuit })
     return circuit

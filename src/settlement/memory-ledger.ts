@@ -80,7 +80,7 @@ export class MemoryLedger implements SettlementLedger {
       return { kind: 'refused', entry: { ...known } }
     if (known) this.#uncharged.delete(known)
     else {
-      this.#makeRoom(this.#maxEntries)
+      this.#makeRoom(this.#maxEntries, true)
       if (this.#entries.size >= this.#maxEntries) throw new LedgerFullError(this.#maxEntries)
     }
     const since = known?.since ?? request.since
@@ -99,10 +99,7 @@ export class MemoryLedger implements SettlementLedger {
     // Sent once more, as its answer was lost.
     if (entry.settlement.state !== 'settling') return entry.settlement.state === settlement.state
     entry.settlement = settlement
-    if (isUncharged(settlement)) {
-      entry.keepUntil = 0
-      this.#uncharged.add(entry)
-    }
+    if (isUncharged(settlement)) this.#uncharged.add(entry)
     if (settlement.state === 'settled' && entry.query.method !== 'payload')
       entry.keepUntil = Math.min(entry.keepUntil, Date.now() + deliveredMs)
     return true
@@ -121,37 +118,38 @@ export class MemoryLedger implements SettlementLedger {
     return this.#entries.size
   }
 
-  /** From nine tenths on it forgets what makes room, so that the rest is live but for what is over since then. */
+  /** Where it seems nearly full, it forgets what is over and closed; what is over since then is counted. */
   usage(): LedgerUsage {
     const maxEntries = this.#maxEntries
     const limit = maxEntries * nearlyFullShare
-    this.#makeRoom(limit)
+    this.#makeRoom(this.#uncharged.size + limit, false)
     const entries = this.#entries.size - this.#uncharged.size
     return { entries, maxEntries, isNearlyFull: entries >= limit }
   }
 
   /**
-   * Makes room for a batch of entries below `limit`, if that many are to be forgotten: first what can hurt least, the
-   * oldest first. What may have been charged and was not delivered is the last, and only where the ledger is full.
+   * Makes room for a batch of entries below `limit`, if that many are to be forgotten, the oldest first. Where the ledger
+   * is full, what was not charged is the first, and what may have been charged and was not delivered the last.
    */
-  #makeRoom(limit: number): void {
-    if (this.#entries.size < limit) return
+  #makeRoom(limit: number, isFull: boolean): void {
+    const entries = this.#entries
+    if (entries.size < limit) return
+    const now = Date.now()
     const target = limit - this.#maxEntries * batchShare
-    this.#forget(this.#uncharged, target)
-    if (this.#entries.size <= target || Date.now() < this.#restUntil) return
-    this.#forget(this.#entries.values(), target)
-    if (this.#entries.size >= this.#maxEntries) this.#forget(this.#entries.values(), target, true)
-    if (this.#entries.size > target) this.#restUntil = Date.now() + restMs
-  }
-
-  /** Forgets of these what is over, until no more than `target` are left of all. */
-  #forget(entries: Iterable<Kept>, target: number, isUnresolvedToo = false): void {
-    for (const entry of entries) {
-      if (this.#entries.size <= target) return
-      if (entry.keepUntil < Date.now() && (isUnresolvedToo || !isUnresolved(entry))) {
-        this.#uncharged.delete(entry)
-        this.#entries.delete(entry.key)
+    const forget = (those: Iterable<Kept>, mayGo: (entry: Kept) => boolean) => {
+      for (const entry of those) {
+        if (entries.size <= target) return
+        if (mayGo(entry)) {
+          this.#uncharged.delete(entry)
+          entries.delete(entry.key)
+        }
       }
     }
+    const isOver = (entry: Kept) => entry.keepUntil < now
+    if (isFull) forget(this.#uncharged, () => true)
+    if (entries.size <= target || now < this.#restUntil) return
+    forget(entries.values(), entry => isOver(entry) && !isUnresolved(entry))
+    if (isFull && entries.size >= limit) forget(entries.values(), isOver)
+    if (entries.size > target) this.#restUntil = now + restMs
   }
 }

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import type { FacilitatorAggregator } from '../../src/index.ts'
+import { FacilitatorAggregator } from '../../src/index.ts'
 import {
   aggregatorOf,
   FakeFacilitator,
@@ -167,4 +167,13 @@ it('a payment made for a facilitator that was disabled is not sent to another on
   const settling = aggregator.settle(newPayload(), requirements({ extra: { feePayer } }))
   expect(await outcome(settling)).toBe('NO_ELIGIBLE_FACILITATOR')
   expect(a.calls.settle).toBe(0)
+})
+
+it('a facilitator that advertises kinds, and neither extensions nor signers, is read all the same', async () => {
+  const { kinds } = supporting()
+  const aggregator = new FacilitatorAggregator({
+    facilitators: [{ id: 'a', url: 'https://a.example', fetch: async () => Response.json({ kinds }) }],
+    healthCheck: false,
+  })
+  expect(await aggregator.getSupported()).toEqual({ kinds, extensions: [], signers: {} })
 })

@@ -217,6 +217,9 @@ const probe = 'src/evm/index.ts'
 const port = only('src/node/listen.ts', 'port')
 const logLimit = constant('src/http/status.ts', 'defaultLogLimit')
 const [statusPath = ''] = codedDefaults(parse('src/http/gateway.ts')).get('statusPath') ?? []
+const key = 'src/payment/payment-key.ts'
+const svm = 'src/payment/svm-transaction.ts'
+const schema = 'src/facilitator/response-schema.ts'
 const graceMs = only('src/node/shutdown.ts', 'graceMs')
 
 const sentences = [
@@ -240,6 +243,18 @@ const sentences = [
   ['README.md', `\`update\` may take ${ledgerTimes}`],
   ['README.md', `the newest ${grouped(constant('src/observe/statistics.ts', 'windowSize'))} attempts`],
   ['README.md', `(${grouped(constant('src/settlement/books.ts', 'maxOwnRecords'))} at most)`],
+  ['README.md', `\`maxEntries\`, ${grouped(only(ledger, 'maxEntries'))}, about`],
+  [
+    'README.md',
+    `| 64; ${grouped(constant(key, 'maxValues'))}; ${grouped(constant(svm, 'longestText'))} letters`,
+  ],
+  [
+    'README.md',
+    `an \`extra\` of ${grouped(constant('src/pool/capabilities.ts', 'longestExtra'))} characters`,
+  ],
+  ['README.md', `${grouped(constant('src/facilitator/reasons.ts', 'longestRead'))} characters of its reason`],
+  ['README.md', `| \`maxLogEntries\`, ${grouped(only('src/options/options.ts', 'maxLogEntries'))} |`],
+  ['README.md', `${constant(schema, 'maxFamilies')} families of ${constant(schema, 'maxItems')} signers`],
   ['README.md', `of a gateway (${port}) with tokens`],
   ['README.md', `logLimit=50' # ${logLimit} by default`],
   ['src/http/status.ts', `\`&logLimit=50\`, ${logLimit} by default)`],
