@@ -86,8 +86,7 @@ export class MemoryLedger implements SettlementLedger {
     const since = known?.since ?? request.since
     const query = known ? withLesserAmount(known.query, request.query) : request.query
     const { validBefore = never, lifetimeSeconds = longestSeconds } = query
-    const overAt = Math.min(validBefore * 1000, Date.now() + lifetimeSeconds * 1000) + marginMs
-    const keepUntil = Math.max(overAt, leaseUntil)
+    const keepUntil = Math.min(validBefore * 1000, Date.now() + lifetimeSeconds * 1000) + marginMs
     const settlement: SettlementState = { state: 'settling', claim, leaseUntil }
     this.#entries.set(key, { key, fingerprint, query, since, settlement, keepUntil, claim })
     return { kind: 'claimed', before, since, query }
@@ -145,7 +144,8 @@ export class MemoryLedger implements SettlementLedger {
         }
       }
     }
-    const isOver = (entry: Kept) => entry.keepUntil < now
+    const isOver = ({ keepUntil, settlement }: Kept) =>
+      keepUntil < now && effectiveState(settlement).state !== 'settling'
     if (isFull) forget(this.#uncharged, () => true)
     if (entries.size <= target || now < this.#restUntil) return
     forget(entries.values(), entry => isOver(entry) && !isUnresolved(entry))

@@ -223,3 +223,8 @@ it('rejections, which make room at once, do not count as filling the ledger', as
   for (let index = 0; index < 15; index++) await aggregator.settle(newPayload(), requirements())
   expect(aggregator.getHealthStatus().ledger).toMatchObject({ entries: 0, isNearlyFull: false })
 })
+
+it('a full ledger takes payments at once where those that it has are over, though their leases have not lapsed', async () => {
+  const { claim } = await ledgerOf(10, many(10, settledState), { validBefore: 1 })
+  expect(await claim()).toBe('claimed')
+})
