@@ -135,9 +135,9 @@ export class MemoryLedger implements SettlementLedger {
     if (entries.size < limit) return
     const now = Date.now()
     const target = limit - this.#maxEntries * batchShare
-    const forget = (those: Iterable<Kept>, mayGo: (entry: Kept) => boolean) => {
+    const forget = (those: Iterable<Kept>, mayGo: (entry: Kept) => boolean, least = target) => {
       for (const entry of those) {
-        if (entries.size <= target) return
+        if (entries.size <= least) return
         if (mayGo(entry)) {
           this.#uncharged.delete(entry)
           entries.delete(entry.key)
@@ -148,7 +148,8 @@ export class MemoryLedger implements SettlementLedger {
       keepUntil < now && effectiveState(settlement).state !== 'settling'
     if (isFull) forget(this.#uncharged, () => true)
     if (entries.size <= target || now < this.#restUntil) return
-    forget(entries.values(), entry => isOver(entry) && !isUnresolved(entry))
+    // All of it: the next look is the later.
+    forget(entries.values(), entry => isOver(entry) && !isUnresolved(entry), 0)
     if (isFull && entries.size >= limit) forget(entries.values(), isOver)
     if (entries.size > target) this.#restUntil = now + restMs
   }
