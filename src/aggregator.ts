@@ -20,17 +20,23 @@ import { readPayment } from './payment/payment.ts'
 import { HealthChecker } from './pool/health-checker.ts'
 import type { Member } from './pool/member.ts'
 import { Pool } from './pool/pool.ts'
-import { type HealthStatus, healthStatus, type Statistics, statistics } from './pool/status.ts'
+import { type PoolHealth, poolHealth, type Statistics, statistics } from './pool/status.ts'
 import { Alarms, never } from './runtime/clock.ts'
 import { Books, ledgerError } from './settlement/books.ts'
 import { Chains } from './settlement/chain-view.ts'
 import { crossExaminer } from './settlement/cross-examination.ts'
+import type { LedgerUsage } from './settlement/ledger.ts'
 import { MemoryLedger } from './settlement/memory-ledger.ts'
 import { Resolver, type UnresolvedSettlement } from './settlement/resolver.ts'
 
 /** An upstream `x402ResourceServer`, or an `x402HTTPResourceServer`. */
 export interface ReinitializableServer {
   initialize(): Promise<void>
+}
+
+export interface HealthStatus extends PoolHealth {
+  /** How full the ledger is; absent where it does not tell. */
+  ledger?: LedgerUsage | undefined
 }
 
 /** The configuration in use, without secrets. */
@@ -211,7 +217,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
 
   /** The health of each facilitator, with the circuit of each of its lanes. */
   getHealthStatus(): HealthStatus {
-    return healthStatus(this.#pool.members)
+    return { ...poolHealth(this.#pool.members), ledger: this.#books.usage }
   }
 
   /** Counts and durations per facilitator and operation. */

@@ -1,6 +1,7 @@
 export {
   type AggregatorConfig,
   FacilitatorAggregator,
+  type HealthStatus,
   type ReinitializableServer,
 } from './aggregator.ts'
 export {
@@ -39,13 +40,14 @@ export type {
 export type { AnyPaymentPayload, AnyPaymentRequirements } from './payment/payment.ts'
 export type { SettlementQuery } from './payment/payment-key.ts'
 export type { CircuitChange, CircuitName } from './pool/circuit.ts'
-export type { FacilitatorHealth, HealthStatus, LaneHealth, Statistics } from './pool/status.ts'
+export type { FacilitatorHealth, LaneHealth, PoolHealth, Statistics } from './pool/status.ts'
 export type { Candidate, Strategy } from './pool/strategy.ts'
 export type { SettlementSummary } from './settlement/events.ts'
 export type {
   Claim,
   ClaimRequest,
   LedgerEntry,
+  LedgerUsage,
   SettlementLedger,
   SettlementState,
 } from './settlement/ledger.ts'

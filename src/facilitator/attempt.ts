@@ -1,7 +1,7 @@
 /** One call of one operation on one facilitator, under its timeout. */
 import type { Operation } from '../observe/attempt-report.ts'
 import type { Payment } from '../payment/payment.ts'
-import type { Alarms } from '../runtime/clock.ts'
+import { type Alarms, now } from '../runtime/clock.ts'
 import { classifyError, classifyResponse } from './classify.ts'
 import type { CallOptions, DiscoveryQuery, FacilitatorClientLike } from './client.ts'
 import type { Outcome } from './outcome.ts'
@@ -15,6 +15,9 @@ export interface Request {
 
 const timedOut = Symbol('timed out')
 
+/** A timer that rings later than this (ms) was kept waiting by what else this process does. */
+const latenessMs = 100
+
 /**
  * @param timeoutMs milliseconds until the attempt is given up; whether the facilitator acted is unknown then
  * @param alarms ring early when the aggregator is stopped
@@ -27,18 +30,23 @@ export async function attempt<O extends Operation>(
   alarms: Alarms,
 ): Promise<Outcome<O>> {
   const { signal } = alarms
+  const lateAt = now() + timeoutMs + latenessMs
+  let isLate = false
   const abort = new LazyAbort()
   let answer: unknown
   try {
     const called = invoke(client, operation, request, abort)
     answer = isThenable(called) ? await withTimeout(called, timeoutMs, alarms) : called
+    isLate = answer === timedOut && now() >= lateAt
+    // What has arrived meanwhile is read after the timers, in some steps.
+    if (isLate) answer = await withTimeout(called as PromiseLike<unknown>, latenessMs, alarms)
     if (answer !== timedOut) return classifyResponse(operation, answer)
   } catch (error) {
     return readError(operation, error)
   }
   const reason = signal.aborted ? 'aborted by stop()' : `no answer within ${Math.round(timeoutMs)} ms`
   abort.now(reason)
-  return { kind: 'unknown', reason, timedOut: true }
+  return { kind: 'unknown', reason, timedOut: true, isOurs: isLate || undefined }
 }
 
 /** A client may throw anything, even what throws when it is read. */

@@ -20,8 +20,10 @@ const declinedStatuses: Readonly<Record<number, DeclineCause>> = {
   405: 'address',
   410: 'address',
   413: 'request',
+  414: 'request',
   415: 'request',
   429: 'rate-limit',
+  431: 'request',
 }
 
 /**
@@ -51,6 +53,9 @@ export const unreadable = 'unreadable'
 const beforeSending =
   /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|EADDRNOTAVAIL|UND_ERR_CONNECT_TIMEOUT|CERT_.*|(DEPTH_ZERO_)?SELF_SIGNED_CERT.*|UNABLE_TO_(GET_ISSUER_CERT|VERIFY).*|ERR_TLS_CERT_.*|ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|SSLV3_ALERT_HANDSHAKE_FAILURE|TLSV1_ALERT_PROTOCOL_VERSION|TLSV1_UNRECOGNIZED_NAME))$/
 
+/** Codes of errors of this process, which can open no more. */
+const ownTrouble = /^E(MFILE|NFILE|NOBUFS|NOMEM|ADDRNOTAVAIL)$/
+
 /** Deno gives no code, but says which step failed. */
 const denoConnectFailure = / client error \(Connect\): /
 
@@ -64,8 +69,10 @@ export function classifyResponse<O extends Operation>(
   httpStatus = 200,
   retryAfterMs?: number,
 ): Outcome<O> {
-  const response = answer as Responses[O]
-  const isSuccess = succeeds(operation, answer)
+  const isPayment = operation === 'verify' || operation === 'settle'
+  // Of what is advertised no more is read than the schema takes.
+  const response = (isPayment ? answer : parseResponse(operation, answer)) as Responses[O]
+  const isSuccess = isPayment ? succeeds(operation, answer) : response && true
   if (isSuccess === undefined) return { kind: 'unknown', reason: notTheProtocols }
   if (isSuccess && isOk(httpStatus)) return { kind: 'answered', response }
   const { invalidReason, invalidMessage, errorReason, errorMessage, transaction } = answer as Refusal
@@ -92,7 +99,8 @@ export function classifyResponse<O extends Operation>(
 export function classifyError<O extends Operation>(operation: O, error: unknown): Outcome<O> {
   if (error instanceof FacilitatorRequestError) {
     const { failure } = error
-    if (failure.kind !== 'status') return { ...failure, reason: redact(error.message) }
+    if (failure.kind !== 'status')
+      return { ...failure, reason: redact(error.message), isOurs: isOurs(error.message) }
     const { status, response, retryAfterMs } = failure
     return response === undefined
       ? classifyStatus(operation, status, retryAfterMs)
@@ -113,23 +121,25 @@ export function classifyError<O extends Operation>(operation: O, error: unknown)
 
   const code = networkCode(error)
   if (saysNothingSent(error))
-    return { kind: 'unreachable', reason: code ?? 'no connection', isUnconfirmed: true }
-  return { kind: 'unknown', reason: code ?? redact(message), timedOut: /Timeout/.test(String(telling.name)) }
+    return { kind: 'unreachable', reason: code ?? 'no connection', isUnconfirmed: true, isOurs: isOurs(code) }
+  return {
+    kind: 'unknown',
+    reason: redact(code ?? message),
+    timedOut: /Timeout/.test(String(telling.name)),
+    isOurs: isOurs(code),
+  }
+}
+
+function isOurs(code = ''): true | undefined {
+  return ownTrouble.test(code) || undefined
 }
 
 /** Whether an answer says yes or no; `undefined` when it is not the protocol's. */
-function succeeds(operation: Operation, answer: unknown): boolean | undefined {
+function succeeds(operation: 'verify' | 'settle', answer: unknown): boolean | undefined {
   const { isValid, success, transaction } = (answer ?? {}) as Record<string, unknown>
-  switch (operation) {
-    case 'verify':
-      return typeof isValid === 'boolean' ? isValid : undefined
-    case 'settle':
-      if (success === true) return typeof transaction === 'string' || undefined
-      return success === false ? false : undefined
-    case 'supported':
-    case 'list':
-      return parseResponse(operation, answer) === undefined ? undefined : true
-  }
+  if (operation === 'verify') return typeof isValid === 'boolean' ? isValid : undefined
+  if (success === true) return (typeof transaction === 'string' && /^[!-~]*$/.test(transaction)) || undefined
+  return success === false ? false : undefined
 }
 
 function classifyRefusal<O extends Operation>(

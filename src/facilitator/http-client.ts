@@ -60,8 +60,9 @@ export function httpFacilitatorClient(config: HttpClientOptions): Required<Facil
     }
 
     const response = await send(config.fetch ?? fetch, `${base}${path}`, init)
-    const text = await readBody(response)
-    return interpret(operation, response, text)
+    const answer = parseJson(await readBody(response))
+    for (const header of Object.values(authHeaders ?? {})) mask(header, answer)
+    return interpret(operation, response, answer)
   }
 
   const pay =
@@ -173,8 +174,7 @@ async function readBody(response: Response): Promise<string> {
   throw new FacilitatorRequestError(`an answer of more than ${maxBodyBytes} bytes`, mayHaveRead)
 }
 
-function interpret<O extends Operation>(operation: O, answer: Response, text: string): Responses[O] {
-  const body = parseJson(text)
+function interpret<O extends Operation>(operation: O, answer: Response, body: unknown): Responses[O] {
   const response = parseResponse(operation, body)
   const { ok, status } = answer
   if (ok && response) return withExtensionResponses(response, answer)
@@ -187,6 +187,19 @@ function interpret<O extends Operation>(operation: O, answer: Response, text: st
     response,
     retryAfterMs: parseRetryAfter(answer.headers.get('retry-after')),
   })
+}
+
+/** Shorter ones are words of the language. */
+const shortestSecret = 4
+
+/** A facilitator may repeat what it was sent: with the reason that it gives, that is logged, and shown to the buyer. */
+function mask(header: string, answer: unknown): void {
+  // Without the scheme of an `Authorization`.
+  const secret = header.replace(/^[a-z]+ /i, '')
+  if (!isRecord(answer) || secret.length < shortestSecret) return
+  for (const [field, text] of Object.entries(answer))
+    if (typeof text === 'string' && /Reason|Message/.test(field))
+      answer[field] = text.replaceAll(secret, '[redacted]')
 }
 
 /** Extensions answer in a header: base64 of a JSON object (as upstream's client reads it). */

@@ -46,6 +46,8 @@ export type Outcome<O extends Operation = Operation> = {
    * connection that failed may be one of its own, to its chain. With any kind: by an earlier attempt of the same `ask`.
    */
   readonly isUnconfirmed?: boolean
+  /** It failed for want of descriptors, buffers or time of this process: nothing is known of the facilitator. */
+  readonly isOurs?: boolean | undefined
 } & (
   | { readonly kind: 'answered'; readonly response: Responses[O]; readonly reason?: string | undefined }
   | {

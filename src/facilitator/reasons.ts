@@ -32,6 +32,9 @@ const outOfGas = /insufficient funds for gas|exceeds the balance of the account|
 /** In a reason it counts at once, in the free text beside it only where the reason says nothing. */
 const saysSpent = /authorization( is |_)(used|cancell?ed)/i
 
+/** Characters of a reason, and of the text beside it, that are read. */
+const longestRead = 1_000
+
 /** The first row that matches counts. */
 const vocabulary: readonly (readonly [ReasonMeaning, ...RegExp[]])[] = [
   ['pending', /^settlement_pending$/],
@@ -85,13 +88,14 @@ const vocabulary: readonly (readonly [ReasonMeaning, ...RegExp[]])[] = [
  * @param message the answer's free text, which counts only where it tells of a want of gas or a used authorization
  */
 export function meaningOf(reason: string, message = ''): ReasonMeaning | undefined {
-  const text = reason.toLowerCase()
+  const text = reason.slice(0, longestRead).toLowerCase()
+  const comment = message.slice(0, longestRead)
   if (screenedOut.test(text)) return 'verdict'
-  if (outOfGas.test(`${text} ${message}`)) return 'trouble'
+  if (outOfGas.test(`${text} ${comment}`)) return 'trouble'
   return (
     listed(text.split(':', 1)[0]?.trim() ?? '') ??
     listed(text) ??
-    (saysSpent.test(message) ? 'spent' : undefined)
+    (saysSpent.test(comment) ? 'spent' : undefined)
   )
 }
 

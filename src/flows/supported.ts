@@ -31,7 +31,7 @@ export class Supported {
     const inService = this.context.pool.members.filter(member => member.isInService)
     const isAnyKnown = inService.some(member => member.capabilities)
     const awaited = inService.filter(
-      member => !member.capabilities && (!isAnyKnown || member.lane('supported').failures === 0),
+      member => !member.capabilities && (!isAnyKnown || !member.circuit('supported')?.failures),
     )
     const oldest = now() - this.maxAgeMs
     const stale = inService.filter(member => member.askedAt < oldest && !awaited.includes(member))
@@ -99,13 +99,14 @@ export class Supported {
   }
 }
 
-/** Equal for the same kinds, whatever their order and that of their fields. */
-function printOf({ kinds, ...rest }: SupportedResponse): string {
-  return JSON.stringify([kinds.map(kind => JSON.stringify(kind, sortFields)).sort(), rest], sortFields)
+/** Equal for equal sets of kinds, extensions and signers, whatever the order of their fields. */
+function printOf({ kinds, extensions, signers }: SupportedResponse): string {
+  const set = (items: readonly unknown[]) => items.map(item => JSON.stringify(item, sortFields)).sort()
+  const families = Object.entries(signers).map(([family, addresses]) => [family, set(addresses)])
+  return `${[set(kinds), set(extensions), set(families)]}`
 }
 
 function sortFields(_key: string, value: unknown): unknown {
-  if (Array.isArray(value)) return value.toSorted()
   if (!isRecord(value)) return value
   return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
 }

@@ -32,7 +32,7 @@ export class IdempotentAnswers {
    * @param body what the key stands for; another body under the same key is refused
    */
   async once(key: string, body: string, work: () => Promise<Answer>): Promise<Answer> {
-    const digest = await sha256(new TextEncoder().encode(body))
+    const digest = await sha256(body)
     const known = this.#kept.get(key)
     if (known !== undefined && (!known.isFinished || known.expiresAt > now()))
       return known.digest === digest

@@ -1,12 +1,10 @@
 /** Whether a gateway can serve payments now. */
-import type { FacilitatorHealth, HealthStatus, LaneHealth } from '../pool/status.ts'
-
-/** Health with the gauge of a ledger that tells how full it is. */
-type Health = HealthStatus & { readonly ledger?: { readonly isNearlyFull: boolean } | undefined }
+import type { HealthStatus } from '../aggregator.ts'
+import type { FacilitatorHealth, LaneHealth } from '../pool/status.ts'
 
 /** @returns why not, a sentence for each facilitator that cannot be used */
 export function readiness(
-  { facilitators, ledger }: Health,
+  { facilitators, ledger }: HealthStatus,
   isDraining: boolean,
 ): { isReady: boolean; reasons: string[] } {
   if (isDraining) return { isReady: false, reasons: ['the gateway is shutting down'] }

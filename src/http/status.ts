@@ -1,10 +1,10 @@
 /** The status of an aggregator as JSON, and the few things that an operator may do to it. */
-import type { AggregatorConfig, FacilitatorAggregator } from '../aggregator.ts'
+import type { AggregatorConfig, FacilitatorAggregator, HealthStatus } from '../aggregator.ts'
 import { AggregatorError } from '../errors.ts'
 import type { LogEntry } from '../observe/log.ts'
 import { safeMessageOf } from '../observe/redact.ts'
 import { unknownName } from '../options/unknown-name.ts'
-import type { HealthStatus, Statistics } from '../pool/status.ts'
+import type { Statistics } from '../pool/status.ts'
 import { readText } from '../runtime/read-text.ts'
 import type { UnresolvedSettlement } from '../settlement/resolver.ts'
 import { Access } from './access.ts'

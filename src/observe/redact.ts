@@ -4,29 +4,43 @@ const longest = 200
 /** Characters that are searched: some patterns take the square of their number. */
 const longestSearched = 2_000
 
+/**
+ * A part of a path with a digit or a capital letter in it may be an API key, as nodes and some facilitators take them; a
+ * version, a hash and an address are none.
+ */
+const keyInPath = /(?<=\/)(?!(v\d+|x402|0x[\da-f]{40,64})(\/|$))[^/]*[\dA-Z][^/]*/g
+
 const secrets: readonly (readonly [RegExp, string])[] = [
   [/-----BEGIN .*?(-----END [^-]*-----|$)/g, '[redacted key]'],
   [/\b(Bearer|Basic|Token|ApiKey)\s+[\w.~+/=-]+/gi, '$1 [redacted]'],
   [/\beyJ[\w-]+\.[\w-]+(\.[\w-]*)?/g, '[redacted token]'],
-  // Longer than a hash (64 digits): a signature, call data or a payload. Addresses and hashes stay.
-  [/\b(0x)?[0-9a-fA-F]{65,}/g, '[redacted bytes]'],
   [/\b(https?:\/\/)[^\s/@]+@/gi, '$1[redacted]@'],
-  // A long part of a path with digits in it is an API key, as nodes and some facilitators take them; a hash is not.
-  [/(?<=https?:\/\/\S*\/)(?!0x)(?=[A-Za-z_-]*\d)[\w-]{16,}/gi, '[redacted]'],
   [/([?&][^=\s&]+=)[^&\s"']+/g, '$1[redacted]'],
   [
     /("?(?:signature|authorization|api[_-]?key|secret|token|password)"?\s*[:=]\s*)("[^"]*"|[^\s,}]+)/gi,
     '$1[redacted]',
   ],
-  [/[A-Za-z0-9+/_-]{80,}={0,2}/g, '[redacted bytes]'],
+  // In hexadecimal longer than a hash (64 digits): a signature, call data or a payload. Addresses and hashes stay.
+  [/[\w+/-]{80,}={0,2}|\b(0x)?[\da-f]{65,}/gi, '[redacted bytes]'],
 ]
 
 /** The text on one line, without anything that looks like a credential, a signature or a payload. */
 export function redact(text: string): string {
   if (plainReason.test(text)) return text
-  let clean = text.slice(0, longestSearched).replace(/\s+/g, ' ').trim()
+  let clean = printable(text, longestSearched).replace(
+    /(https?:\/\/[^\s/]+)(\/[^\s?#"'()<>]*)/gi,
+    (_url, origin: string, path: string) => origin + path.replace(keyInPath, '[redacted]'),
+  )
   for (const [pattern, replacement] of secrets) clean = clean.replace(pattern, replacement)
-  return clean.length <= longest ? clean : `${clean.slice(0, longest - 1)}…`
+  return clean.length <= longest ? clean : `${printable(clean, longest - 1)}…`
+}
+
+/**
+ * The beginning of a text from outside, on one line, without what a terminal obeys or nobody sees. It is a copy: a part of
+ * a text would keep all of it in memory.
+ */
+export function printable(text: string, longest: number): string {
+  return [...text.slice(0, longest).replace(/\s+/g, ' ').replace(/\p{C}/gu, '\ufffd').trim()].join('')
 }
 
 /** The protocol's own reasons and the codes of network errors need no search. */

@@ -4,9 +4,10 @@ import { InvalidPaymentError } from '../errors.ts'
 import { sha256 } from '../runtime/hash.ts'
 import { isRecord } from '../runtime/json.ts'
 import { foldAddress } from './address.ts'
+import { plainName } from './names.ts'
 import { caip2 } from './networks.ts'
 import type { Payment } from './payment.ts'
-import { fromBase64, messageOfSvm } from './svm-transaction.ts'
+import { fromBase64, readSvmTransaction } from './svm-transaction.ts'
 
 /** What a chain must be asked to know whether a payment has been made. */
 export interface SettlementQuery {
@@ -25,6 +26,11 @@ export interface SettlementQuery {
   readonly amount: string
   /** Unix time in seconds after which the authorization cannot be used any more; absent where it does not say. */
   readonly validBefore?: number | undefined
+  /**
+   * Seconds for which an authorization that names no end can be used at most, as a rule: a chain that stands still may
+   * accept it later. Absent where nobody knows.
+   */
+  readonly lifetimeSeconds?: number | undefined
 }
 
 /** A payment that can be told from every other one. */
@@ -42,6 +48,12 @@ export function withLesserAmount(one: SettlementQuery, other: SettlementQuery): 
     : one
 }
 
+/** A blockhash is accepted for 150 slots: 60 s, or some minutes where slots are slow. */
+const blockhashSeconds = 300
+
+/** Characters of a signature that are kept as they are; a buyer chooses how long his is. */
+const longestSignature = 256
+
 const contentPath = 'paymentPayload.payload'
 
 /** Payment flows that settle one payload once. In an escrow, two phases share a payload. */
@@ -51,8 +63,8 @@ const onePhaseFlows: readonly unknown[] = [undefined, null, 'authorization', 'up
 const channelOperations: readonly unknown[] = ['claim', 'settle', 'refund']
 
 /**
- * The identity of a payment; `undefined` where one payload is settled several times on purpose. A promise where it is
- * a hash: on SVM, and of payloads that are not known here.
+ * The identity of a payment; `undefined` where one payload is settled several times on purpose. A promise where a hash
+ * is made: on SVM, of payloads that are not known here, and with long signatures.
  *
  * @throws {InvalidPaymentError} for a payment whose identity is in doubt: what one facilitator reads as another payment
  * than the next could be delivered twice
@@ -75,12 +87,16 @@ export function identify(payment: Payment): KeyedPayment | undefined | Promise<K
     isSvm && scheme === 'exact'
       ? readSvm(content)
       : (network.startsWith('eip155:') && readEvm(scheme, content)) || readPayload(network, scheme, content)
-  return spend instanceof Promise
-    ? spend.then(spend => keyed(payment, network, spend))
+  const later = async () => {
+    const keyedLater = keyed(payment, network, await spend)
+    return { ...keyedLater, fingerprint: await sha256(keyedLater.fingerprint) }
+  }
+  return spend instanceof Promise || `${content.signature}`.length > longestSignature
+    ? later()
     : keyed(payment, network, spend)
 }
 
-type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'validBefore'>
+type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'validBefore' | 'lifetimeSeconds'>
 
 function readEvm(scheme: string, content: Record<string, unknown>): Spend | undefined {
   if (scheme !== 'exact' && scheme !== 'upto') return undefined
@@ -104,7 +120,8 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
   const isVisible = (extra?.assetTransferMethod ?? spentBy) === spentBy && contract === token
   const method = isVisible ? spentBy : 'payload'
   // Some ledgers count in decimal fractions; what is compared with a chain, or with another amount, is whole.
-  if (method !== 'payload' || scheme === 'upto') uint256(amount, 'paymentRequirements.amount')
+  if (method !== 'payload' || scheme === 'upto' || !plainName.test(amount))
+    uint256(amount, 'paymentRequirements.amount')
   return {
     key: `${spentBy}|${network}|${spentBy === 'eip3009' ? token : ''}|${foldAddress(payer ?? '')}|${nonce}`,
     // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
@@ -115,6 +132,9 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
 
 /** Payments of the schemes that are known here have a dozen at most. */
 const maxFields = 64
+
+/** Those of the schemes that are not known here, some hundred. */
+const maxValues = 2_000
 
 /** The fields of such payments, of which no other spelling may be there. */
 const knownFields = new Set(
@@ -130,7 +150,8 @@ function foldName(name: string): string {
 
 /** A field that some facilitators read and others do not makes two payments of one. */
 function rejectDuplicateFields(record: object, field: string, known = knownFields): void {
-  const names = Object.keys(record)
+  // Of a text each letter would be a field.
+  const names = isRecord(record) ? Object.keys(record) : []
   if (known.size && names.length > maxFields)
     throw new InvalidPaymentError(field, `has more than ${maxFields} fields`)
   let seen: Set<string> | undefined
@@ -140,7 +161,7 @@ function rejectDuplicateFields(record: object, field: string, known = knownField
     if (seen.size === seen.add(foldName(name)).size)
       throw new InvalidPaymentError(
         field,
-        `duplicate fields: ${JSON.stringify(name)} differs only in case from another`,
+        `duplicate fields: ${JSON.stringify(name.slice(0, maxFields))} differs only in case from another`,
       )
   }
 }
@@ -177,10 +198,14 @@ async function readSvm(content: Record<string, unknown>): Promise<Spend> {
   rejectDuplicateFields(content, contentPath)
   const { transaction } = content
   const bytes = typeof transaction === 'string' ? fromBase64(transaction) : undefined
-  const message = bytes && messageOfSvm(bytes)
-  if (!message)
+  const read = bytes && readSvmTransaction(bytes)
+  if (!read)
     throw new InvalidPaymentError(`${contentPath}.transaction`, 'expected a Solana transaction in base64')
-  return { method: 'svm', nonce: await sha256(message) }
+  return {
+    method: 'svm',
+    nonce: await sha256(read.message),
+    lifetimeSeconds: read.usesDurableNonce ? undefined : blockhashSeconds,
+  }
 }
 
 /** What may be spent once is not known: one payload is delivered once, however its fields are ordered. */
@@ -188,13 +213,16 @@ async function readPayload(network: string, scheme: string, content: object): Pr
   // Of a signed transaction the rest of the payload is no part.
   const { transaction } = content as Record<string, unknown>
   const identity = typeof transaction === 'string' ? transaction : content
+  let values = 0
   const text = JSON.stringify([network, scheme, identity], (_field, value) => {
+    values += isRecord(value) ? Object.keys(value).length : 1
+    if (values > maxValues) throw new InvalidPaymentError(contentPath, `has more than ${maxValues} fields`)
     if (!isRecord(value)) return value
     rejectDuplicateFields(value, contentPath, new Set())
     const fields = Object.entries(value).map(([name, inner]) => [foldName(name), inner] as const)
     return Object.fromEntries(fields.sort(([one], [other]) => (one < other ? -1 : 1)))
   })
-  return { method: 'payload', nonce: await sha256(new TextEncoder().encode(text)) }
+  return { method: 'payload', nonce: await sha256(text) }
 }
 
 /** In atomic units. Version 1 has another name for it. */

@@ -9,6 +9,7 @@ import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import type { PaymentPayloadV1, PaymentRequirementsV1 } from '@x402/core/types/v1'
 import { InvalidPaymentError } from '../errors.ts'
 import { isRecord } from '../runtime/json.ts'
+import { longName, networkName, plainName } from './names.ts'
 
 /** A payment payload of protocol version 1 or 2. */
 export type AnyPaymentPayload = PaymentPayload | PaymentPayloadV1
@@ -37,6 +38,13 @@ export interface Payment extends Kind {
   readonly requirements: PaymentRequirements
 }
 
+const names = [
+  ['network', networkName],
+  ['scheme', plainName],
+  ['asset', longName],
+  ['payTo', longName],
+] as const
+
 /**
  * @throws {InvalidPaymentError} naming the first field that is not the protocol's
  */
@@ -49,6 +57,9 @@ export function readPayment(payload: AnyPaymentPayload, requirements: AnyPayment
   }
   const { x402Version } = payload
   const { scheme, network } = requirements
+  for (const [field, name] of names)
+    if (!name.test(requirements[field]))
+      throw new InvalidPaymentError(`paymentRequirements.${field}`, 'expected a plain name')
   return {
     x402Version,
     scheme,
@@ -64,6 +75,7 @@ function looksRight(payload: AnyPaymentPayload, requirements: AnyPaymentRequirem
   if (!isRecord(payload) || !isRecord(requirements) || !isRecord(payload.payload)) return false
   if (!isText(requirements.scheme) || !isText(requirements.network)) return false
   if (!isText(requirements.asset) || !isText(requirements.payTo)) return false
+  if (!isRecord(requirements.extra ?? {})) return false
   if (!(requirements.maxTimeoutSeconds > 0)) return false
   switch (payload.x402Version) {
     case 1:
@@ -72,6 +84,7 @@ function looksRight(payload: AnyPaymentPayload, requirements: AnyPaymentRequirem
       return (
         'accepted' in payload &&
         isRecord(payload.accepted) &&
+        isRecord(payload.extensions ?? {}) &&
         'amount' in requirements &&
         isText(requirements.amount) &&
         requirements.network.includes(':')

@@ -1,7 +1,11 @@
 /** Finds the message in the bytes of a Solana transaction (docs: "Transaction format", legacy and version 0). */
 
+/** Letters of base64: many times those of a packet (1,232 bytes), which is all that the network takes. */
+const longestText = 32_768
+
 /** The bytes of base64 in its one canonical spelling; `undefined` for any other text. */
 export function fromBase64(text: string): Uint8Array<ArrayBuffer> | undefined {
+  if (text.length > longestText) return undefined
   try {
     const letters = atob(text)
     return btoa(letters) === text ? Uint8Array.from(letters, letter => letter.charCodeAt(0)) : undefined
@@ -10,9 +14,18 @@ export function fromBase64(text: string): Uint8Array<ArrayBuffer> | undefined {
   }
 }
 
-/** What is signed; `undefined` when the bytes are not those of one whole transaction and nothing else. */
-export function messageOfSvm(transaction: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> | undefined {
+interface SvmTransaction {
+  /** What is signed. */
+  readonly message: Uint8Array<ArrayBuffer>
+  /** It may outlive its blockhash, which is the value of a nonce account. */
+  readonly usesDurableNonce: boolean
+}
+
+/** `undefined` when the bytes are not those of one whole transaction and nothing else. */
+export function readSvmTransaction(transaction: Uint8Array<ArrayBuffer>): SvmTransaction | undefined {
   let at = 0
+  /** The first byte of the first instruction's data. */
+  let command: number | undefined
   const nextByte = () => transaction[at++] ?? 0
   const skip = (bytes: number) => {
     at += bytes
@@ -33,7 +46,9 @@ export function messageOfSvm(transaction: Uint8Array<ArrayBuffer>): Uint8Array<A
     for (let items = nextCount(); items > 0; items--) {
       skip(bytes)
       skip(nextCount())
-      skip(nextCount())
+      const length = nextCount()
+      command ??= transaction[at]
+      skip(length)
     }
   }
 
@@ -50,5 +65,8 @@ export function messageOfSvm(transaction: Uint8Array<ArrayBuffer>): Uint8Array<A
   // Instructions begin with their program, lookups of addresses with their table; two lists of bytes follow in each.
   skipEach(1)
   if (isVersioned) skipEach(32)
-  return signatures > 0 && at === transaction.length ? transaction.subarray(begin) : undefined
+  // The system program's AdvanceNonceAccount is 4. What else begins so is kept longer than need be.
+  return signatures > 0 && at === transaction.length
+    ? { message: transaction.subarray(begin), usesDurableNonce: command === 4 }
+    : undefined
 }

@@ -38,7 +38,7 @@ export class MemberAttempt {
    * @param isAborted the aggregator has ended it, which says nothing about the facilitator
    */
   end(outcome: Outcome, endedAt: number, isAborted: boolean): AttemptReport {
-    const sign = isAborted ? 'nothing' : signOf(outcome)
+    const sign = isAborted || outcome.isOurs ? 'nothing' : signOf(outcome)
     // Its failure has been counted, and the authorization may have been used by the one that overtook it.
     const isCounted = this.#isOvertaken && (sign === 'failure' || outcome.kind === 'spent')
     this.#lane.leave(this.#trial, isCounted ? 'nothing' : sign, endedAt)

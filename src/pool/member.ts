@@ -5,7 +5,6 @@ import type { Outcome } from '../facilitator/outcome.ts'
 import { type AttemptReport, forEachOperation, type Operation } from '../observe/attempt-report.ts'
 import { MemberStatistics } from '../observe/statistics.ts'
 import type { Payment } from '../payment/payment.ts'
-import { setBounded } from '../runtime/bounded-map.ts'
 import { longAgo, now } from '../runtime/clock.ts'
 import { Capabilities } from './capabilities.ts'
 import { Circuit, type CircuitChange, type CircuitOptions } from './circuit.ts'
@@ -54,7 +53,7 @@ export class Member {
 
   constructor(
     readonly options: MemberOptions,
-    private readonly circuit: CircuitOptions,
+    private readonly circuitOptions: CircuitOptions,
     private readonly onLaneChange: (member: Member, change: CircuitChange) => void,
   ) {
     this.id = options.id
@@ -102,16 +101,33 @@ export class Member {
     if (enabled) this.isQuarantined = false
   }
 
-  /** The circuit of (operation, scheme, network) at this facilitator. */
+  /** The circuit of (operation, scheme, network) at this facilitator, from its first attempt on. */
+  circuit(operation: Operation, kindKey?: string): Circuit | undefined {
+    return this.#lanes[operation].get(kindKey)?.circuit
+  }
+
+  /** Whether attempts on this lane come after those at others. */
+  isTroubled(operation: Operation, kindKey: string | undefined, now: number): boolean {
+    return this.circuit(operation, kindKey)?.isAvailable(now) === false
+  }
+
+  /** The circuit of an attempt that begins. */
   lane(operation: Operation, kind?: Pick<Payment, 'scheme' | 'network' | 'kindKey'>): Circuit {
-    const lanes = this.#lanes[operation]
-    const known = lanes.get(kind?.kindKey)
-    if (known) return known.circuit
+    const known = this.circuit(operation, kind?.kindKey)
+    if (known) return known
     const lane = { operation, scheme: kind?.scheme, network: kind?.network }
-    const circuit = new Circuit(this.circuit, (from, to, consecutiveFailures) =>
+    const circuit = new Circuit(this.circuitOptions, (from, to, consecutiveFailures) =>
       this.onLaneChange(this, { facilitator: this.id, ...lane, from, to, consecutiveFailures }),
     )
-    setBounded(lanes, kind?.kindKey, { ...lane, circuit }, maxLanes)
+    const lanes = this.#lanes[operation]
+    // A lane without failures, or of what it does not support, gives way. Where there is none, the newcomer is not remembered.
+    const hasRoom =
+      lanes.size < maxLanes ||
+      [...lanes].some(
+        ([key, lane]) =>
+          (!lane.circuit.failures || this.capabilities?.supports(`${key}`) === false) && lanes.delete(key),
+      )
+    if (hasRoom) lanes.set(kind?.kindKey, { ...lane, circuit })
     return circuit
   }
 

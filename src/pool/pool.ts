@@ -1,10 +1,10 @@
 /** The facilitators together: their order, what they advertise, and which of them may serve a payment. */
-import type { SupportedKind, SupportedResponse } from '@x402/core/types'
+import type { SupportedResponse } from '@x402/core/types'
 import type { SupportedAnswer } from '../facilitator/client.ts'
 import type { Operation } from '../observe/attempt-report.ts'
 import type { ObserverEvents } from '../observe/events.ts'
 import type { Observer } from '../observe/observer.ts'
-import { kindKey, type Payment } from '../payment/payment.ts'
+import type { Payment } from '../payment/payment.ts'
 import { now } from '../runtime/clock.ts'
 import { sortedBy } from '../runtime/sorted-by.ts'
 import { uniteCapabilities } from './capabilities.ts'
@@ -117,27 +117,21 @@ export class Pool {
    * answers 500 on a route of which one option is missing, where the others could still be sold
    */
   supported(keepSilent: boolean): SupportedResponse {
-    const isSilent = (member: Member) => member.lane('supported').state === 'open'
-    const known = this.members.filter(member => member.isInService && member.capabilities)
-    const answering = known.filter(member => !isSilent(member))
-    const silent = keepSilent ? known.filter(isSilent) : []
+    const time = now()
+    const isSilent = (member: Member) => member.circuit('supported')?.state === 'open'
     return uniteCapabilities(
-      kind => [...this.#healthiestFor(kind, answering), ...silent],
-      [...answering, ...silent],
+      sortedBy(this.members, priorityOf).filter(
+        member => member.isInService && (keepSilent || !isSilent(member)),
+      ),
+      (member, key) =>
+        Number(isSilent(member)) * 3 +
+        Number(member.isTroubled('verify', key, time)) +
+        Number(member.isTroubled('settle', key, time)),
     )
   }
 
   member(id: string): Member | undefined {
     return this.members.find(member => member.id === id)
-  }
-
-  #healthiestFor(kind: SupportedKind, members: readonly Member[]): Member[] {
-    const time = now()
-    const keyed = { ...kind, kindKey: kindKey(kind) }
-    const troubles = (member: Member) =>
-      Number(!member.lane('verify', keyed).isAvailable(time)) +
-      Number(!member.lane('settle', keyed).isAvailable(time))
-    return sortedBy(sortedBy(members, priorityOf), troubles)
   }
 
   #laneChanged(member: Member, change: CircuitChange): void {

@@ -3,6 +3,7 @@
 import type { Operation } from '../observe/attempt-report.ts'
 import { foldAddress } from '../payment/address.ts'
 import type { Payment } from '../payment/payment.ts'
+import { bindingKeys } from './capabilities.ts'
 import type { Member } from './member.ts'
 
 /** The extension that describes a resource to the world. A payment is as good at a facilitator without it. */
@@ -34,19 +35,33 @@ export class BindingIndex {
    * facilitator of the pool, and each extension that somebody here supports, must be this one's too. Values
    * that name nobody exclude nobody. Equality with the `extra` of a facilitator's kind would not do: one with several
    * keys names another of them each time.
+   *
+   * Under a binding key any value counts, and that of a facilitator out of service too: the payment was made for it.
+   * Under another key only an address does, and an address or an extension only of one in service: anybody may advertise
+   * the token's contract as its own.
    */
   agrees(member: Member, payment: Payment): boolean {
-    for (const value of Object.values(payment.requirements.extra ?? {})) {
+    for (const [key, value] of Object.entries(payment.requirements.extra ?? {})) {
       if (typeof value !== 'string') continue
-      const named = this.#byName.get(foldAddress(value))
-      if (named && !named.has(member)) return false
+      const isBinding = bindingKeys.includes(key)
+      if (
+        (isBinding || address.test(value)) &&
+        isOthers(this.#byName.get(foldAddress(value)), member, isBinding)
+      )
+        return false
     }
-    for (const extension of Object.keys(payment.payload.extensions ?? {})) {
-      const supporters = this.#byExtension.get(extension)
-      if (supporters && !supporters.has(member)) return false
-    }
+    for (const extension of Object.keys(payment.payload.extensions ?? {}))
+      if (isOthers(this.#byExtension.get(extension), member)) return false
     return true
   }
+}
+
+/** Of an EVM chain, or of Solana. */
+const address = /^\w{32,44}$/
+
+/** Whether it names others, and not `member`. */
+function isOthers(named: ReadonlySet<Member> | undefined, member: Member, isBinding = false): boolean {
+  return named?.has(member) === false && (isBinding || [...named].some(other => other.isInService))
 }
 
 export interface RouteRequest {
@@ -69,7 +84,7 @@ export function findRoute(
   const troubled: Member[] = []
   for (const member of ordered) {
     if (!isEligible(member, payment, bindings)) continue
-    if (!member.lane(operation, payment).isAvailable(now)) troubled.push(member)
+    if (member.isTroubled(operation, payment?.kindKey, now)) troubled.push(member)
     else if (!member.capabilities) unknown.push(member)
     else known.push(member)
   }
@@ -83,7 +98,7 @@ export function findRoute(
 export function isEligible(member: Member, payment: Payment | undefined, bindings: BindingIndex): boolean {
   if (!member.isInService) return false
   if (!payment) return true
-  return member.capabilities?.supports(payment) !== false && bindings.agrees(member, payment)
+  return member.capabilities?.supports(payment.kindKey) !== false && bindings.agrees(member, payment)
 }
 
 function add(index: Map<string, Set<Member>>, key: string, member: Member): void {

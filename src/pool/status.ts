@@ -32,7 +32,7 @@ export interface FacilitatorHealth {
   lanes: LaneHealth[]
 }
 
-export interface HealthStatus {
+export interface PoolHealth {
   facilitators: FacilitatorHealth[]
   summary: { total: number; healthy: number; unhealthy: number }
 }
@@ -41,7 +41,7 @@ export interface Statistics {
   facilitators: FacilitatorStatistics[]
 }
 
-export function healthStatus(members: readonly Member[]): HealthStatus {
+export function poolHealth(members: readonly Member[]): PoolHealth {
   const facilitators = members.map(facilitatorHealth)
   const healthy = facilitators.filter(facilitator => facilitator.isHealthy).length
   return {

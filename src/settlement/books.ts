@@ -13,6 +13,7 @@ import {
   isSettling,
   isUnresolved,
   type LedgerEntry,
+  type LedgerUsage,
   type SettlementLedger,
   type SettlementState,
 } from './ledger.ts'
@@ -44,6 +45,7 @@ export class Books {
   readonly isShared: boolean
   /** What this process has concluded, by key, where the ledger could not store it or may lose it. */
   readonly #own = new Map<string, OwnRecord>()
+  #wasNearlyFull: boolean | undefined
 
   constructor(
     private readonly ledger: SettlementLedger,
@@ -74,6 +76,7 @@ export class Books {
       this.failed(error)
       throw ledgerError(error, '; nothing was sent to a facilitator')
     }
+    this.#watchUsage()
     if (claimed.kind === 'refused') return claimed
     // What the ledger has lost.
     if (own && claimed.before?.state !== 'unresolved')
@@ -99,6 +102,19 @@ export class Books {
     const entry = entryOf(held, before)
     this.#reportRejectedRetry(entry)
     return { kind: 'refused', entry }
+  }
+
+  /** How full the ledger is, where it tells. */
+  get usage(): LedgerUsage | undefined {
+    return this.ledger.usage?.()
+  }
+
+  /** A ledger that fills is reported once, before it refuses payments, and anew when it has had room again. */
+  #watchUsage(): void {
+    const { usage } = this
+    if (!this.#wasNearlyFull && usage?.isNearlyFull)
+      this.observer.log('warn', 'ledger:usage', usage, () => 'the ledger is nearly full')
+    this.#wasNearlyFull = usage?.isNearlyFull
   }
 
   /** With `onRetry: 'reject'` what was left unresolved is the seller's to deliver or to refund, and nobody else's. */

@@ -1,6 +1,13 @@
 /** A ledger that must answer: one over a network may hang, and a payment must not hang with it. */
 import { within } from '../runtime/clock.ts'
-import type { Claim, ClaimRequest, LedgerEntry, SettlementLedger, SettlementState } from './ledger.ts'
+import type {
+  Claim,
+  ClaimRequest,
+  LedgerEntry,
+  LedgerUsage,
+  SettlementLedger,
+  SettlementState,
+} from './ledger.ts'
 
 /** Milliseconds that one call may take; several fit into the time by which a claim outlives its operation. */
 const timeoutMs = 5_000
@@ -53,5 +60,9 @@ export class BoundedLedger implements SettlementLedger {
 
   async unresolved(): Promise<LedgerEntry[]> {
     return within(timeoutMs, () => this.inner.unresolved())
+  }
+
+  usage(): LedgerUsage | undefined {
+    return this.inner.usage?.()
   }
 }

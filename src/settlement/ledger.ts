@@ -88,6 +88,17 @@ export interface SettlementLedger {
   get(key: string): Promise<LedgerEntry | undefined>
   /** The entries that are `unresolved`, or `settling` with a lapsed lease. */
   unresolved(): Promise<LedgerEntry[]>
+  /** How full it is now, at no cost; absent where it cannot be full. Must not throw. */
+  usage?(): LedgerUsage | undefined
+}
+
+/** How full a ledger is. */
+export interface LedgerUsage {
+  /** Those that must not be forgotten to make room. */
+  readonly entries: number
+  readonly maxEntries: number
+  /** From nine tenths of `maxEntries`: raise it before settles are refused. */
+  readonly isNearlyFull: boolean
 }
 
 /** What a lapsed claim left behind: nobody knows how far it came. */

@@ -293,6 +293,8 @@ describe('what client objects throw', () => {
     [400, 'declined (request)', 'unknown'],
     [409, 'declined (request)', 'unknown'],
     [413, 'declined (request)', 'declined (request)'],
+    [414, 'declined (request)', 'declined (request)'],
+    [431, 'declined (request)', 'declined (request)'],
     [415, 'declined (request)', 'declined (request)'],
     [422, 'declined (request)', 'unknown'],
     [401, 'declined (credentials)', 'declined (credentials)'],

@@ -192,6 +192,8 @@ describe('an answer without a protocol body', () => {
     [409, 'request', 'unknown'],
     [410, 'address', 'address'],
     [413, 'request', 'request'],
+    [414, 'request', 'request'],
+    [431, 'request', 'request'],
     [415, 'request', 'request'],
     [422, 'request', 'unknown'],
     [425, 'trouble', 'unknown'],

@@ -306,6 +306,7 @@ describe('statistics', () => {
         lanes: [{ operation: 'supported', network: undefined, circuit: 'closed', consecutiveFailures: 0 }],
       })),
       summary: { total: 2, healthy: 2, unhealthy: 0 },
+      ledger: { entries: expect.any(Number), maxEntries: 100_000, isNearlyFull: false },
     })
   })
 })

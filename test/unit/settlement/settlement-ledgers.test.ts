@@ -346,7 +346,7 @@ describe('a ledger', () => {
     expect(await settle()).toBe('success')
   })
 
-  it('that is full of what was not charged makes room, a tenth at a time, the oldest first', async () => {
+  it('that is full of what was not charged makes room, the oldest first', async () => {
     const ledger = new MemoryLedger({ maxEntries: 10 })
     pool({ ledger, probes: [] })
     a.settleAnswer = refusal('invalid_exact_evm_signature')

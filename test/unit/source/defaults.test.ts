@@ -242,6 +242,9 @@ const words = ['no', 'one', 'two', 'three', 'four', 'five']
 const probe = 'src/evm/index.ts'
 const logLimit = constant('src/http/status.ts', 'defaultLimit')
 const [statusPath = ''] = codedDefaults(parse('src/http/gateway.ts')).get('statusPath') ?? []
+const key = 'src/payment/payment-key.ts'
+const svm = 'src/payment/svm-transaction.ts'
+const schema = 'src/facilitator/response-schema.ts'
 const graceMs = only('src/node/shutdown.ts', 'graceMs')
 const lateMs = constant('src/node/shutdown.ts', 'lateMs')
 const rememberedMs = constant('src/http/verified-payments.ts', 'rememberedMs')
@@ -274,6 +277,18 @@ const sentences = [
   ['README.md', `logLimit=50" # ${logLimit} by default`],
   ['README.md', `(${logLimit}, at most ${grouped(constant('src/http/status.ts', 'maxSettlements'))})`],
   ['src/http/status.ts', `\`&logLimit=50\`, ${logLimit} by default,`],
+  ['README.md', `\`maxEntries\`, ${grouped(only(ledger, 'maxEntries'))}, about`],
+  [
+    'README.md',
+    `| 64; ${grouped(constant(key, 'maxValues'))}; ${grouped(constant(svm, 'longestText'))} letters`,
+  ],
+  [
+    'README.md',
+    `an \`extra\` of ${grouped(constant('src/pool/capabilities.ts', 'longestExtra'))} characters`,
+  ],
+  ['README.md', `${grouped(constant('src/facilitator/reasons.ts', 'longestRead'))} characters of its reason`],
+  ['README.md', `| \`maxLogEntries\`, ${grouped(only('src/options/options.ts', 'maxLogEntries'))} |`],
+  ['README.md', `${constant(schema, 'maxFamilies')} families of ${constant(schema, 'maxItems')} signers`],
   ['src/cli/status.ts', `url.pathname = '${JSON.parse(statusPath)}'`],
   ['CHANGELOG.md', `A ledger's \`update\` may take ${ledgerTimes}`],
   ['src/aggregator.ts', `\`deadlineMs.settle\` and ${seconds(leaseMarginMs)} after it was made`],
