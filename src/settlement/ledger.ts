@@ -3,8 +3,8 @@ import type { SettlementQuery } from '../payment/payment-key.ts'
 
 /** Where the settlement of a payment stands. */
 export type SettlementState =
-  /** Being settled by the holder of `claim`, until `leaseUntil` (Unix ms) at the latest. */
-  | { readonly state: 'settling'; readonly claim: string; readonly leaseUntil: number }
+  /** Being settled by the holder of the claim, whose lease has not ended. */
+  | { readonly state: 'settling' }
   /**
    * It may have been charged, and was not delivered. Only one of `ownTransactions` can have charged it on behalf of this
    * settlement; any transaction, where they are absent.
@@ -13,11 +13,28 @@ export type SettlementState =
       readonly state: 'unresolved'
       readonly transaction?: string | undefined
       readonly ownTransactions?: readonly string[] | undefined
+      /** How often it may be delivered again after that, should replies be lost; absent before the first delivery. */
+      readonly redeliveries?: number | undefined
     }
   /** Not charged, as far as is known; `wasSent` when a facilitator had the request. */
   | { readonly state: 'failed'; readonly wasSent: boolean }
-  /** Success was reported to the seller, once. */
-  | { readonly state: 'settled'; readonly transaction: string }
+  /** Success was reported to the seller. */
+  | {
+      readonly state: 'settled'
+      readonly transaction: string
+      /** Who settled it; absent where the chain showed it. */
+      readonly facilitator?: string | undefined
+      /** How often it may be delivered again; absent when that was never needed. */
+      readonly redeliveries?: number | undefined
+    }
+  /** Success was reported and its reply was lost: it may be delivered again for `windowMs` (ms from now), then `settled`. */
+  | {
+      readonly state: 'undelivered'
+      readonly transaction: string
+      /** How often after that, should replies be lost again. */
+      readonly redeliveries: number
+      readonly windowMs: number
+    }
   /** A deterministic rejection was reported. */
   | { readonly state: 'rejected'; readonly reason: string }
 
@@ -27,8 +44,11 @@ export interface LedgerEntry {
   /** Of the purchase: a claim with another one is refused, as the payment was made for something else. */
   readonly fingerprint: string
   readonly query: SettlementQuery
-  /** Unix ms of the first claim: what was paid before is not this purchase. */
+  /** Unix ms of the first claim, by the ledger's clock: what was paid before is not this purchase. */
   readonly since: number
+  /** The claim granted last. */
+  readonly claim: string
+  /** As of now, by the ledger's clock: a claim whose lease has ended is `unresolved`, nobody knows how far it came. */
   readonly settlement: SettlementState
 }
 
@@ -40,10 +60,8 @@ export interface ClaimRequest {
   readonly query: SettlementQuery
   /** Names this attempt to settle; unique. */
   readonly claim: string
-  /** Unix ms now; kept as the entry's `since` if there is no entry yet. */
-  readonly since: number
-  /** Unix ms after which the claim lapses, should its holder die. */
-  readonly leaseUntil: number
+  /** Milliseconds after which the claim lapses, by the ledger's clock, should its holder die. */
+  readonly leaseMs: number
 }
 
 /**
@@ -60,34 +78,73 @@ export type Claim =
     }
   | { readonly kind: 'refused'; readonly entry: LedgerEntry }
 
+/** How the settlement that holds `claim` went. */
+export interface LedgerUpdate {
+  readonly key: string
+  readonly claim: string
+  readonly settlement: Exclude<SettlementState, { state: 'settling' }>
+}
+
+/** Which entries to list: all that match every field given. */
+export interface LedgerFilter {
+  /** By the states as of now: a lapsed claim is `unresolved`. */
+  readonly states?: readonly SettlementState['state'][] | undefined
+  /** Claimed first at this time or later: Unix ms, by the ledger's clock. */
+  readonly from?: number | undefined
+  /** Claimed first before this time. */
+  readonly until?: number | undefined
+  /** Entries to a page at most. */
+  readonly limit: number
+  /** What the page before named; absent for the first one. */
+  readonly cursor?: string | undefined
+}
+
+export interface LedgerPage {
+  /** The oldest first. */
+  readonly entries: readonly LedgerEntry[]
+  /** For the next page; absent on the last. */
+  readonly cursor?: string | undefined
+}
+
 /**
  * Where settlements are recorded. Give replicas of one seller the same ledger.
  *
- * An implementation makes `claim` atomic: of any number of claims of one key at the same time one is granted. `update`
- * may take 2 s, each other call 5 s. An entry may be forgotten when its authorization cannot be used any more, some
- * minutes after `query.validBefore` (Unix s).
+ * An implementation makes `claim` atomic: of any number of claims of one key at the same time one is granted. Leases and
+ * windows are judged by the ledger's own clock, so that replicas' clocks do not matter. An entry may be forgotten when
+ * its authorization cannot be used any more, some minutes after `query.validBefore` (Unix s).
  * `settlementLedgerConformance` in `x402-facilitator-aggregator/testing` checks an implementation.
  */
 export interface SettlementLedger {
   /**
    * Grants the claim, and stores `settling`, when there is no entry, or when the entry has the same fingerprint
-   * and is `unresolved`, `failed`, or `settling` with a lapsed lease (reported as `unresolved`). Refuses otherwise.
+   * and is `unresolved`, `failed`, or `undelivered`. Refuses otherwise. The very claim that holds the entry is granted
+   * once more, with the same answer: its first answer may have been lost.
    *
    * @throws when the entry cannot be recorded; nothing is sent to a facilitator then
    */
   claim(request: ClaimRequest): Promise<Claim>
   /**
-   * Stores how the settlement that holds `claim` went; does nothing when another one holds the entry by now.
-   *
-   * The claim is kept with the entry, though its state does not name it any more: the same update may come once more, as
-   * its answer was lost.
+   * Stores how a settlement went; does nothing when another claim holds the entry by now. The same update may come once
+   * more, as its answer was lost. After the claim has ended, its holder may turn `settled` into `undelivered`.
    *
    * @returns whether it is stored, now or before
    */
-  update(key: string, claim: string, settlement: SettlementState): Promise<boolean>
+  update(update: LedgerUpdate): Promise<boolean>
   get(key: string): Promise<LedgerEntry | undefined>
-  /** The entries that are `unresolved`, or `settling` with a lapsed lease. */
-  unresolved(): Promise<LedgerEntry[]>
+  list(filter: LedgerFilter): Promise<LedgerPage>
+  /**
+   * The entries with the same `payer`, `network`, `payTo` and `asset` (addresses of EVM chains in any case) that are
+   * `unresolved` or `undelivered`. Called with each claim: let an index answer it. Without it no charge that was not
+   * delivered is credited to the buyer's next payment.
+   */
+  undelivered?(query: SettlementQuery): Promise<readonly LedgerEntry[]>
+  /**
+   * Forgets what was claimed first longer ago than that, and is over: nothing that is open, undelivered, or whose
+   * authorization can still be used.
+   *
+   * @returns how many entries it has forgotten
+   */
+  prune?(options: { readonly olderThanMs: number }): Promise<number>
   /** How full it is now, at no cost; absent where it cannot be full. Must not throw. */
   usage?(): LedgerUsage | undefined
 }
@@ -101,25 +158,23 @@ export interface LedgerUsage {
   readonly isNearlyFull: boolean
 }
 
-/** What a lapsed claim left behind: nobody knows how far it came. */
-export function effectiveState(settlement: SettlementState): SettlementState {
-  return settlement.state === 'settling' && settlement.leaseUntil <= Date.now()
-    ? { state: 'unresolved' }
-    : settlement
+/** Whether it was charged, or may have been, and was not delivered. */
+export function isUndelivered({ settlement }: Pick<LedgerEntry, 'settlement'>): boolean {
+  return ['unresolved', 'undelivered'].includes(settlement.state)
 }
 
-export function isUnresolved<E extends Pick<LedgerEntry, 'settlement'>>(entry: E | undefined): entry is E {
-  return entry !== undefined && effectiveState(entry.settlement).state === 'unresolved'
+export function isUnresolved(entry: LedgerEntry | undefined): entry is LedgerEntry {
+  return entry?.settlement.state === 'unresolved'
 }
 
 /** Whether this very purchase is being settled. */
 export function isSettling({ fingerprint, settlement }: LedgerEntry, ofPurchase: string): boolean {
-  return effectiveState(settlement).state === 'settling' && fingerprint === ofPurchase
+  return settlement.state === 'settling' && fingerprint === ofPurchase
 }
 
 /** Whether a claim of the same purchase may take this over. */
 export function isOpen(settlement: SettlementState): boolean {
-  return settlement.state === 'unresolved' || settlement.state === 'failed'
+  return ['unresolved', 'failed', 'undelivered'].includes(settlement.state)
 }
 
 /** The reason of what the seller has delivered or refunded by hand. */
