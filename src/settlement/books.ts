@@ -22,14 +22,6 @@ import { MemoryLedger } from './memory-ledger.ts'
 /** A claim outlives its operation's deadline by this long (ms), and lapses then. */
 const leaseMarginMs = 30_000
 
-interface OwnRecord {
-  readonly entry: LedgerEntry
-  readonly claim: string
-}
-
-/** How many such records are kept. */
-const maxOwnRecords = 10_000
-
 type Refused = Extract<Claim, { kind: 'refused' }>
 
 /** An entry that is claimed here, until `leaseUntil` (Unix ms). */
