@@ -37,7 +37,8 @@ export async function useCredit(
   if (before && (before.state !== 'failed' || before.wasSent)) return undefined
   try {
     const credits = await context.books.creditsFor(held)
-    if (credits.length === 0 || !(await judge(context, payment, held, 'new')).isValid) return undefined
+    if (credits.length === 0 || !(await judge(context, { payment, keyed: held, standing: 'new' })).isValid)
+      return undefined
     let doubt: LedgerUpdate['settlement'] | undefined
     for (const entry of credits) {
       const old = await resolve(context, payment, entry)
