@@ -74,7 +74,7 @@ async function resolve(
 ): Promise<LedgerUpdate['settlement'] | undefined> {
   const { books, chains, deadlineMs } = context
   // Without a probe nobody will ever tell: the buyer is not kept waiting for good.
-  if (isUnresolved(entry) && !chains.viewOf(entry, true) && entry.since + redeliveryMs < Date.now())
+  if (isUnresolved(entry) && !chains?.viewOf(entry, true) && entry.since + redeliveryMs < Date.now())
     return undefined
   const old = await books.claim(entry, deadlineMs.settle)
   if (old.kind === 'refused') return undefined
