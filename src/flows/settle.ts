@@ -11,6 +11,7 @@ import {
   type SettlementState,
 } from '../settlement/ledger.ts'
 import { type Conclusion, guards } from '../settlement/machine.ts'
+import type { ChainView } from '../settlement/probe.ts'
 import type { Context } from './context.ts'
 import { drive } from './drive.ts'
 import { endOf } from './in-progress.ts'
@@ -62,12 +63,12 @@ async function perform(context: Context, settling: Settling): Promise<SettleResp
 }
 
 function refused(
-  { resolver }: Context,
+  { chains }: Context,
   { requirements: { network } }: Payment,
   entry: LedgerEntry,
 ): SettleResponse {
   // A look at what is unresolved may have missed it while it was claimed.
-  if (isUnresolved(entry)) resolver.resume()
+  if (isUnresolved(entry)) chains?.watcher.resume()
   const { reason: errorReason, message: errorMessage } = duplicate
   return { success: false, errorReason, errorMessage, transaction: '', network }
 }
@@ -75,8 +76,7 @@ function refused(
 async function conclude(run: Run<'settle'>, { payment, held }: Settling): Promise<Conclusion> {
   const { context } = run
   try {
-    const isOurClock = !held?.before || !context.books.isShared
-    const chain = held && context.chains.viewOf(held, isOurClock)
+    const chain = held && viewOf(held, context)
     const { audit, probeAfterMs, failoverAfterMs } = context.settlement
     const isProtected = held !== undefined && held.query.method !== 'payload'
     run.mayRepeatUnconfirmed = isProtected
@@ -106,14 +106,16 @@ async function conclude(run: Run<'settle'>, { payment, held }: Settling): Promis
   }
 }
 
+/** The chain's view of the payment, where a probe can look at it. */
+function viewOf(held: Held, { chains, books, noteSilence }: Context): ChainView | undefined {
+  if (!chains) noteSilence(held.query)
+  return chains?.viewOf(held, !held.before || !books.isShared)
+}
+
 /** Whether the claim still held; otherwise another one may deliver. */
-async function record(
-  { books, resolver }: Context,
-  held: Held,
-  settlement: SettlementState,
-): Promise<boolean> {
+async function record({ books, chains }: Context, held: Held, settlement: SettlementState): Promise<boolean> {
   const recorded = await books.record(held, settlement)
-  if (recorded === 'open') resolver.watch(held.key)
+  if (recorded === 'open') chains?.watcher.watch(held.key)
   return recorded !== 'taken'
 }
 

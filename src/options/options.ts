@@ -97,7 +97,9 @@ export interface HealthCheckOptions {
 
 export interface SettlementOptions {
   /**
-   * Ask chains what became of payments, such as `evmSettlementProbe(…)`. Without one, doubt ends in a 502.
+   * Ask chains what became of payments: `evmSettlementProbe(…)`, or `settlementProbe(reader)` of
+   * `x402-facilitator-aggregator/probe`. Of several, the first that supports a payment is asked. Without one, doubt ends
+   * in a 502.
    * @default []
    */
   probes?: readonly SettlementProbe[]

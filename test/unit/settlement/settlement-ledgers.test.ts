@@ -6,7 +6,6 @@ import {
   LedgerError,
   MemoryLedger,
   type SettlementLedger,
-  type SettlementOptions,
 } from '../../../src/index.ts'
 import { untyped } from '../../untyped.ts'
 import {
@@ -21,6 +20,7 @@ import {
   payload,
   refusal,
   requirements,
+  type SettlementByReaders,
   settled,
   silent,
 } from '../builders.ts'
@@ -260,7 +260,7 @@ describe('a ledger', () => {
 
   describe('whose grant of a second claim was lost', () => {
     let isLost: boolean
-    const unresolved = async (settlement: SettlementOptions = {}) => {
+    const unresolved = async (settlement: SettlementByReaders = {}) => {
       isLost = false
       const inner = new MemoryLedger()
       const ledger = ledgerWith(inner, {
@@ -396,7 +396,7 @@ it('a ledger keeps the name of a transaction short', async () => {
 /** An aggregator over `a` alone. */
 const poolOfOne = (
   ledger: SettlementLedger,
-  settlement: SettlementOptions = {},
+  settlement: SettlementByReaders = {},
   options: Partial<AggregatorOptions> = {},
 ) => pool({ ledger, ...settlement }, { facilitators: [{ id: 'a', client: a }], ...options })
 

@@ -13,8 +13,10 @@ const layers = [
   ['pool', 'settlement'],
   ['events.ts'],
   ['flows', 'options', 'testing'],
-  ['aggregator.ts', 'evm', 'known'],
-  ['index.ts', 'env', 'http'],
+  // What comes with a probe is not the aggregator's: whoever has none does not bundle it.
+  ['aggregator.ts', 'chain', 'known'],
+  ['index.ts', 'probe', 'evm'],
+  ['env', 'http'],
   ['node'],
   ['cli'],
 ]
