@@ -128,7 +128,7 @@ export interface SettlementOptions {
   onRetry?: 'deliver' | 'reject'
   /**
    * How often a payment may be delivered again whose reply was lost, within 10 minutes each. Lost replies are those that
-   * `trackDelivery` sees, or that `trackReplies()` is told of.
+   * `trackDelivery` sees, or that `replyReports` is told of.
    * @default 1
    */
   redeliveries?: number
