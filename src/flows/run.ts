@@ -2,6 +2,7 @@
 
 import { attempt, type Request } from '../facilitator/attempt.ts'
 import type { Outcome, Responses } from '../facilitator/outcome.ts'
+import { meaningOf } from '../facilitator/reasons.ts'
 import type { AttemptReport, Operation } from '../observe/attempt-report.ts'
 import type { Payment } from '../payment/payment.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
@@ -10,7 +11,6 @@ import { MemberAttempt } from '../pool/member-attempt.ts'
 import type { Route } from '../pool/route.ts'
 import { never, now } from '../runtime/clock.ts'
 import type { Context } from './context.ts'
-import { examine } from './examine.ts'
 
 /**
  * The share of the deadline that is kept for each facilitator still to be asked, so that two that hang do not
@@ -200,6 +200,8 @@ export class Run<O extends Operation> {
     if (
       !query ||
       !payment ||
+      // A reason that nobody has listed may be about anything.
+      !meaningOf(outcome.reason ?? '') ||
       this.#isEnded ||
       this.#open.length > 1 ||
       (outcome.kind !== 'answered' && (isSettle || outcome.kind !== 'spent')) ||
@@ -214,7 +216,14 @@ export class Run<O extends Operation> {
       this.#askedAt + patienceMs * 0.9 - now(),
     )
     const examined = { ...payment, query }
-    return examine(outcome, { context, facilitator: member.id, operation, payment: examined, timeoutMs })
+    return (
+      (await context.chains?.crossExamine(outcome, {
+        facilitator: member.id,
+        operation,
+        payment: examined,
+        timeoutMs,
+      })) ?? outcome
+    )
   }
 
   #reportFailover({ member, outcome }: { member: Member; outcome: Outcome }, to: Member): void {

@@ -1,6 +1,9 @@
 /** Asks the chain what became of a payment, or would become of it. */
 import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
+import type { Outcome } from '../facilitator/outcome.ts'
+import type { Operation } from '../observe/attempt-report.ts'
 import type { Observer } from '../observe/observer.ts'
+import type { Payment } from '../payment/payment.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
 import type { Alarms } from '../runtime/clock.ts'
 import type { Books } from './books.ts'
@@ -96,18 +99,27 @@ export interface Chains {
    */
   viewOf(entry: Pick<LedgerEntry, 'query' | 'since'>, isOurClock: boolean): ChainView | undefined
   /**
-   * Asks the chain whether a facilitator that rejects a payment is right.
+   * Asks the chain whether a facilitator that rejects a payment is right. Never throws.
    *
-   * @param answer all that the facilitator says
-   * @param timeoutMs milliseconds that the question may take
-   * @returns what the rejection is instead where the chain takes the payment; nothing where the rejection stands
+   * @returns the decline that the rejection is where the chain takes the payment; nothing where the rejection stands
    */
-  crossExamine(
-    payment: SignedPayment,
-    answer: unknown,
-    timeoutMs: number,
-  ): Promise<'contradicted' | 'simulation' | undefined>
+  crossExamine<O extends Operation>(
+    rejection: Rejection<O>,
+    examined: Examined<O>,
+  ): Promise<Extract<Outcome<O>, { kind: 'declined' }> | undefined>
   readonly watcher: Watcher
+}
+
+/** An answer after which nobody else is asked. */
+export type Rejection<O extends Operation> = Extract<Outcome<O>, { kind: 'answered' | 'spent' }>
+
+/** A payment that a facilitator has rejected. */
+export interface Examined<O extends Operation> {
+  readonly facilitator: string
+  readonly operation: O
+  readonly payment: Payment & SignedPayment
+  /** Milliseconds that the question may take. */
+  readonly timeoutMs: number
 }
 
 /** What the chain says of one payment. */
@@ -148,6 +160,7 @@ export interface ProbeHost {
   readonly observer: Pick<Observer<SettlementEvents>, 'emit'>
   readonly alarms: Pick<Alarms, 'setTimeout' | 'clearTimeout'>
   readonly settlement: {
+    readonly crossExamine: boolean
     /** Milliseconds between looks. */
     readonly watchIntervalMs: number
     /** No timers: `runIfDue` is called beside requests instead. */
