@@ -6,7 +6,7 @@ import { isRecord } from '../runtime/json.ts'
 import { foldAddress } from './address.ts'
 import { caip2 } from './networks.ts'
 import type { Payment } from './payment.ts'
-import { fromBase64, messageOfSvm } from './svm-transaction.ts'
+import { messageOfSvm } from './svm-transaction.ts'
 
 /** What a chain must be asked to know whether a payment has been made. */
 export interface SettlementQuery {
@@ -20,6 +20,8 @@ export interface SettlementQuery {
   readonly payer?: string | undefined
   /** What the token or Permit2 accepts once; on SVM the hash of the transaction's message, otherwise of the payload. */
   readonly nonce: string
+  /** On SVM the transaction as the buyer sent it, in base64. */
+  readonly transaction?: string | undefined
   readonly payTo: string
   /** Atomic units that must have moved at least. */
   readonly amount: string
@@ -80,7 +82,7 @@ export function identify(payment: Payment): KeyedPayment | undefined | Promise<K
     : keyed(payment, network, spend)
 }
 
-type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'validBefore'>
+type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'transaction' | 'validBefore'>
 
 function readEvm(scheme: string, content: Record<string, unknown>): Spend | undefined {
   if (scheme !== 'exact' && scheme !== 'upto') return undefined
@@ -109,7 +111,17 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
     key: `${spentBy}|${network}|${spentBy === 'eip3009' ? token : ''}|${foldAddress(payer ?? '')}|${nonce}`,
     // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
     fingerprint: `${signature ?? transaction}|${contract}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`,
-    query: { method, payer, nonce, validBefore, network, asset, payTo, amount },
+    query: {
+      method,
+      payer,
+      nonce,
+      transaction: spend.transaction,
+      validBefore,
+      network,
+      asset,
+      payTo,
+      amount,
+    },
   }
 }
 
@@ -176,11 +188,10 @@ function readAuthorization(name: 'authorization' | 'permit2Authorization', recor
 async function readSvm(content: Record<string, unknown>): Promise<Spend> {
   rejectDuplicateFields(content, contentPath)
   const { transaction } = content
-  const bytes = typeof transaction === 'string' ? fromBase64(transaction) : undefined
-  const message = bytes && messageOfSvm(bytes)
+  const message = typeof transaction === 'string' && messageOfSvm(transaction)
   if (!message)
     throw new InvalidPaymentError(`${contentPath}.transaction`, 'expected a Solana transaction in base64')
-  return { method: 'svm', nonce: await sha256(message) }
+  return { method: 'svm', nonce: await sha256(message), transaction }
 }
 
 /** What may be spent once is not known: one payload is delivered once, however its fields are ordered. */
