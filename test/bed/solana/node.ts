@@ -109,7 +109,7 @@ export async function startNode(cluster: Cluster, initial: NodeFaults = {}) {
         throw new RpcError(-32004, `Block not available for slot ${slot}`)
       return block.time
     },
-    getFirstAvailableBlock: () => faults.firstSlot ?? cluster.blocks[0]?.slot,
+    getFirstAvailableBlock: () => faults.firstSlot ?? 0,
     getBlock(slot: number, config?: Config) {
       const block = cluster.blocks.find(one => one.slot === slot)
       if (!block || slot > at(config).slot || slot < (faults.firstSlot ?? 0))
