@@ -7,6 +7,7 @@ const entry = {
   http: 'src/http/index.ts',
   node: 'src/node/index.ts',
   known: 'src/known/index.ts',
+  svm: 'src/svm/index.ts',
   testing: 'src/testing/index.ts',
 }
 

@@ -81,7 +81,7 @@ async function askInTurn(
   const awake = cluster.nodes.filter(({ restsUntil }) => restsUntil <= now())
   let best: ProbeAnswer | undefined
   for (const node of awake.length > 0 ? awake : cluster.nodes) {
-    const answer = await lookUp(node, cluster, query, since).catch(cannotTell)
+    const answer = await lookUp({ node, cluster, query, since }).catch(cannotTell)
     if (isKnown(answer)) return answer
     best = best === undefined ? answer : better(best, answer)
   }

@@ -34,14 +34,14 @@ export async function lifetimeOf(
   const firstHeight =
     before?.firstHeight ?? (await node.ask(rpc => rpc.getBlockHeight({ commitment: 'processed' })))
   const { absoluteSlot, blockHeight } = await node.ask(rpc => rpc.getEpochInfo({ commitment: 'finalized' }))
-  const finalized = await stateOf(node, message, 'finalized', absoluteSlot)
+  const finalized = await stateOf(node, message, { commitment: 'finalized', minContextSlot: absoluteSlot })
   const alive = finalized.isAlive ? { slot: finalized.slot, height: blockHeight } : before?.alive
   const isExpired =
     !finalized.isAlive &&
     (alive !== undefined
       ? finalized.slot > alive.slot
       : blockHeight > firstHeight + 2n * lifetimeBlocks &&
-        !(await stateOf(node, message, 'processed', absoluteSlot)).isAlive)
+        !(await stateOf(node, message, { commitment: 'processed', minContextSlot: absoluteSlot })).isAlive)
   return { sighting: { firstHeight, alive }, isExpired, finalizedSlot: absoluteSlot }
 }
 
@@ -49,10 +49,8 @@ export async function lifetimeOf(
 async function stateOf(
   node: Node,
   { lifetime, nonceAccount }: SignedMessage,
-  commitment: Commitment,
-  minContextSlot: bigint,
+  config: { readonly commitment: Commitment; readonly minContextSlot: bigint },
 ): Promise<{ readonly isAlive: boolean; readonly slot: bigint }> {
-  const config = { commitment, minContextSlot }
   const recent = await node.ask(rpc => rpc.isBlockhashValid(lifetime as Blockhash, config))
   const { slot } = recent.context
   if (recent.value || nonceAccount === undefined) return { isAlive: recent.value, slot }

@@ -29,12 +29,15 @@ const pageSize = 1_000
 const atOnce = 8
 
 /** One question to one node. */
-interface Search {
+export interface Question {
   readonly node: Node
   readonly cluster: ClusterAccess
   readonly query: SettlementQuery
-  readonly message: SignedMessage
   readonly since: number | undefined
+}
+
+interface Search extends Question {
+  readonly message: SignedMessage
   readonly lifetime: Lifetime
   /** The newest confirmed block, which every answer knows. */
   readonly head: { readonly slot: bigint; readonly time: number }
@@ -44,12 +47,8 @@ interface Search {
  * Whether the transaction can land still is asked before it is looked for: what has expired by then is found, or never
  * landed.
  */
-export async function lookUp(
-  node: Node,
-  cluster: ClusterAccess,
-  query: SettlementQuery,
-  since: number | undefined,
-): Promise<ProbeAnswer> {
+export async function lookUp(question: Question): Promise<ProbeAnswer> {
+  const { node, cluster, query } = question
   const message = readMessage(query)
   const lifetime = await lifetimeOf(node, message, cluster.sightings.get(query.nonce))
   setBounded(cluster.sightings, query.nonce, lifetime.sighting, maxSightings)
@@ -57,7 +56,7 @@ export async function lookUp(
     rpc.getSlot({ commitment: 'confirmed', minContextSlot: lifetime.finalizedSlot }),
   )
   const time = Number(await node.ask(rpc => rpc.getBlockTime(slot)))
-  const search: Search = { node, cluster, query, message, since, lifetime, head: { slot, time } }
+  const search: Search = { ...question, message, lifetime, head: { slot, time } }
 
   const found = await find(search)
   if (found !== undefined) return judge(search, found)

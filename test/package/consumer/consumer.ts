@@ -6,11 +6,17 @@ import { evmSettlementProbe } from 'x402-facilitator-aggregator/evm'
 import { createGateway, createStatusHandler } from 'x402-facilitator-aggregator/http'
 import { known } from 'x402-facilitator-aggregator/known'
 import { createFacilitatorConfig, listen } from 'x402-facilitator-aggregator/node'
+import { svmSettlementProbe } from 'x402-facilitator-aggregator/svm'
 import { settlementLedgerConformance } from 'x402-facilitator-aggregator/testing'
 
 const aggregator: FacilitatorClient & FacilitatorAggregator = new FacilitatorAggregator({
   facilitators: [known('payai'), { id: 'mine', url: 'https://facilitator.example' }],
-  settlement: { probes: [evmSettlementProbe({ 'eip155:8453': { rpcUrl: 'https://node.example' } })] },
+  settlement: {
+    probes: [
+      evmSettlementProbe({ 'eip155:8453': { rpcUrl: 'https://node.example' } }),
+      svmSettlementProbe({ solana: { rpcUrl: 'https://node.example' } }),
+    ],
+  },
 })
 aggregator.on('failover', (event: AggregatorEvents['failover']) => event.from.toUpperCase())
 // @ts-expect-error mistyped
