@@ -19,7 +19,6 @@ const associatedTokenProgram = address('ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA
 
 interface TokenBalance {
   readonly accountIndex: number
-  readonly mint: Address
   readonly owner?: Address
   readonly uiTokenAmount: { readonly amount: string }
 }
@@ -57,9 +56,9 @@ export interface LandedTransaction {
 /**
  * Who has paid; nobody, where it does not pay the required amount to the payee.
  *
- * It pays when so much is left in the payee's token account of that mint, and one instruction has moved so much there
- * from an account that is not the payee's: what a fee has kept or another instruction has taken back was not paid, and
- * what the payee's other money has brought there was not paid by the buyer.
+ * It pays when so much is left in the payee's token account, whose address names its mint, and transfers from others have
+ * brought so much: what a fee has kept or another instruction has taken back was not paid, and what the payee's other
+ * money has brought there was not paid by the buyer.
  */
 export async function payerOf(
   landed: LandedTransaction,
@@ -74,21 +73,26 @@ export async function payerOf(
     ...(meta.loadedAddresses?.writable ?? []),
     ...(meta.loadedAddresses?.readonly ?? []),
   ]
-  const balancesAt = (balances: readonly TokenBalance[] | undefined, key: Address | undefined) =>
-    balances?.find(({ accountIndex, mint }) => accounts[accountIndex] === key && mint === query.asset)
+  const balanceOf = (balances: readonly TokenBalance[] | undefined, key: Address | undefined) =>
+    balances?.find(({ accountIndex }) => accounts[accountIndex] === key)
   for (const program of tokenPrograms) {
     const account = await tokenAccountOf(query, program)
-    const after = balancesAt(meta.postTokenBalances, account)
+    const before = balanceOf(meta.preTokenBalances, account)
+    const after = balanceOf(meta.postTokenBalances, account)
     if (after?.owner !== query.payTo) continue
-    const before = balancesAt(meta.preTokenBalances, account)
     if (BigInt(after.uiTokenAmount.amount) - BigInt(before?.uiTokenAmount.amount ?? 0) < least) continue
+    let payer: Address | undefined
+    let paid = 0n
     for (const instruction of instructionsOf(message, meta)) {
-      if (accounts[instruction.programIdIndex] !== program) continue
-      const transfer = readTransfer(instruction)
-      if (!transfer || accounts[transfer.to] !== account || transfer.amount < least) continue
-      const payer = balancesAt(meta.preTokenBalances, accounts[transfer.from])?.owner
-      if (payer !== undefined && payer !== query.payTo) return payer
+      const transfer =
+        accounts[instruction.programIdIndex] === program ? readTransfer(instruction) : undefined
+      if (transfer === undefined || accounts[transfer.to] !== account) continue
+      const owner = balanceOf(meta.preTokenBalances, accounts[transfer.from])?.owner
+      if (owner === undefined || owner === query.payTo) continue
+      payer ??= owner
+      paid += transfer.amount
     }
+    if (paid >= least) return payer
   }
   return undefined
 }

@@ -136,6 +136,36 @@ describe('a payment on Solana', () => {
     expect(reasonOf(await probeOf({ searchSignatures: 6 })(payment))).toMatch(/not among the newest 6/)
   })
 
+  it('is found whatever its facilitator settles for others', async () => {
+    await open()
+    const payment = await market.sign()
+    payment.send()
+    for (let others = 0; others < 5; others++) (await market.sign({ instructions: [], signers: [] })).send()
+    confirm()
+    expect((await probeOf({ searchSignatures: 3 })(payment)).state).toBe('paid')
+  })
+
+  it('is looked for no further back than its settlement began', async () => {
+    await open()
+    const ask = probeOf({ searchSignatures: 3 })
+    for (let earlier = 0; earlier < 5; earlier++) (await market.sign()).send()
+    market.cluster.passSeconds(60)
+    market.cluster.advance(3)
+    const payment = await market.sign()
+    const since = Math.floor(Date.now() / 1000) + 30
+    expect((await ask(payment, { since })).state).toBe('unspent')
+    expect(reasonOf(await ask(payment))).toMatch(/not among the newest 3/)
+  })
+
+  it('of nothing is rejected that has landed and failed', async () => {
+    await open()
+    const payment = await market.sign({ instructions: [market.transfer(0n), market.transfer(2_000_000n)] })
+    payment.send()
+    confirm()
+    const terms = market.requirements({ amount: '0' })
+    expect((await probeOf()(payment, { terms })).state).toBe('spent-otherwise')
+  })
+
   it('is not looked for before its settlement began', async () => {
     await open()
     const payment = await market.sign()
@@ -211,10 +241,14 @@ describe('a transaction is no payment', () => {
       ...{ owner: (await generateKeyPairSigner()).address, mint, amount: 50_000n },
       ...{ movedTo: payee.address, delegate: buyer.address },
     })
-    const own = transferChecked({
-      ...{ source, destination: accounts.payee, mint, authority: buyer.address, amount: price },
-    })
-    expect(await verdict({ instructions: [own] })).toBe('spent-otherwise')
+    const own = (amount: bigint) =>
+      transferChecked({ source, destination: accounts.payee, mint, authority: buyer.address, amount })
+    const elsewhere = await market.account((await generateKeyPairSigner()).address)
+    expect(await verdict({ instructions: [own(price)] })).toBe('spent-otherwise')
+    expect(await verdict({ instructions: [market.transfer(price - 1n), own(1n)] })).toBe('spent-otherwise')
+    expect(await verdict({ instructions: [market.transfer(price, elsewhere), own(price)] })).toBe(
+      'spent-otherwise',
+    )
   })
 })
 
@@ -232,6 +266,14 @@ describe('a transaction is a payment', () => {
       loaded: { writable: expect.arrayContaining([market.accounts.payee]) },
     })
     expect(await probeOf()(payment)).toMatchObject({ state: 'paid', payer: market.buyer.address })
+  })
+
+  it('that pays in two parts', async () => {
+    await open()
+    const payment = await market.sign({ instructions: [market.transfer(1n), market.transfer(price - 1n)] })
+    payment.send()
+    confirm()
+    expect((await probeOf()(payment)).state).toBe('paid')
   })
 
   it('of two purchases, which share its key, so that one of them is delivered', async () => {
@@ -455,14 +497,38 @@ describe('of several nodes', () => {
     expect((await probeOf({ rpcUrl: [stuck, market.node.url] })(payment)).state).toBe('paid')
   })
 
-  it('one that lags does not make a payment expire that is being made', async () => {
+  it('one that catches up does not make a payment expire that is too young for its finalized blocks', async () => {
+    await open()
+    market.cluster.advance(500)
+    const payment = await market.sign({ lifetime: market.cluster.head('processed').blockhash })
+    market.node.faults.behind = 400
+    const ask = probeOf()
+    await ask(payment)
+    market.node.faults.behind = 0
+    expect((await ask(payment)).state).toBe('unspent')
+    expect(await ask(payment)).not.toEqual(neverAgain)
+  })
+
+  it('one that lags does not make a payment expire that another one has seen alive', async () => {
+    await open()
+    market.cluster.advance(100)
+    const payment = await market.sign()
+    const lagging = await another({ behind: 60 })
+    const ask = probeOf({ rpcUrl: [market.node.url, lagging] })
+    expect((await ask(payment)).state).toBe('unspent')
+    market.node.faults.status = 500
+    const answer = await ask(payment)
+    expect(answer.state).toBe('unspent')
+    expect(answer).not.toEqual(neverAgain)
+  })
+
+  it('behind one URL, one that lags does not hide a payment', async () => {
     await open()
     const payment = await market.sign()
-    const lagging = await market.addNode({ behind: 1_000 })
-    const ask = probeOf({ rpcUrl: [lagging.url, market.node.url] })
-    await ask(payment)
-    lagging.faults.behind = 0
-    expect(await ask(payment)).not.toEqual(neverAgain)
+    payment.send()
+    market.cluster.advance(5)
+    market.node.faults.behindIn = { getSignaturesForAddress: 5 }
+    expect(reasonOf(await probeOf()(payment))).toMatch(/[Mm]inimum context slot/)
   })
 })
 

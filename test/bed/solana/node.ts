@@ -15,6 +15,8 @@ import { readTokenBalance } from './token.ts'
 export interface NodeFaults {
   /** Slots by which it is behind the cluster. */
   behind?: number
+  /** The same for single methods, as where several nodes answer behind one URL. */
+  behindIn?: Partial<Record<string, number>>
   /** The first slot of which it has kept the transactions. */
   firstSlot?: number
   /** It takes transactions, and sends none on. */
@@ -56,7 +58,8 @@ export async function startNode(cluster: Cluster, initial: NodeFaults = {}) {
   /** The methods that were called, in turn. */
   const calls: string[] = []
 
-  const at = (config: Config | undefined) => cluster.head(config?.commitment ?? 'finalized', faults.behind)
+  const at = (config: Config | undefined) =>
+    cluster.head(config?.commitment ?? 'finalized', faults.behindIn?.[calls.at(-1) ?? ''] ?? faults.behind)
 
   /** The block that an answer is about. */
   function context(config: Config | undefined): Block {
