@@ -10,6 +10,7 @@ const entry = {
   delivery: 'src/delivery/index.ts',
   ledger: 'src/ledger/index.ts',
   probe: 'src/probe/index.ts',
+  svm: 'src/svm/index.ts',
   testing: 'src/testing/index.ts',
 }
 

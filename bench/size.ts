@@ -7,6 +7,7 @@ const budgets = [
   { entry: 'src/probe/index.ts', kB: 2.9 },
   { entry: 'src/known/index.ts', kB: 3 },
   { entry: 'src/evm/index.ts', kB: 9.1 },
+  { entry: 'src/svm/index.ts', kB: 8 },
 ]
 
 let isTooLarge = false
@@ -20,7 +21,7 @@ for (const { entry, kB } of budgets) {
     target: 'es2022',
     platform: 'neutral',
     mainFields: ['module', 'main'],
-    external: ['@x402/core', 'viem', 'hono'],
+    external: ['@x402/core', 'viem', 'hono', '@solana/kit'],
   })
   const bytes = gzipSync(outputFiles[0]?.contents ?? new Uint8Array(), { level: 9 }).byteLength
   const fits = bytes <= kB * 1000

@@ -12,8 +12,8 @@ import { table } from './table.ts'
 
 const help = `usage: x402-aggregator check [options]
 
-Asks every configured facilitator once for what it supports (GET /supported), and every node of RPC_URL_<chain id> for
-its chain. Exit code 1 when one that is enabled cannot be used.
+Asks every configured facilitator once for what it supports (GET /supported), and every node of RPC_URL_<chain id> and
+RPC_URL_SOLANA for its chain. Exit code 1 when one that is enabled cannot be used.
 
 options:
   --config <file>   JSON with the names of the variables; variables win

@@ -1,7 +1,7 @@
 /** `x402-aggregator serve`: a gateway with its status, which ends gracefully. */
 import { readFile } from 'node:fs/promises'
 import { aggregatorFromEnv, type Environment, InvalidEnvironmentError, optionsFromEnv } from '../env/index.ts'
-import { rpcVariable } from '../env/names.ts'
+import { networkOfRpc } from '../env/names.ts'
 import { Variables } from '../env/variables.ts'
 import type { Logger } from '../observe/log.ts'
 import { readArguments } from './arguments.ts'
@@ -39,7 +39,7 @@ variables:
   FACILITATOR_GATEWAY_ALLOWED_HOSTS, FACILITATOR_GATEWAY_RATE_LIMIT, FACILITATOR_GATEWAY_TRUSTED_PROXIES
                                     as the options above, with commas
   ENABLE_FACILITATOR_AGGREGATOR     true by default here
-  and those of the README: FACILITATOR_<n>_URL, RPC_URL_<chain id>, …
+  and those of the README: FACILITATOR_<n>_URL, RPC_URL_<chain id>, RPC_URL_SOLANA, …
 
 example:
   FACILITATOR_GATEWAY_TOKEN=secret x402-aggregator serve`
@@ -125,11 +125,11 @@ export async function serve(args: string[]): Promise<number> {
   const { tokens } = gatewayOptions
   if (tokens.length > 0) log(`tokens: ${tokens.map(({ name, role }) => `${name} (${role})`).join(', ')}`)
   log(`takes ${gateway.rateLimit}`)
-  const chains = Object.keys(env).flatMap(name => rpcVariable.exec(name)?.[1] ?? [])
+  const chains = [...new Set(Object.keys(env).flatMap(name => networkOfRpc(name) ?? []))]
   log(
     chains.length > 0
-      ? `looks payments up on eip155:${chains.join(', eip155:')}`
-      : 'looks payments up on no chain: set RPC_URL_<chain id>, or a settle whose answer is lost stays indeterminate',
+      ? `looks payments up on ${chains.join(', ')}`
+      : 'looks payments up on no chain: set RPC_URL_<chain id> or RPC_URL_SOLANA, or a settle whose answer is lost stays indeterminate',
   )
   const { summary } = await aggregator.checkHealth()
   if (summary.healthy < summary.total)

@@ -4,7 +4,8 @@ import { passOn } from '../observe/log.ts'
 import { type AggregatorOptions, defaults } from '../options/options.ts'
 import type { SettlementProbe } from '../settlement/probe.ts'
 import { LazyEvmProbe } from './lazy-evm-probe.ts'
-import { isVariable, leastTimeoutMs, meantBy, rpcVariable } from './names.ts'
+import { LazySvmProbe } from './lazy-svm-probe.ts'
+import { isVariable, leastTimeoutMs, meantBy, networkOfRpc } from './names.ts'
 import { readFacilitators } from './read-facilitators.ts'
 import { type Environment, Variables } from './variables.ts'
 
@@ -37,7 +38,8 @@ export function aggregatorFromEnv(
   const aggregator = new FacilitatorAggregator(all)
   warnOfNoFailover(all, aggregator)
   for (const probe of settlement.probes ?? [])
-    if (probe instanceof LazyEvmProbe) aggregator.once('attempt', () => probe.load())
+    if (probe instanceof LazyEvmProbe || probe instanceof LazySvmProbe)
+      aggregator.once('attempt', () => probe.load())
   return aggregator
 }
 
@@ -110,10 +112,20 @@ function rejectMistyped(variables: Variables): void {
 }
 
 function readProbes(variables: Variables): SettlementProbe[] {
-  const chains: Record<string, { rpcUrl: string[] }> = {}
-  for (const { name, match } of variables.matching(rpcVariable)) {
-    const rpcUrl = variables.urls(name, 'https://mainnet.base.org')
-    if (rpcUrl !== undefined) chains[`eip155:${match[1]}`] = { rpcUrl }
+  const evm: Record<string, { rpcUrl: string[] }> = {}
+  const svm: typeof evm = {}
+  for (const { name } of variables.matching(/^RPC_URL_(.+)$/)) {
+    const network = networkOfRpc(name)
+    if (network === undefined) continue
+    const isSvm = network.startsWith('solana:')
+    const example = isSvm ? 'https://api.mainnet-beta.solana.com' : 'https://mainnet.base.org'
+    const rpcUrl = variables.urls(name, example)
+    const chains = isSvm ? svm : evm
+    // Two variables may name one chain.
+    if (rpcUrl !== undefined) chains[network] = { rpcUrl: [...(chains[network]?.rpcUrl ?? []), ...rpcUrl] }
   }
-  return Object.keys(chains).length === 0 ? [] : [new LazyEvmProbe(chains)]
+  const probes: SettlementProbe[] = []
+  if (Object.keys(evm).length > 0) probes.push(new LazyEvmProbe(evm))
+  if (Object.keys(svm).length > 0) probes.push(new LazySvmProbe(svm))
+  return probes
 }

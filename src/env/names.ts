@@ -30,14 +30,32 @@ const others = ['ENABLE_FACILITATOR_AGGREGATOR', 'CDP_API_KEY_ID', 'CDP_API_KEY_
 /** Of `x402-aggregator serve` alone, as hosting platforms set them. */
 const ofServe = ['PORT', 'HOST']
 
-/** The chain id is in its parentheses. */
-export const rpcVariable = /^RPC_URL_(\d+)$/
+/** Of Solana's clusters, by the names of protocol version 1. */
+const solanaVariables = ['RPC_URL_SOLANA', 'RPC_URL_SOLANA_DEVNET', 'RPC_URL_SOLANA_TESTNET']
+
+const spelledOut = /^(?:(?:eip155[:_])?(\d+)|solana[:_]([1-9A-HJ-NP-Za-km-z]{32}))$/i
+
+/**
+ * The chain (CAIP-2) whose node a variable names: by chain id, by a name, or as CAIP-2 spells it, with `_` instead of the
+ * colon where a shell takes none.
+ */
+export function networkOfRpc(name: string): string | undefined {
+  const chain = /^RPC_URL_(.+)$/.exec(name)?.[1] ?? ''
+  if (solanaVariables.includes(name)) return caip2(versionOneName(chain))
+  const [, chainId, cluster] = spelledOut.exec(chain) ?? []
+  if (chainId !== undefined) return `eip155:${chainId}`
+  return cluster === undefined ? undefined : `solana:${cluster}`
+}
+
+function versionOneName(chain: string): string {
+  return chain.toLowerCase().replaceAll('_', '-')
+}
 
 /** Whether a variable of this name may be set; the fields of a facilitator are checked when they are read. */
 export function isVariable(name: string): boolean {
   return (
     poolVariables.concat(others, ofServe).includes(name) ||
-    rpcVariable.test(name) ||
+    networkOfRpc(name) !== undefined ||
     /^FACILITATOR_\d+_\w+$/.test(name)
   )
 }
@@ -48,8 +66,10 @@ export function isVariable(name: string): boolean {
  */
 export function meantBy(name: string): string | undefined {
   const chain = /^RPC_URL_(\D.*)$/i.exec(name)?.[1]
-  const [namespace, chainId] = caip2((chain ?? '').toLowerCase().replaceAll('_', '-')).split(':')
+  const [namespace, chainId] = caip2(versionOneName(chain ?? '')).split(':')
   if (namespace === 'eip155') return `RPC_URL_${chainId}`
+  if (/^solana/i.test(chain ?? ''))
+    return solanaVariables.findLast(variable => name.toUpperCase().startsWith(variable))
   const number = /\d+/.exec(name)?.[0]
   const numbered =
     number === undefined

@@ -43,7 +43,7 @@ export async function createFacilitatorConfig(
   if (!acceptLostPayments && !aggregator.getConfig().hasProbe)
     throw new InvalidOptionsError([
       'settlement.probes is missing: version 1 middleware answers 402 to a settle in doubt, and a buyer who was charged ' +
-        'pays again. Give a probe (RPC_URL_<chain id>, or evmSettlementProbe), or set acceptLostPayments of ' +
+        'pays again. Give a probe (RPC_URL_<chain id>, RPC_URL_SOLANA, evmSettlementProbe or svmSettlementProbe), or set acceptLostPayments of ' +
         'createFacilitatorConfig',
     ])
   const token = randomBytes(32).toString('base64url')

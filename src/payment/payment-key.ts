@@ -7,7 +7,7 @@ import { foldAddress } from './address.ts'
 import { plainName } from './names.ts'
 import { caip2 } from './networks.ts'
 import type { Payment } from './payment.ts'
-import { fromBase64, readSvmTransaction } from './svm-transaction.ts'
+import { messageOfSvm } from './svm-transaction.ts'
 
 /** What a chain must be asked to know whether a payment has been made. */
 export interface SettlementQuery {
@@ -21,16 +21,13 @@ export interface SettlementQuery {
   readonly payer?: string | undefined
   /** What the token or Permit2 accepts once; on SVM the hash of the transaction's message, otherwise of the payload. */
   readonly nonce: string
+  /** On SVM the transaction as the buyer sent it, in base64. */
+  readonly transaction?: string | undefined
   readonly payTo: string
   /** Atomic units that must have moved at least. */
   readonly amount: string
   /** Unix time in seconds after which the authorization cannot be used any more; absent where it does not say. */
   readonly validBefore?: number | undefined
-  /**
-   * Seconds for which an authorization that names no end can be used at most, as a rule: a chain that stands still may
-   * accept it later. Absent where nobody knows.
-   */
-  readonly lifetimeSeconds?: number | undefined
   /** What is bought, as the payload names it; of a long name its beginning. */
   readonly resource?: string | undefined
 }
@@ -49,9 +46,6 @@ export function withLesserAmount(one: SettlementQuery, other: SettlementQuery): 
     ? { ...one, amount: other.amount }
     : one
 }
-
-/** A blockhash is accepted for 150 slots: 60 s, or some minutes where slots are slow. */
-const blockhashSeconds = 300
 
 /** Characters of a signature that are kept as they are; a buyer chooses how long his is. */
 const longestSignature = 256
@@ -101,7 +95,7 @@ export function identify(payment: Payment): KeyedPayment | undefined | Promise<K
     : keyed(payment, network, spend)
 }
 
-type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'validBefore' | 'lifetimeSeconds'>
+type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'transaction' | 'validBefore'>
 
 function readEvm(scheme: string, content: Record<string, unknown>): Spend | undefined {
   if (scheme !== 'exact' && scheme !== 'upto') return undefined
@@ -133,7 +127,18 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
     key: `${spentBy}|${network}|${spentBy === 'eip3009' ? token : ''}|${foldAddress(payer ?? '')}|${nonce}`,
     // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
     fingerprint: `${signature ?? transaction}|${contract}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`,
-    query: { method, payer, nonce, validBefore, network, asset, payTo, amount, resource },
+    query: {
+      method,
+      payer,
+      nonce,
+      transaction: spend.transaction,
+      validBefore,
+      network,
+      asset,
+      payTo,
+      amount,
+      resource,
+    },
   }
 }
 
@@ -216,15 +221,10 @@ function readAuthorization(name: 'authorization' | 'permit2Authorization', recor
 async function readSvm(content: Record<string, unknown>): Promise<Spend> {
   rejectDuplicateFields(content, contentPath)
   const { transaction } = content
-  const bytes = typeof transaction === 'string' ? fromBase64(transaction) : undefined
-  const read = bytes && readSvmTransaction(bytes)
-  if (!read)
+  const message = typeof transaction === 'string' && messageOfSvm(transaction)
+  if (!message)
     throw new InvalidPaymentError(`${contentPath}.transaction`, 'expected a Solana transaction in base64')
-  return {
-    method: 'svm',
-    nonce: await sha256(read.message),
-    lifetimeSeconds: read.usesDurableNonce ? undefined : blockhashSeconds,
-  }
+  return { method: 'svm', nonce: await sha256(message), transaction }
 }
 
 /** What may be spent once is not known: one payload is delivered once, however its fields are ordered. */

@@ -19,8 +19,8 @@ import {
 
 /** Clocks differ: an authorization counts as usable this long (ms) after its end. */
 const marginMs = 60_000
-/** An authorization that names no end, or a later one, counts as over so long (s) after it was claimed. */
-const longestSeconds = 24 * 60 * 60
+/** An authorization that names no end, or a later one, counts as over so long (ms) after it was claimed. */
+const longestMs = 24 * 60 * 60_000
 /**
  * What was delivered, and what a chain accepts once only, is kept so long (ms) in a full ledger: a replay of it fails at
  * every facilitator that looks at the chain.
@@ -95,7 +95,7 @@ export class MemoryLedger implements SettlementLedger {
       if (!known && this.#entries.size >= this.#maxEntries) throw new LedgerFullError(this.#maxEntries)
       const now = Date.now()
       const asked = known ? withLesserAmount(known.query, query) : query
-      const { validBefore = never, lifetimeSeconds = longestSeconds } = asked
+      const { validBefore = never } = asked
       const entry: Kept = {
         key,
         fingerprint,
@@ -105,7 +105,7 @@ export class MemoryLedger implements SettlementLedger {
         settlement: { state: 'settling' },
         before,
         endsAt: now + leaseMs,
-        keepUntil: Math.min(validBefore * 1000, now + lifetimeSeconds * 1000) + marginMs,
+        keepUntil: Math.min(validBefore * 1000, now + longestMs) + marginMs,
         number: known?.number ?? this.#count++,
       }
       if (known) this.#forget(known)

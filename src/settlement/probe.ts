@@ -12,7 +12,10 @@ import type { LedgerEntry } from './ledger.ts'
 
 /** What the chain says of a payment. */
 export type ProbeAnswer =
-  /** The authorization has not been used, as of a block with this timestamp (Unix s). */
+  /**
+   * The authorization has not been used, as of a block with this timestamp (Unix s); `Infinity` when it never can be
+   * any more.
+   */
   | { readonly state: 'unspent'; readonly asOf: number }
   /** It was used to pay the required payee at least the required amount. */
   | {

@@ -1,5 +1,6 @@
 /**
- * What the built universal entry points reach: nothing of Node.js, and from the aggregator alone neither viem nor hono.
+ * What the built universal entry points reach: nothing of Node.js, and from the aggregator alone neither viem, @solana/kit nor
+ * hono.
  * `unsupported-runtime` is what `./node` is where there is no Node.js.
  */
 import { readFileSync } from 'node:fs'
@@ -16,6 +17,7 @@ const entries = [
   'delivery',
   'ledger',
   'probe',
+  'svm',
   'testing',
   'unsupported-runtime',
 ]
@@ -54,9 +56,12 @@ const alone = await bundle(
 )
 const [output] = Object.values(alone.outputs)
 for (const [file, { bytesInOutput }] of Object.entries(output?.inputs ?? {}))
-  if (bytesInOutput > 0 && /node_modules\/(viem|hono|@hono)\//.test(file))
+  if (bytesInOutput > 0 && /node_modules\/(viem|@solana|hono|@hono)\//.test(file))
     problems.push(`the aggregator alone reaches ${file}`)
 
 for (const problem of problems) console.error(problem)
 if (problems.length > 0) process.exitCode = 1
-else console.log(`${entries.join(', ')}: nothing of Node.js; the aggregator alone: no viem, no hono`)
+else
+  console.log(
+    `${entries.join(', ')}: nothing of Node.js; the aggregator alone: no viem, no @solana/kit, no hono`,
+  )

@@ -251,6 +251,24 @@ describe('check', () => {
       { network: 'eip155:8453', status: 'ok' },
     ])
   })
+
+  it('asks the nodes of Solana for their cluster, and names the one that a wrong node is of', async () => {
+    const devnet = await startNode('EtWTRABZaYq6iMfeYKouRu166VU2xqa1wcaWoxPkrZBG')
+    vi.stubEnv('FACILITATOR_1_URL', open)
+    vi.stubEnv('RPC_URL_SOLANA_DEVNET', devnet)
+    expect(await check([])).toBe(0)
+    printed = ''
+    vi.stubEnv('RPC_URL_SOLANA', `${devnet},${node}`)
+    expect(await check(['--json'])).toBe(1)
+    expect(JSON.parse(printed).nodes).toMatchObject([
+      { network: 'solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1', status: 'ok' },
+      {
+        network: 'solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp',
+        reason: 'is of the chain solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1',
+      },
+      { reason: 'is not a node of a Solana cluster, or refuses us (HTTP 200)' },
+    ])
+  })
 })
 
 describe('status', () => {

@@ -186,6 +186,31 @@ describe('the other variables', () => {
     expect(aggregator.getConfig().facilitators[0]?.retries).toBe(7)
   })
 
+  const mainnet = '5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp'
+  it.each([
+    ['RPC_URL_SOLANA', `solana:${mainnet}`],
+    ['RPC_URL_SOLANA_DEVNET', 'solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1'],
+    ['RPC_URL_SOLANA_TESTNET', 'solana:4uhcVJyU9pJkvQyS88uRDiswHXSCkY3z'],
+    [`RPC_URL_SOLANA_${mainnet}`, `solana:${mainnet}`],
+    [`RPC_URL_solana:${mainnet}`, `solana:${mainnet}`],
+  ])('%s gives a probe for %s', async (name, network) => {
+    const { settlement } = optionsFromEnv({ [name]: 'http://127.0.0.1:9' })
+    const [probe] = settlement?.probes ?? []
+    expect(probe?.supports(network, 'svm')).toBe(true)
+    expect(probe?.supports(network, 'payload')).toBe(false)
+    expect(probe?.supports('solana', 'svm')).toBe(false)
+    const query = { method: 'svm' as const, network, asset: '', payTo: '', nonce: '', amount: '1' }
+    expect(await probe?.ask(query, { signal: new AbortController().signal })).toEqual({
+      state: 'cannot-tell',
+      reason: 'the transaction was not recorded',
+    })
+  })
+
+  it('RPC_URL_eip155:<chain id> is RPC_URL_<chain id>', () => {
+    const { settlement } = optionsFromEnv({ 'RPC_URL_eip155:8453': 'http://127.0.0.1:9' })
+    expect(settlement?.probes?.[0]?.supports('eip155:8453', 'eip3009')).toBe(true)
+  })
+
   it('RPC_URL_<chain id> gives a probe for that chain, from several nodes if need be', async () => {
     const { settlement } = optionsFromEnv({ RPC_URL_84532: 'http://127.0.0.1:9, http://127.0.0.1:9' })
     const [probe] = settlement?.probes ?? []
@@ -349,6 +374,9 @@ describe('wrong variables are reported together', () => {
     [{ RPC_URL_base: 'https://x.example' }, 'did you mean RPC_URL_8453?'],
     [{ RPC_URL_BASE_SEPOLIA: 'https://x.example' }, 'did you mean RPC_URL_84532?'],
     [{ RPC_URLS_8453: 'https://x.example' }, 'did you mean RPC_URL_8453?'],
+    [{ RPC_URL_SOLANA_MAINNET: 'https://x.example' }, 'did you mean RPC_URL_SOLANA?'],
+    [{ RPC_URL_solana_devnet: 'https://x.example' }, 'did you mean RPC_URL_SOLANA_DEVNET?'],
+    [{ RPC_URL_SOLANA: 'api.mainnet-beta.solana.com' }, 'expected one or more URLs'],
     [{ FACILITATOR_1_URL: 'https://x.example/verify' }, 'ends in an operation'],
     [{ RPC_URL_8453: 'https://[x' }, 'expected one or more URLs'],
     [{ FACILITATOR_TIMEOUT_MS: '5' }, 'expected milliseconds, a whole number from 100, got "5"'],

@@ -316,6 +316,15 @@ describe('a payment of which nothing is known that a chain accepts once', () => 
   })
 })
 
+describe('a payment on Solana', () => {
+  it('is asked about by its transaction, as the buyer sent it', async () => {
+    const sent = newSvmPayload()
+    const { transaction } = sent.payload
+    const keyed = await identify(readPayment(sent, requirements({ network: solana })))
+    expect(keyed?.query).toMatchObject({ method: 'svm', transaction })
+  })
+})
+
 describe('a payload that is settled several times on purpose', () => {
   const batch = requirements({ scheme: 'batch-settlement' })
 

@@ -8,6 +8,7 @@ import { createGateway, createStatusHandler } from 'x402-facilitator-aggregator/
 import { known } from 'x402-facilitator-aggregator/known'
 import { createFacilitatorConfig, listen } from 'x402-facilitator-aggregator/node'
 import { settlementProbe } from 'x402-facilitator-aggregator/probe'
+import { svmSettlementProbe } from 'x402-facilitator-aggregator/svm'
 import { settlementLedgerConformance } from 'x402-facilitator-aggregator/testing'
 
 const aggregator: FacilitatorClient & FacilitatorAggregator = new FacilitatorAggregator({
@@ -19,6 +20,7 @@ const aggregator: FacilitatorClient & FacilitatorAggregator = new FacilitatorAgg
         supports: network => network === 'stellar:pubnet',
         ask: async () => ({ state: 'unspent', asOf: 0 }),
       }),
+      svmSettlementProbe({ solana: { rpcUrl: 'https://node.example' } }),
     ],
   },
 })

@@ -606,6 +606,23 @@ describe('money that moved is never answered with a refusal', () => {
   })
 })
 
+describe('a payment on Solana in doubt', () => {
+  const solana = 'solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1'
+  const terms = requirements({ network: solana })
+  const on = { supports: (network: string, method: string) => network === solana && method === 'svm' }
+
+  it('ends in a 402 once the chain shows that it can never be made any more, and not before', async () => {
+    let asOf = 4_000_000_000
+    const probe = { ...on, ask: async () => ({ state: 'unspent', asOf }) as const }
+    a.settleAnswer = httpError(502)
+    b.settleAnswer = hanging
+    pool({ probes: [probe] })
+    expect(await settle(newSvmPayload(), terms)).toBe('SETTLEMENT_INDETERMINATE')
+    asOf = Number.POSITIVE_INFINITY
+    expect(await settle(newSvmPayload(), terms)).toBe('refused: payment_expired')
+  })
+})
+
 describe('a node that is behind', () => {
   it('does not confirm that nothing was broadcast', async () => {
     a.settleAnswer = refusal('failed_to_execute_transfer')

@@ -240,6 +240,7 @@ const ledgerMs = constant('src/ledgers/shared-ledger.ts', 'timeoutMs')
 const ledgerTimes = `${seconds(updateMs)}, its other calls ${seconds(ledgerMs)}`
 const words = ['no', 'one', 'two', 'three', 'four', 'five']
 const probe = 'src/evm/index.ts'
+const svmProbe = 'src/svm/index.ts'
 const logLimit = constant('src/http/status.ts', 'defaultLimit')
 const [statusPath = ''] = codedDefaults(parse('src/http/gateway.ts')).get('statusPath') ?? []
 const key = 'src/payment/payment-key.ts'
@@ -260,6 +261,12 @@ const sentences = [
   ['README.md', `\`searchBlocks\` (${grouped(only(probe, 'searchBlocks'))})`],
   ['README.md', `\`blocksPerRequest\` (${grouped(only(probe, 'blocksPerRequest'))})`],
   ['README.md', `\`timeoutMs\` (${grouped(only(probe, 'timeoutMs'))} for one request)`],
+  ['README.md', `(\`'confirmed'\`), \`searchSignatures\` (${grouped(only(svmProbe, 'searchSignatures'))})`],
+  [
+    'README.md',
+    `of the last ${constant(svmProbe, 'maxLagSeconds')} s. One that is down or of another cluster is passed over for ${seconds(constant('src/svm/nodes.ts', 'restMs'))}`,
+  ],
+  ['README.md', `\`deadlineMs.settle\` (${grouped(settle)}) ends first`],
   ['README.md', `found ${constant('src/evm/nodes.ts', 'maxLagSeconds')} s behind the others`],
   ['README.md', `passed over for ${seconds(constant('src/evm/nodes.ts', 'restMs'))}`],
   ['README.md', `has done so for ${constant('src/evm/nodes.ts', 'maxLagSeconds')} s`],

@@ -15,7 +15,7 @@ const layers = [
   ['flows', 'options', 'testing', 'ledgers'],
   // What comes with a probe is not the aggregator's: whoever has none does not bundle it.
   ['aggregator.ts', 'chain', 'known', 'ledger'],
-  ['index.ts', 'probe', 'evm', 'delivery'],
+  ['index.ts', 'probe', 'evm', 'svm', 'delivery'],
   ['env', 'http'],
   ['node'],
   ['cli'],

@@ -1,0 +1,45 @@
+/** The probe for Solana, loaded with the first payment: @solana/kit is needed only where `RPC_URL_SOLANA` is set. */
+import { connect } from '../chain/connect.ts'
+import { messageOf } from '../observe/redact.ts'
+import type { SettlementQuery } from '../payment/payment-key.ts'
+import type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
+import type { SvmClusterOptions } from '../svm/index.ts'
+
+export class LazySvmProbe implements SettlementProbe {
+  readonly connect = connect
+  #probe: Promise<SettlementProbe> | undefined
+
+  constructor(readonly chains: Readonly<Record<string, SvmClusterOptions>>) {}
+
+  supports(network: string, method: SettlementQuery['method']): boolean {
+    return method === 'svm' && network in this.chains
+  }
+
+  async ask(query: SettlementQuery, options: Parameters<SettlementProbe['ask']>[1]): Promise<ProbeAnswer> {
+    try {
+      return await (await this.load()).ask(query, options)
+    } catch (error) {
+      return { state: 'cannot-tell', reason: messageOf(error) }
+    }
+  }
+
+  /** @throws {Error} without @solana/kit */
+  load(): Promise<SettlementProbe> {
+    this.#probe ??= loadProbe(this.chains)
+    return this.#probe
+  }
+}
+
+async function loadProbe(chains: Readonly<Record<string, SvmClusterOptions>>): Promise<SettlementProbe> {
+  let svm: typeof import('../svm/index.ts')
+  // Bundlers take an import that may fail for optional only inside a `try`.
+  try {
+    svm = await import('../svm/index.ts')
+  } catch (cause) {
+    throw new Error(
+      'RPC_URL_SOLANA needs @solana/kit, and payments are not looked up on Solana: npm install @solana/kit',
+      { cause },
+    )
+  }
+  return svm.svmSettlementProbe(chains)
+}
