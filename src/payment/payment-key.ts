@@ -113,7 +113,7 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
   const { signature, transaction } = payload.payload
   const amount = amountOf(requirements)
   const token = foldAddress(asset)
-  const { method: spentBy, payer, nonce, validBefore } = spend
+  const { method: spentBy, payer, nonce, validBefore, lifetimeSeconds } = spend
   // A probe looks at the token, or at Permit2. An authorization for another contract, such as Circle's Gateway, is
   // unspent there for ever. The key does not depend on it, or one authorization would have two.
   const contract = foldAddress(`${extra?.verifyingContract ?? asset}`)
@@ -126,7 +126,7 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
     key: `${spentBy}|${network}|${spentBy === 'eip3009' ? token : ''}|${foldAddress(payer ?? '')}|${nonce}`,
     // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
     fingerprint: `${signature ?? transaction}|${contract}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`,
-    query: { method, payer, nonce, validBefore, network, asset, payTo, amount },
+    query: { method, payer, nonce, validBefore, lifetimeSeconds, network, asset, payTo, amount },
   }
 }
 

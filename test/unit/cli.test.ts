@@ -213,10 +213,12 @@ describe('check', () => {
 
   it('lets no facilitator write to the terminal', async () => {
     const kinds = [kind({ scheme: '\x1b[2Jexact' }), kind({ scheme: '\x9b2Jexact\u202e' })]
-    vi.stubEnv('FACILITATOR_1_URL', await startServer(supporting(...kinds)))
+    vi.stubEnv('FACILITATOR_1_URL', await startServer(supporting(...kinds, kind())))
+    vi.stubEnv('FACILITATOR_2_URL', await startServer(supporting(...kinds)))
     await check([])
     await check(['--json'])
     expect(printed).toContain('exact')
+    expect(printed).toContain('it advertises nothing that a payment could be of')
     expect(printed.replaceAll('\n', '')).not.toMatch(rawControl)
   })
 

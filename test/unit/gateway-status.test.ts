@@ -32,6 +32,7 @@ describe('the status', () => {
           expect.anything(),
         ],
         summary: { total: 2, healthy: 2, unhealthy: 0 },
+        ledger: { entries: 0, maxEntries: 100_000, isNearlyFull: false },
       },
       statistics: {
         facilitators: [
