@@ -7,6 +7,9 @@ const optional = <T extends z.ZodTypeAny>(schema: T) =>
   schema.nullish().transform(value => value ?? undefined)
 const optionalText = optional(z.string())
 const optionalRecord = optional(z.record(z.string(), z.unknown()))
+/** How deep what a facilitator advertises may be nested: it is cloned, compared, and passed on to buyers. */
+const maxDepth = 16
+const shallowRecord = optionalRecord.refine(extra => isPlain(extra, maxDepth))
 const textOrEmpty = optionalText.transform(value => value ?? '')
 
 const details = { payer: optionalText, extensions: optionalRecord, extra: optionalRecord }
@@ -40,7 +43,7 @@ const settleResponse = z.discriminatedUnion('success', [
 
 const supportedResponse = z.object({
   kinds: z.array(
-    z.object({ x402Version: z.number(), scheme: z.string(), network: z.string(), extra: optionalRecord }),
+    z.object({ x402Version: z.number(), scheme: z.string(), network: z.string(), extra: shallowRecord }),
   ),
   extensions: z.array(z.string()).default([]),
   signers: z.record(z.string(), z.array(z.string())).default({}),
@@ -62,4 +65,13 @@ export function parseResponse<O extends Operation>(operation: O, data: unknown):
   const response = parsed.data as Record<string, unknown>
   for (const key of Object.keys(response)) if (response[key] === undefined) delete response[key]
   return response as unknown as Responses[O]
+}
+
+function isPlain(value: unknown, depth: number): boolean {
+  if (Object(value) !== value) return typeof value !== 'symbol'
+  return (
+    typeof value !== 'function' &&
+    depth > 0 &&
+    Object.values(Object(value)).every(inner => isPlain(inner, depth - 1))
+  )
 }

@@ -69,7 +69,7 @@ export class Supported {
     const { pool, observer } = this.context
     const answering = pool.supported(this.keepSilent)
     const supported = answering.kinds.length > 0 ? answering : pool.supported(true)
-    const print = JSON.stringify(supported, sortKeys)
+    const print = printOf(supported)
     const before = this.#announced
     if (before !== undefined || supported.kinds.length > 0) this.#announced = print
     if (before === undefined || before === print) return supported
@@ -97,9 +97,12 @@ export class Supported {
   }
 }
 
-/** Arrays that are sets are compared as sets, objects whatever the order of their keys. */
-function sortKeys(_key: string, value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(item => JSON.stringify(item, sortKeys)).sort()
-  if (typeof value !== 'object' || value === null) return value
-  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+/** Equal for equal sets of kinds: arrays are compared as sets, objects whatever the order of their keys. */
+function printOf(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(printOf).sort()}]`
+  if (typeof value !== 'object' || value === null)
+    return typeof value === 'string' ? JSON.stringify(value) : `${value}`
+  return `{${Object.entries(value)
+    .map(([name, inner]) => `${JSON.stringify(name)}:${printOf(inner)}`)
+    .sort()}}`
 }
