@@ -37,8 +37,8 @@ const declinedUnlessSettle: Readonly<Record<number, DeclineCause>> = {
   425: 'trouble',
 }
 
-/** Characters that are kept of what a facilitator calls a transaction; Solana's take 88. */
-const longestHash = 128
+/** What a facilitator may call a transaction: Solana's take 88 characters, signatures and keys more, or others. */
+const readableHash = /^\w{1,100}$/
 
 /**
  * Codes of errors that can only happen before a connection stands, so that nothing was sent. TLS codes are those
@@ -60,25 +60,22 @@ export function classifyResponse<O extends Operation>(
   httpStatus = 200,
   retryAfterMs?: number,
 ): Outcome<O> {
-  const response = answer as Responses[O]
-  const isSuccess = succeeds(operation, answer)
+  // What it supports is kept, cloned and passed on: no more of it than the protocol has.
+  const response = (operation === 'supported' ? parseResponse(operation, answer) : answer) as Responses[O]
+  const isSuccess = succeeds(operation, response)
   if (isSuccess === undefined) return { kind: 'unknown', reason: "an answer that is not the protocol's" }
   if (isSuccess) {
     if (isOk(httpStatus)) return { kind: 'answered', response }
     if (operation !== 'settle') return classifyStatus(operation, httpStatus, retryAfterMs)
     // A success under an error's status contradicts itself: the chain has to say.
     const { transaction } = answer as Refusal
-    return {
-      kind: 'unknown',
-      reason: `HTTP ${httpStatus} with a success`,
-      transaction: transaction || undefined,
-    }
+    return { kind: 'unknown', reason: `HTTP ${httpStatus} with a success`, transaction: hashOf(transaction) }
   }
 
   const { invalidReason, invalidMessage, errorReason, errorMessage, transaction } = answer as Refusal
   const reason = invalidReason ?? errorReason ?? 'no reason given'
   const meaning = meaningOf(reason, invalidMessage ?? errorMessage)
-  const hash = operation === 'settle' && transaction ? transaction.slice(0, longestHash) : undefined
+  const hash = operation === 'settle' ? hashOf(transaction) : undefined
   // With a reason that nobody has listed a telling status says more; 400 and 422 merely repeat the refusal.
   if (meaning === undefined && hash === undefined && !isOk(httpStatus) && ![400, 422].includes(httpStatus))
     return classifyStatus(operation, httpStatus, retryAfterMs, response)
@@ -119,6 +116,7 @@ function succeeds(operation: Operation, answer: unknown): boolean | undefined {
       if (success === true) return typeof transaction === 'string' || undefined
       return success === false ? false : undefined
     case 'supported':
+      return answer === undefined ? undefined : true
     case 'list':
       return parseResponse(operation, answer) === undefined ? undefined : true
   }
@@ -143,6 +141,12 @@ function classifyRefusal<O extends Operation>(
       return { kind: 'unknown', reason, transaction, isReverted }
   }
   return { kind: 'declined', cause: causeOf(meaning), reason, response }
+}
+
+/** A facilitator may put anything there, a signature too; that there is something counts all the same. */
+function hashOf(transaction: unknown): string | undefined {
+  if (!transaction) return undefined
+  return typeof transaction === 'string' && readableHash.test(transaction) ? transaction : 'unreadable'
 }
 
 function causeOf(meaning: ReasonMeaning | undefined): DeclineCause {
@@ -182,7 +186,7 @@ interface Refusal {
   invalidMessage?: string
   errorReason?: string
   errorMessage?: string
-  transaction?: string
+  transaction?: unknown
 }
 
 /** Fields of the errors that upstream's clients and `fetch` throw, none of them certain. */
