@@ -186,13 +186,22 @@ async function readPayload(network: string, scheme: string, content: object): Pr
   // Of a signed transaction the rest of the payload is no part.
   const { transaction } = content as Record<string, unknown>
   const identity = typeof transaction === 'string' ? transaction : content
-  const text = JSON.stringify([network, scheme, identity], (_field, value) => {
+  const text = writeNested([network, scheme, identity], (_field, value) => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
     rejectDuplicateFields(value, contentPath, new Set())
     const fields = Object.entries(value).map(([name, inner]) => [foldName(name), inner] as const)
     return Object.fromEntries(fields.sort(([one], [other]) => (one < other ? -1 : 1)))
   })
   return { method: 'payload', nonce: await sha256(new TextEncoder().encode(text)) }
+}
+
+/** @throws {InvalidPaymentError} where it can be read, but not written: the stack is shorter than the nesting is deep */
+function writeNested(value: unknown, replacer: (name: string, value: unknown) => unknown): string {
+  try {
+    return JSON.stringify(value, replacer)
+  } catch (error) {
+    throw error instanceof RangeError ? new InvalidPaymentError(contentPath, 'is nested too deep') : error
+  }
 }
 
 /** In atomic units. Version 1 has another name for it. */
