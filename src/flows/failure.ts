@@ -1,6 +1,7 @@
 /** What is said when no facilitator served the request. */
 import { AggregatorStoppedError, AllFacilitatorsFailedError } from '../errors.ts'
 import type { AttemptReport, Operation } from '../observe/attempt-report.ts'
+import { redact } from '../observe/redact.ts'
 import type { Payment } from '../payment/payment.ts'
 import type { Context } from './run.ts'
 
@@ -31,8 +32,8 @@ export function allFailed(failed: Failed, isUncharged = failed.payment !== undef
   }
   if (payment !== undefined && !pool.couldServe(payment)) {
     throw new AllFacilitatorsFailedError(
-      `${operation}: no facilitator can take this payment (x402 version ${payment.x402Version}, scheme ${payment.scheme}, ` +
-        `network ${payment.network}): each lacks the kind or an extension, or it was made for another. ` +
+      `${operation}: no facilitator can take this payment (x402 version ${payment.x402Version}, scheme ${redact(payment.scheme)}, ` +
+        `network ${redact(payment.network)}): each lacks the kind or an extension, or it was made for another. ` +
         'Compare getSupported() with your routes.',
       [],
       'NO_ELIGIBLE_FACILITATOR',
