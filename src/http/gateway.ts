@@ -120,8 +120,11 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
   }
 
   // Not hono's bodyLimit: it copies a request without a length, and that of @hono/node-server cannot be copied.
+  // Who breaks off has sent nothing.
   const bodyOf = async ({ req: { raw } }: Context) =>
-    Number(raw.headers.get('content-length')) > maxBodyBytes ? undefined : readText(raw.body, maxBodyBytes)
+    Number(raw.headers.get('content-length')) > maxBodyBytes
+      ? undefined
+      : readText(raw.body, maxBodyBytes).catch(() => '')
   const tooLarge = problem(413, 'TOO_LARGE', `the body is longer than ${maxBodyBytes} bytes`)
   const pay = (operation: 'verify' | 'settle', text: string) =>
     answerTo(async () => {

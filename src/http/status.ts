@@ -74,7 +74,11 @@ export function createStatusHandler(
               },
               { 'www-authenticate': 'Bearer' },
             )
-          return json(200, await act(aggregator, (await readText(request.body, maxBodyBytes)) ?? ''))
+          // Who breaks off has sent nothing.
+          return json(
+            200,
+            await act(aggregator, (await readText(request.body, maxBodyBytes).catch(() => '')) ?? ''),
+          )
         default:
           return json(
             405,
