@@ -525,7 +525,10 @@ function judge({ ask, status, headers, text, sent }: Seen, { gateway }: Case): s
   const { error, message, success, isValid } = answer as Record<string, unknown>
   if (error !== undefined) {
     demand(typeof error === 'string' && /^[A-Z_]{3,40}$/.test(error), () => `no code of an error: ${about()}`)
-    demand(typeof message === 'string' && message.length < 2_000, () => `no message: ${about()}`)
+    demand(
+      typeof message === 'string' && message.length < 2_000 + sent.length,
+      () => `no message: ${about()}`,
+    )
     demand(error !== 'INTERNAL_ERROR', () => `a fault of the gateway: ${about()}`)
     if (status >= 500)
       demand(documented5xx[status]?.includes(error) === true, () => `an undocumented answer: ${about()}`)

@@ -82,6 +82,9 @@ export async function runTarget<Case>(
     )
     if (globalThis.gc !== undefined) {
       globalThis.gc()
+      // What finalizers hold goes with the second collection.
+      await new Promise(setImmediate)
+      globalThis.gc()
       heap.push({ done, bytes: process.memoryUsage().heapUsed })
     }
     onProgress(done)
