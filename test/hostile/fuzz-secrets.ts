@@ -8,8 +8,8 @@ export const token = `t0k-${mark}-ab-${mark}-cd-${mark}`
 const base64OfSignature = Buffer.from(`{"payload":{"signature":"${signature}"}}`).toString('base64')
 export const pathKey = `k3y_${mark}_${mark}_${mark}`
 
-/** So much of a secret is a leak; fewer characters of it help nobody. */
-const leaks = [token.slice(0, 20), pathKey.slice(0, 17), mark.repeat(6), base64OfSignature.slice(40, 80)]
+/** So much of a secret is a leak. A facilitator that writes a space into one can pass on any part, which nothing can know. */
+const leaks = [token.slice(0, 20), pathKey.slice(0, 17), mark.repeat(11), base64OfSignature.slice(40, 80)]
 
 /** How those who know a secret pass it on. */
 export const indiscretions = [
