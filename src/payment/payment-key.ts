@@ -107,7 +107,7 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
   return {
     key: `${spentBy}|${network}|${spentBy === 'eip3009' ? token : ''}|${foldAddress(payer ?? '')}|${nonce}`,
     // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
-    fingerprint: `${signature ?? transaction}|${token}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`,
+    fingerprint: `${textOf(signature ?? transaction)}|${token}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`,
     query: { method, payer, nonce, validBefore, network, asset, payTo, amount },
   }
 }
@@ -195,13 +195,19 @@ async function readPayload(network: string, scheme: string, content: object): Pr
   return { method: 'payload', nonce: await sha256(new TextEncoder().encode(text)) }
 }
 
-/** @throws {InvalidPaymentError} where it can be read, but not written: the stack is shorter than the nesting is deep */
-function writeNested(value: unknown, replacer: (name: string, value: unknown) => unknown): string {
+/** A list in lists can be read, but not written: the stack is shorter than the nesting is deep. */
+function writeNested(value: unknown, replacer?: (name: string, value: unknown) => unknown): string {
   try {
     return JSON.stringify(value, replacer)
   } catch (error) {
-    throw error instanceof RangeError ? new InvalidPaymentError(contentPath, 'is nested too deep') : error
+    throw error instanceof InvalidPaymentError
+      ? error
+      : new InvalidPaymentError(contentPath, 'cannot be written as JSON')
   }
+}
+
+function textOf(value: unknown): string {
+  return typeof value === 'object' ? writeNested(value) : `${value}`
 }
 
 /** In atomic units. Version 1 has another name for it. */
