@@ -420,7 +420,10 @@ function fetchOf(world: World, facilitator: number): typeof fetch {
       if (oddity === undefined) throw throwableOf(gives.what)
       return oddity.value as Response
     }
-    const bytes = spoil(write(documentOf(operation, gives, payment)), gives.spoiling)
+    const isIndiscreet = indiscretions.includes(gives.reason)
+    // A secret that is cut in two is none.
+    const how = isIndiscreet ? ({ kind: 'none' } as const) : gives.spoiling
+    const bytes = spoil(write(documentOf(operation, gives, payment)), how)
     const { status, delivery } = gives
     const isOk = status >= 200 && status < 300
     if (delivery === 'whole' || delivery === 'in pieces')

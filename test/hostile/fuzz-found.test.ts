@@ -74,6 +74,20 @@ describe('a payment of an unknown scheme that is nested too deep to be written',
   })
 })
 
+describe('lists in lists where a text or a number belongs', () => {
+  it.each([
+    [
+      'the signature',
+      payload({ payload: { ...payload().payload, signature: nested(20_000) } }),
+      requirements(),
+    ],
+    ['the time', payload(), JSON.parse(`{"maxTimeoutSeconds":${'['.repeat(20_000)}${']'.repeat(20_000)}}`)],
+  ])('are no payment: %s', async (_, payment, overrides) => {
+    const settling = over(new FakeFacilitator()).settle(payment, { ...requirements(), ...overrides })
+    await expect(settling).rejects.toMatchObject({ code: 'INVALID_PAYMENT' })
+  })
+})
+
 describe('a caller who breaks off', () => {
   it.each(['/verify', '/settle', '/api/facilitator-status'])('is no fault of the gateway: %s', async path => {
     const gateway = createGateway(over(new FakeFacilitator()), { tokens: ['secret'] })
