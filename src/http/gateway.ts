@@ -169,7 +169,8 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
   // Not hono's bodyLimit: it copies a request without a length, and that of @hono/node-server cannot be copied.
   const bodyOf = async ({ req: { raw } }: Context) => {
     const isTooLong = Number(raw.headers.get('content-length')) > maxBodyBytes
-    const text = isTooLong ? undefined : await readText(raw.body, maxBodyBytes)
+    // Who breaks off has sent nothing.
+    const text = isTooLong ? undefined : await readText(raw.body, maxBodyBytes).catch(() => '')
     return text === undefined ? ({ kind: 'wrong', answer: tooLarge } as const) : { ...readBody(text), text }
   }
   const tooLarge = problem(413, 'TOO_LARGE', `the body is longer than ${maxBodyBytes} bytes`)

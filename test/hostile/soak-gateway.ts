@@ -1,0 +1,81 @@
+/** The gateway that is soaked, in a process of its own: told what to use, it tells where it listens and what it holds. */
+import { createGateway } from '../../src/http/index.ts'
+import { FacilitatorAggregator, MemoryLedger, type SettlementProbe } from '../../src/index.ts'
+import { listen, shutDown } from '../../src/node/index.ts'
+import { payer, plainBody } from './fuzz-payments.ts'
+
+export interface GatewayTask {
+  readonly facilitators: readonly string[]
+  readonly node: string
+  readonly tokens: readonly string[]
+  /** Payments a second of one token that must pass; each is a verify and a settle. */
+  readonly rate: number
+}
+
+export type GatewayMessage =
+  | { readonly kind: 'listening'; readonly url: string }
+  | { readonly kind: 'heap'; readonly bytes: number }
+  | { readonly kind: 'ended'; readonly unresolved: number }
+
+const send = (message: GatewayMessage) => process.send?.(message)
+
+process.once('message', async ({ facilitators, node, tokens, rate }: GatewayTask) => {
+  const ledger = await fullLedger(100 * rate)
+  const aggregator = new FacilitatorAggregator({
+    facilitators: facilitators.map((url, index) => ({ id: `f${index}`, url })),
+    settlement: { ledger, probes: [probeOf(node)], watchIntervalMs: 1_000 },
+    healthCheck: { intervalMs: 2_000 },
+    logLevel: 'warn',
+  })
+  const gateway = createGateway(aggregator, { tokens, rateLimit: { perSecond: 2 * rate, burst: 4 * rate } })
+  const server = await listen(gateway, { port: 0 })
+  process.on('message', async (ask: 'heap' | 'end') => {
+    if (ask === 'heap') {
+      globalThis.gc?.()
+      send({ kind: 'heap', bytes: process.memoryUsage().heapUsed })
+      return
+    }
+    await shutDown(server, aggregator, { graceMs: 5_000 })
+    send({ kind: 'ended', unresolved: (await aggregator.getUnresolvedSettlements()).length })
+    process.disconnect()
+  })
+  send({ kind: 'listening', url: server.url })
+})
+
+/** A ledger that has reached its bound already: new entries take the place of old ones, so that it does not grow. */
+async function fullLedger(maxEntries: number): Promise<MemoryLedger> {
+  const ledger = new MemoryLedger({ maxEntries })
+  const { paymentRequirements } = plainBody('exact', 0)
+  for (let index = 0; index < maxEntries; index++) {
+    const key = `eip3009|${paymentRequirements.network}|${paymentRequirements.asset}|${payer}|old ${index}`
+    const query = {
+      method: 'eip3009' as const,
+      network: `${paymentRequirements.network}`,
+      asset: `${paymentRequirements.asset}`,
+      payTo: `${paymentRequirements.payTo}`,
+      ...{
+        payer,
+        nonce: `0x${index.toString(16).padStart(64, '0')}`,
+        amount: '10000',
+        validBefore: 4_000_000_000,
+      },
+    }
+    const claim = `claim ${index}`
+    await ledger.claim({ key, fingerprint: `old ${index}`, query, since: 0, claim, leaseUntil: 0 })
+    await ledger.update(key, claim, { state: 'rejected', reason: 'old' })
+  }
+  return ledger
+}
+
+function probeOf(node: string): SettlementProbe {
+  return {
+    supports: () => true,
+    async ask({ nonce }, { signal }) {
+      const response = await fetch(`${node}/${nonce}`, { signal })
+      const { transaction } = (await response.json()) as { transaction: string | null }
+      const seconds = Date.now() / 1000
+      if (transaction === null) return { state: 'unspent', asOf: Math.floor(seconds) }
+      return { state: 'paid', transaction, payer, minedAt: seconds, asOf: seconds }
+    },
+  }
+}
