@@ -90,7 +90,9 @@ describe('lists in lists where a text or a number belongs', () => {
 
 describe('a caller who breaks off', () => {
   it.each(['/verify', '/settle', '/api/facilitator-status'])('is no fault of the gateway: %s', async path => {
-    const gateway = createGateway(over(new FakeFacilitator()), { tokens: [{ token: 'secret', role: 'admin' }] })
+    const gateway = createGateway(over(new FakeFacilitator()), {
+      tokens: [{ token: 'secret', role: 'admin' }],
+    })
     const body = new ReadableStream({
       pull(controller) {
         controller.error(new TypeError('terminated'))
