@@ -141,6 +141,16 @@ describe('a gateway whose connections are all taken', () => {
     expect([kept.closed, newcomer.closed]).toEqual([false, false])
   })
 
+  it('settles payments that arrive together while those who were refused hold every connection', async () => {
+    const bed = await start({ maxConnections: 20 })
+    for (let i = 0; i < 20; i++) {
+      const refused = await bed.open('GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n')
+      await once(refused, 'data')
+    }
+    const answers = await Promise.all(Array.from({ length: 20 }, () => bed.settle()))
+    for (const answer of answers) expect(await answer.json()).toMatchObject({ success: true })
+  })
+
   it('is refused a limit that would let nobody in', async () => {
     await expect(start({ maxConnections: 0 })).rejects.toThrow('maxConnections: expected a whole number')
   })
