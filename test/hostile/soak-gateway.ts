@@ -2,7 +2,7 @@
 import { createGateway } from '../../src/http/index.ts'
 import { FacilitatorAggregator, MemoryLedger, type SettlementProbe } from '../../src/index.ts'
 import { listen, shutDown } from '../../src/node/index.ts'
-import { payer, plainBody } from './fuzz-payments.ts'
+import { payer } from './fuzz-payments.ts'
 
 export interface GatewayTask {
   readonly facilitators: readonly string[]
@@ -10,6 +10,7 @@ export interface GatewayTask {
   readonly tokens: readonly string[]
   /** Payments a second of one token that must pass; each is a verify and a settle. */
   readonly rate: number
+  readonly ledgerEntries: number
 }
 
 export type GatewayMessage =
@@ -19,11 +20,14 @@ export type GatewayMessage =
 
 const send = (message: GatewayMessage) => process.send?.(message)
 
-process.once('message', async ({ facilitators, node, tokens, rate }: GatewayTask) => {
-  const ledger = await fullLedger(100 * rate)
+process.once('message', async ({ facilitators, node, tokens, rate, ledgerEntries }: GatewayTask) => {
   const aggregator = new FacilitatorAggregator({
     facilitators: facilitators.map((url, index) => ({ id: `f${index}`, url })),
-    settlement: { ledger, probes: [probeOf(node)], watchIntervalMs: 1_000 },
+    settlement: {
+      ledger: new MemoryLedger({ maxEntries: ledgerEntries }),
+      probes: [probeOf(node)],
+      watchIntervalMs: 1_000,
+    },
     healthCheck: { intervalMs: 2_000 },
     logLevel: 'warn',
   })
@@ -41,31 +45,6 @@ process.once('message', async ({ facilitators, node, tokens, rate }: GatewayTask
   })
   send({ kind: 'listening', url: server.url })
 })
-
-/** A ledger that has reached its bound already: new entries take the place of old ones, so that it does not grow. */
-async function fullLedger(maxEntries: number): Promise<MemoryLedger> {
-  const ledger = new MemoryLedger({ maxEntries })
-  const { paymentRequirements } = plainBody('exact', 0)
-  for (let index = 0; index < maxEntries; index++) {
-    const key = `eip3009|${paymentRequirements.network}|${paymentRequirements.asset}|${payer}|old ${index}`
-    const query = {
-      method: 'eip3009' as const,
-      network: `${paymentRequirements.network}`,
-      asset: `${paymentRequirements.asset}`,
-      payTo: `${paymentRequirements.payTo}`,
-      ...{
-        payer,
-        nonce: `0x${index.toString(16).padStart(64, '0')}`,
-        amount: '10000',
-        validBefore: 4_000_000_000,
-      },
-    }
-    const claim = `claim ${index}`
-    await ledger.claim({ key, fingerprint: `old ${index}`, query, since: 0, claim, leaseUntil: 0 })
-    await ledger.update(key, claim, { state: 'rejected', reason: 'old' })
-  }
-  return ledger
-}
 
 function probeOf(node: string): SettlementProbe {
   return {
