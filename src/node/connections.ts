@@ -102,7 +102,7 @@ export class Connections {
     if (time - this.#loggedAt < messageIntervalMs) return
     this.#loggedAt = time
     this.log(
-      `all ${this.most} connections are taken: ` +
+      `all ${this.most} connections are taken (maxConnections, --max-connections): ` +
         (connection === undefined
           ? 'new ones are refused, as each waits for an answer'
           : 'new ones take the place of idle and slow ones'),

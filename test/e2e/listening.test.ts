@@ -112,7 +112,7 @@ describe('a gateway whose connections are all taken', () => {
     for (let i = 0; i < 30; i++) expect(await (await bed.settle()).json()).toMatchObject({ success: true })
     await vi.waitFor(() => expect(silent.filter(({ closed }) => closed).length).toBeGreaterThanOrEqual(41))
     expect(bed.logged).toEqual([
-      'all 20 connections are taken: new ones take the place of idle and slow ones',
+      'all 20 connections are taken (maxConnections, --max-connections): new ones take the place of idle and slow ones',
     ])
   })
 
@@ -127,7 +127,7 @@ describe('a gateway whose connections are all taken', () => {
     for (const answer of inFlight) expect(await (await answer).json()).toMatchObject({ success: true })
     expect(await (await bed.settle()).json()).toMatchObject({ success: true })
     expect(bed.logged).toEqual([
-      'all 3 connections are taken: new ones are refused, as each waits for an answer',
+      'all 3 connections are taken (maxConnections, --max-connections): new ones are refused, as each waits for an answer',
     ])
   })
 
