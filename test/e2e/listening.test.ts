@@ -1,10 +1,12 @@
 import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { Agent, type IncomingMessage, request } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { json } from 'node:stream/consumers'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, describe, expect, it, vi } from 'vitest'
 import { createGateway } from '../../src/http/index.ts'
 import { FacilitatorAggregator } from '../../src/index.ts'
@@ -192,6 +194,35 @@ describe.concurrent('a client of the gateway', () => {
     const bed = await start()
     const { headers } = await fetch(`${bed.server.url}/healthz`)
     expect(headers.get('keep-alive')).toBe('timeout=90')
+  })
+})
+
+describe('a proxy that keeps its connections', () => {
+  it('loses none of 600 settles that it sends when many servers close idle connections, after 5 s', async () => {
+    const bed = await start()
+    const agent = new Agent({ keepAlive: true, maxSockets: 300 })
+    ends.push(() => agent.destroy())
+    const settle = async () => {
+      const paymentPayload = newPayload()
+      const body = JSON.stringify({ x402Version: 2, paymentPayload, paymentRequirements: requirements() })
+      const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }
+      const asked = request(`${bed.server.url}/settle`, { method: 'POST', headers, agent }).end(body)
+      const [answer] = (await once(asked, 'response')) as [IncomingMessage]
+      return { ...Object(await json(answer)), isReused: asked.reusedSocket }
+    }
+    const wave = (atMs: (index: number) => number) =>
+      Promise.all(
+        Array.from({ length: 300 }, async (_, index) => {
+          await sleep(atMs(index))
+          return settle()
+        }),
+      )
+    await wave(() => 0)
+    // Each connection is met when it has been idle for 5 s, give or take a tenth.
+    for (let round = 0; round < 2; round++) {
+      const answers = await wave(index => 4_900 + (index * 200) / 300)
+      for (const answer of answers) expect(answer).toMatchObject({ success: true, isReused: true })
+    }
   })
 })
 
