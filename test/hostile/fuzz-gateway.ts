@@ -33,6 +33,7 @@ interface Ask {
   readonly query: string
   readonly headers: readonly (readonly [string, string])[]
   readonly hasToken: boolean
+  readonly isTyped: boolean
   readonly key: string | undefined
   readonly body: Body
 }
@@ -307,6 +308,10 @@ const ask: fc.Arbitrary<Ask> = fc.record({
     { weight: 4, arbitrary: fc.constant(true) },
     { weight: 1, arbitrary: fc.constant(false) },
   ),
+  isTyped: fc.oneof(
+    { weight: 9, arbitrary: fc.constant(true) },
+    { weight: 1, arbitrary: fc.constant(false) },
+  ),
   key: fc.oneof(
     { weight: 3, arbitrary: fc.constant(undefined) },
     {
@@ -459,12 +464,13 @@ async function openBench(count: (name: string) => void): Promise<Bench<Case>> {
 const readable = ['/supported', '/discovery/resources', '/healthz', '/readyz']
 
 function requestOf(one: Sent, space: number): { request: Request; sent: string } | undefined {
-  const { method, path, query, body, key, hasToken } = one
+  const { method, path, query, body, key, hasToken, isTyped } = one
   const headers = [...one.headers, ['user-agent', 'fuzz'] as const].map(
     ([name, value]) => [name, value] as [string, string],
   )
   if (hasToken) headers.push(['authorization', `Bearer ${token}`])
   if (key !== undefined) headers.push(['idempotency-key', key])
+  if (isTyped) headers.push(['content-type', 'application/json'])
   const bytes = bytesOf(body, space)
   const stream = bytes !== undefined && streamOf(bytes, 'delivery' in body ? body.delivery : 'whole')
   try {

@@ -30,7 +30,7 @@ export interface Result {
   readonly failure: string | undefined
 }
 
-const batchSize = 250
+const batchSize = 100
 /** A case that takes longer hangs (ms). */
 const longestCaseMs = 10_000
 /** Shrinking included (ms). */
