@@ -2,7 +2,7 @@
 import type { FacilitatorClient } from '@x402/core/server'
 import type { SettleResponse, SupportedResponse, VerifyResponse } from '@x402/core/types'
 import { AggregatorStoppedError, InvalidOptionsError } from './errors.ts'
-import type { AggregatorEvents, EventName, Listener } from './events.ts'
+import { type AggregatorEvents, type EventName, eventNames, type Listener } from './events.ts'
 import type { DiscoveryQuery, DiscoveryResponse } from './facilitator/client.ts'
 import type { Context } from './flows/context.ts'
 import { list } from './flows/list.ts'
@@ -314,16 +314,22 @@ export class FacilitatorAggregator implements FacilitatorClient {
     return () => this.off('supported:change', reinitialize)
   }
 
-  /** Calls `listener` at each event. What it throws is logged, and hurts nobody. */
+  /**
+   * Calls `listener` at each event. What it throws is logged, and hurts nobody.
+   *
+   * @throws {TypeError} when there is no such event, or the listener is no function
+   */
   on<E extends EventName>(event: E, listener: Listener<E>): this {
-    this.#observer.emitter.add(event, listener, false)
-    return this
+    return this.#listen(event, listener, false)
   }
 
-  /** Calls `listener` at the next event only. */
+  /**
+   * Calls `listener` at the next event only.
+   *
+   * @throws {TypeError} when there is no such event, or the listener is no function
+   */
   once<E extends EventName>(event: E, listener: Listener<E>): this {
-    this.#observer.emitter.add(event, listener, true)
-    return this
+    return this.#listen(event, listener, true)
   }
 
   /** Ends what `on` or `once` began. */
@@ -351,8 +357,11 @@ export class FacilitatorAggregator implements FacilitatorClient {
    *
    * @param options `inFlight: 'finish'` (default) waits for the calls in flight; `'abort'` gives them up: a
    * settle that may have been sent ends in a `SettlementIndeterminateError`
+   * @throws {TypeError} for another option
    */
   stop(options: { inFlight?: 'finish' | 'abort' } = {}): Promise<void> {
+    for (const name of Object.keys(options))
+      if (name !== 'inFlight') throw new TypeError(unknownName(name, ['inFlight']))
     if (options.inFlight === 'abort') this.#alarms.ringAll()
     if (this.#stopping) return this.#stopping
     this.#state = 'stopped'
@@ -370,11 +379,17 @@ export class FacilitatorAggregator implements FacilitatorClient {
     return stopping
   }
 
+  #listen<E extends EventName>(event: E, listener: Listener<E>, isOnce: boolean): this {
+    if (!eventNames.includes(event)) throw new TypeError(unknownName(event, eventNames, 'an event'))
+    this.#observer.emitter.add(event, listener, isOnce)
+    return this
+  }
+
   #member(id: string): Member {
     const member = this.#pool.member(id)
     if (member) return member
     const ids = this.#pool.members.map(other => other.id)
-    throw new InvalidOptionsError([unknownName(id, ids, 'a facilitator')])
+    throw new InvalidOptionsError([unknownName(id, ids, 'a facilitator')], 'no such facilitator')
   }
 
   /** What an operator does changes what becomes of payments: it is a warning, so that it is printed by default. */

@@ -42,8 +42,11 @@ export class InvalidOptionsError extends AggregatorError {
   override readonly name = 'InvalidOptionsError'
   readonly code = 'INVALID_OPTIONS'
 
-  constructor(readonly problems: readonly string[]) {
-    super(['FacilitatorAggregator: wrong options', ...problems].join('\n  - '))
+  constructor(
+    readonly problems: readonly string[],
+    what = 'wrong options',
+  ) {
+    super([`FacilitatorAggregator: ${what}`, ...problems].join('\n  - '))
   }
 }
 

@@ -12,4 +12,21 @@ export interface AggregatorEvents extends PoolEvents, SettlementEvents {
 
 export type EventName = keyof AggregatorEvents
 
+/** All of them. */
+export const eventNames = [
+  'attempt',
+  'failover',
+  'log',
+  'stop',
+  'circuit:change',
+  'health:change',
+  'supported:change',
+  'facilitator:contradicted',
+  'facilitator:quarantined',
+  'settlement:credited',
+  'settlement:indeterminate',
+  'settlement:recovered',
+  'settlement:resolved',
+] as const satisfies readonly EventName[]
+
 export type Listener<E extends EventName> = (event: AggregatorEvents[E]) => unknown

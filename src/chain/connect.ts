@@ -1,4 +1,5 @@
 /** What an aggregator does with the chains that its probes can read. */
+import { chainReading } from '../settlement/chain-reading.ts'
 import type { ChainReader, Chains, ProbeHost } from '../settlement/probe.ts'
 import { chainViewer } from './chain-view.ts'
 import { crossExaminer } from './cross-examination.ts'
@@ -8,6 +9,7 @@ export function connect(readers: readonly ChainReader[], host: ProbeHost): Chain
   const viewOf = chainViewer(readers, host)
   return {
     viewOf,
+    reading: chainReading,
     crossExamine: crossExaminer(readers, host),
     watcher: new BackgroundWatcher(viewOf, host),
   }

@@ -1,6 +1,6 @@
 /** The options of a command, as they were typed. */
 import { type ParseArgsConfig, parseArgs } from 'node:util'
-import { nearest } from '../env/nearest.ts'
+import { nearest } from '../options/nearest.ts'
 import { UsageError } from './usage-error.ts'
 
 /** @throws {UsageError} that names the option that was meant, or where to find what there is */

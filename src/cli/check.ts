@@ -92,9 +92,9 @@ async function ask(facilitator: FacilitatorOptions, options: AggregatorOptions):
     finding.schemes = unique(kinds.map(({ scheme }) => scheme))
     finding.networks = unique(kinds.map(({ network }) => network))
     if (hasCredentials) finding.credentials = 'accepted'
-    if (kinds.length === 0) Object.assign(finding, { status: 'failed', reason: 'it supports nothing' })
   } catch {
-    finding.reason = withoutKeys(attempt?.reason ?? attempt?.outcome ?? 'it was not asked')
+    const answered = attempt?.outcome === 'answered' && 'it advertises nothing that a payment could be of'
+    finding.reason = answered || withoutKeys(attempt?.reason ?? attempt?.outcome ?? 'it was not asked')
     const isRefused = attempt !== undefined && /\b(401|403|createAuthHeaders)\b/.test(attempt.reason ?? '')
     finding.status = isRefused ? 'refused credentials' : 'failed'
     if (isRefused) finding.credentials = 'refused'

@@ -28,14 +28,19 @@ export async function readConfiguration(path: string | undefined): Promise<Envir
   return { ...Object.fromEntries(variables), ...Object.fromEntries(set) }
 }
 
+const readProblems: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  EISDIR: 'is a folder; give a file',
+  EACCES: 'may not be read by this user',
+}
+
 async function readJson(path: string): Promise<unknown> {
   let text: string
   try {
     text = await readFile(path, 'utf8')
   } catch (error) {
-    const reason =
-      (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : String(error)
-    throw new UsageError(`--config ${path}: ${reason}`)
+    const { code = '' } = error as NodeJS.ErrnoException
+    throw new UsageError(`--config ${path}: ${readProblems[code] ?? error}`)
   }
   try {
     return JSON.parse(text)

@@ -32,6 +32,8 @@ export function readGatewayOptions(
     const own = tokensOf(env, role as Role)
     if (textsOf(env, role as Role).some(isNameAlone))
       variables.wrong(name, 'a name without its token after the "="', namedToken)
+    if (textsOf(env, role as Role).some(text => digestAsName.test(text)))
+      variables.wrong(name, 'a digest is written with a colon, sha256:…', `sha256:${'0'.repeat(64)}`)
     const isValid = check(name, () => new Access(own), namedToken) !== undefined
     return isValid ? own : []
   })
@@ -69,6 +71,9 @@ function tokensOf(env: Environment, role: Role): NamedToken[] {
 
 const textsOf = (env: Environment, role: Role): string[] =>
   listOf(new Variables(env), tokenVariables[role]) ?? []
+
+/** It would be the token itself, of somebody called sha256. */
+const digestAsName = /^sha256=/i
 
 /** As of `shop-a=$UNSET`, which everybody could guess; a token in base64, which may end so too, has whole groups of 4. */
 function isNameAlone(text: string): boolean {

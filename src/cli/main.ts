@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 /** The command line: `x402-aggregator serve | check | status`. */
 import { createRequire } from 'node:module'
-import { nearest } from '../env/nearest.ts'
 import { AggregatorError } from '../errors.ts'
+import { nearest } from '../options/nearest.ts'
 import { printable } from './printable.ts'
 import { UsageError } from './usage-error.ts'
 

@@ -122,6 +122,8 @@ export async function serve(args: string[]): Promise<number> {
     `listening on ${server.url} (${gateway.isProtected ? 'token needed' : 'no token needed'}), ` +
       `facilitators: ${facilitators.map(({ id }) => id).join(', ')}`,
   )
+  for (const [one, other] of sharedUrls(facilitators))
+    log(`${one} and ${other} are one facilitator, at the same URL: where it fails, both do`)
   const { tokens } = gatewayOptions
   if (tokens.length > 0) log(`tokens: ${tokens.map(({ name, role }) => `${name} (${role})`).join(', ')}`)
   log(`takes ${gateway.rateLimit}`)
@@ -151,6 +153,17 @@ function readAllVariables(env: Environment, ofGateway: Environment): ReturnType<
   const problems = [() => readGatewayOptions(ofGateway), () => optionsFromEnv(env)].flatMap(problemsOf)
   if (problems.length > 0) throw new InvalidEnvironmentError(problems)
   return readGatewayOptions(ofGateway)
+}
+
+/** The ids of two facilitators at one URL, which were meant to be two. */
+function sharedUrls(facilitators: readonly { id: string; url?: string | undefined }[]): [string, string][] {
+  const ids = new Map<string, string>()
+  return facilitators.flatMap(({ id, url = id }) => {
+    const place = url.replace(/\/+$/, '').toLowerCase()
+    const first = ids.get(place)
+    ids.set(place, first ?? id)
+    return first === undefined ? [] : [[first, id]]
+  })
 }
 
 /** Who starts a gateway wants failover. */

@@ -1,6 +1,7 @@
 /** The names of the environment variables, but for the numbers in them. */
+
+import { nearest } from '../options/nearest.ts'
 import { caip2 } from '../payment/networks.ts'
-import { nearest } from './nearest.ts'
 
 /** Of `FACILITATOR_<n>_…`. */
 export const facilitatorFields = ['URL', 'ENABLED', 'ID', 'PRIORITY', 'TIMEOUT_MS', 'AUTH_HEADER']

@@ -1,10 +1,10 @@
 /** Which facilitators the variables name, in which order. */
 import type { AuthHeaders } from '../facilitator/http-client.ts'
 import { type KnownFacilitatorName, knownFacilitators } from '../known/index.ts'
+import { nearest } from '../options/nearest.ts'
 import { defaults, type FacilitatorOptions } from '../options/options.ts'
 import { type CdpCredentials, cdpAuthHeaders } from './cdp.ts'
 import { facilitatorFields, leastTimeoutMs } from './names.ts'
-import { nearest } from './nearest.ts'
 import type { Variables } from './variables.ts'
 
 /** Who is asked when nothing is set, and who `FACILITATOR_<n>` is when only its number is. */

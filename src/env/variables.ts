@@ -69,8 +69,7 @@ export class Variables {
   url(name: string, example: string): string | undefined {
     const value = this.text(name)
     if (value === undefined) return undefined
-    const endsInOperation = /\/(verify|settle|supported)\/*$/.test(value)
-    const [problem] = endsInOperation ? ['ends in an operation: leave it out'] : problemsOfUrl(value)
+    const [problem] = problemsOfUrl(value)
     if (problem === undefined) return value
     this.wrong(name, problem, example)
     return undefined

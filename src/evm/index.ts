@@ -1,7 +1,6 @@
 /** Asks EVM chains what became of payments by EIP-3009 and Permit2. Needs viem. */
 import { createPublicClient, type PublicClient } from 'viem'
 import { connect } from '../chain/connect.ts'
-import { unknownName } from '../options/unknown-name.ts'
 import { untilAborted } from '../runtime/clock.ts'
 import type { SettlementProbe } from '../settlement/probe.ts'
 import { dryRun } from './dry-run.ts'
@@ -87,9 +86,10 @@ function reach(network: string, options: EvmChainOptions): ChainAccess {
   const wrong = (problem: string) => new TypeError(`evmSettlementProbe: ${network}: ${problem}`)
   const chainId = Number(/^eip155:(\d+)$/.exec(network)?.[1])
   if (Number.isNaN(chainId)) throw wrong('expected a CAIP-2 name such as eip155:8453')
-  if ((rpcUrl === undefined) === (client === undefined)) throw wrong('give either rpcUrl or client')
   const unknown = Object.keys(numbers).find(name => !(name in checked))
-  if (unknown) throw wrong(unknownName(unknown, ['rpcUrl', 'client', ...Object.keys(checked)]))
+  if (unknown)
+    throw wrong(`${unknown} is not an option; there are rpcUrl, client, ${Object.keys(checked).join(', ')}`)
+  if ((rpcUrl === undefined) === (client === undefined)) throw wrong('give either rpcUrl or client')
   for (const [name, value] of Object.entries(checked))
     if (!Number.isInteger(value) || value < 1)
       throw wrong(`${name}: expected a whole number from 1, got ${value}`)

@@ -30,7 +30,7 @@ export async function conclude(run: Run<'settle'>, { payment, held }: Settling):
       before,
       rules: {
         deadline: run.deadline,
-        hasChain: chain !== undefined,
+        chain: chain && context.chains?.reading,
         isProtected,
         isExclusive: context.books.isShared,
         isAudited: audit === 'always' || (audit === 'sample' && Math.random() < sampleShare),

@@ -1,6 +1,7 @@
 /** What is said when no facilitator served the request. */
 import { AggregatorStoppedError, AllFacilitatorsFailedError } from '../errors.ts'
 import type { AttemptReport, Operation } from '../observe/attempt-report.ts'
+import { redact } from '../observe/redact.ts'
 import type { Payment } from '../payment/payment.ts'
 import type { Context } from './context.ts'
 
@@ -31,9 +32,10 @@ export function allFailed(failed: Failed, isUncharged = failed.payment !== undef
   }
   if (payment && !pool.couldServe(payment)) {
     throw new AllFacilitatorsFailedError(
-      `${operation}: no facilitator can take this payment (x402 version ${payment.x402Version}, scheme ${payment.scheme}, ` +
-        `network ${payment.network}): each lacks the kind or an extension, or it was made for another. ` +
-        'See getSupported().',
+      `${operation}: no facilitator can take this payment (${describeKind(payment)}): ` +
+        (pool.members.some(member => member.isInService)
+          ? 'each lacks the kind or an extension, or it was made for another. See getSupported().'
+          : 'each is disabled or quarantined. See getHealthStatus().'),
       [],
       'NO_ELIGIBLE_FACILITATOR',
     )
@@ -43,4 +45,9 @@ export function allFailed(failed: Failed, isUncharged = failed.payment !== undef
     [],
     'NO_HEALTHY_FACILITATOR',
   )
+}
+
+/** The names are the caller's, who may have put anything there. */
+function describeKind({ x402Version, scheme, network }: Payment): string {
+  return redact(`x402 version ${x402Version}, scheme ${scheme}, network ${network}`)
 }

@@ -70,6 +70,8 @@ const shape = 'texts that are not empty, or of { token, role, name }'
 function holderOf(given: GatewayToken, place: number): Holder {
   const { token, role = 'pay', name = `${role}-${place + 1}` } = given
   if (typeof token !== 'string' || token === '') throw new TypeError(`tokens: expected a list of ${shape}`)
+  if (!/^[!-~]+$/.test(token))
+    throw new TypeError('tokens: a token has blanks, or characters that no header carries')
   if (/^sha256:/i.test(token) && !hashed.test(token))
     throw new TypeError('tokens: expected 64 hexadecimal digits after "sha256:"')
   if (!roles.includes(role))

@@ -155,10 +155,12 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
     return next()
   })
 
+  const rateLimit = describeLimit(limit, access.isProtected && options.rateLimit === undefined)
+  const tooMany = problem(429, 'RATE_LIMITED', `too many requests: this gateway takes ${rateLimit}`)
   const overRate = (caller: Caller, client: string): Answer | undefined => {
     const isUnlimited = caller.kind === 'token' && options.rateLimit === undefined
     const waitMs = isUnlimited ? 0 : (limit?.take(client) ?? 0)
-    return waitMs > 0 ? retryable(overLimit, waitMs) : undefined
+    return waitMs > 0 ? retryable(tooMany, waitMs) : undefined
   }
   /** What any client may be answered at any time, whatever it asks for. */
   const refusalNow = ({ get }: GatewayContext): Answer | undefined =>
@@ -169,7 +171,8 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
   // Not hono's bodyLimit: it copies a request without a length, and that of @hono/node-server cannot be copied.
   const bodyOf = async ({ req: { raw } }: Context) => {
     const isTooLong = Number(raw.headers.get('content-length')) > maxBodyBytes
-    const text = isTooLong ? undefined : await readText(raw.body, maxBodyBytes)
+    // Who breaks off has sent nothing.
+    const text = isTooLong ? undefined : await readText(raw.body, maxBodyBytes).catch(() => '')
     return text === undefined ? ({ kind: 'wrong', answer: tooLarge } as const) : { ...readBody(text), text }
   }
   const tooLarge = problem(413, 'TOO_LARGE', `the body is longer than ${maxBodyBytes} bytes`)
@@ -236,7 +239,7 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
       isDraining = true
     },
     isProtected: access.isProtected,
-    rateLimit: describeLimit(limit, access.isProtected && options.rateLimit === undefined),
+    rateLimit,
   }
 }
 
@@ -266,7 +269,6 @@ class AnswersByToken {
   }
 }
 
-const overLimit = problem(429, 'RATE_LIMITED', 'too many requests')
 const shuttingDown = retryable(problem(503, 'SHUTTING_DOWN', 'the gateway is shutting down'), 1_000)
 const unauthorized = problem(
   401,

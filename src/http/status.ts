@@ -122,7 +122,7 @@ export async function answerStatus(
       case 'HEAD':
         return json(200, await statusOf(aggregator, new URL(request.url).searchParams))
       case 'POST':
-        return json(200, await act(aggregator, (await readText(request.body, maxBodyBytes)) ?? '', by))
+        return json(200, await act(aggregator, await bodyOf(request), by))
       default:
         return json(
           405,
@@ -214,6 +214,11 @@ function readLimit(query: URLSearchParams, name: string, most?: number): number 
   if (/^\d{1,9}$/.test(limit) && (most === undefined || Number(limit) <= most)) return Number(limit)
   const range = most === undefined ? 'from 0' : `from 0 to ${most}`
   throw new BadRequest(`${name}: expected a whole number ${range}, got "${limit}"`)
+}
+
+/** Nothing where it is too long, or breaks off. */
+async function bodyOf({ body }: Request): Promise<string> {
+  return (await readText(body, maxBodyBytes).catch(() => '')) ?? ''
 }
 
 async function act(aggregator: FacilitatorAggregator, text: string, by: string): Promise<object> {

@@ -8,6 +8,8 @@ export const checkIntervalMs = 2_000
 const unreadMs = 15_000
 /** The same while the server closes; so long a request may still take to arrive. */
 const closingMs = 2_000
+/** Milliseconds after which a client that has sent no whole request is slow. */
+const slowMs = 1_000
 /** Milliseconds between two messages that every place is taken. */
 const messageIntervalMs = 60_000
 
@@ -15,22 +17,34 @@ interface Connection {
   socket: Socket
   /** Those that have no answer yet; the last one may be incomplete. */
   readonly requests: Set<IncomingMessage>
-  wasServed: boolean
+  /** How its last request was answered, if one was. */
+  standing: 'new' | 'refused' | 'served'
+  /** In ms of `performance.now()`. */
+  readonly openedAt: number
   /** When its answers began to pile up, in ms of `performance.now()`. */
   unreadSince?: number | undefined
 }
 
 /** Whether a whole request waits for its answer: it may be a settlement. */
-const isAnswering = ({ requests }: Connection): boolean => [...requests].some(({ complete }) => complete)
+function isAnswering({ requests }: Connection): boolean {
+  for (const { complete } of requests) if (complete) return true
+  return false
+}
+
+/** Who is worth less gives way first. One that has just come had no time yet to send its request. */
+function worthOf({ standing, openedAt }: Connection, time: number): number {
+  if (standing === 'served') return 2
+  return standing === 'new' && time - openedAt < slowMs ? 1 : 0
+}
 
 /** By the client's end, which a TLS connection shares with the plain one beneath it. */
 const keyOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`
 
 /**
  * At most `most` connections. A new one beyond that takes the place of one that has no whole request: first of those
- * that have never sent one, then of those that have been idle for longest. So clients that send slowly, or nothing,
- * keep nobody out, and nothing that has arrived is abandoned; where every connection waits for its answer, the new one
- * is refused.
+ * that are slow or were refused what they asked for, then of those that have just come, then of those that were served;
+ * among equals of the longest idle. So clients that send slowly, or nothing, and floods keep nobody out, and nothing that
+ * has arrived is abandoned; where every connection waits for its answer, the new one is refused.
  */
 export class Connections {
   /** The longest idle one comes first. */
@@ -65,7 +79,12 @@ export class Connections {
 
   #add(socket: Socket): void {
     const key = keyOf(socket)
-    const connection: Connection = { socket, requests: new Set(), wasServed: false }
+    const connection: Connection = {
+      socket,
+      requests: new Set(),
+      standing: 'new',
+      openedAt: performance.now(),
+    }
     if (this.#open.size >= this.most) this.#makeRoom(socket)
     if (socket.destroyed) return
     this.#open.set(key, connection)
@@ -75,20 +94,33 @@ export class Connections {
   }
 
   #makeRoom(newcomer: Socket): void {
-    const idle = [...this.#open].filter(([, connection]) => !isAnswering(connection))
-    const [key, connection] = idle.find(([, { wasServed }]) => !wasServed) ?? idle[0] ?? []
+    const time = performance.now()
+    const key = this.#leastWorthy(time)
+    const connection = key === undefined ? undefined : this.#open.get(key)
     if (key !== undefined) this.#open.delete(key)
     ;(connection?.socket ?? newcomer).destroy()
-
-    const time = performance.now()
     if (time - this.#loggedAt < messageIntervalMs) return
     this.#loggedAt = time
     this.log(
-      `all ${this.most} connections are taken: ` +
+      `all ${this.most} connections are taken (maxConnections, --max-connections): ` +
         (connection === undefined
           ? 'new ones are refused, as each waits for an answer'
           : 'new ones take the place of idle and slow ones'),
     )
+  }
+
+  /** @returns nothing when each waits for an answer */
+  #leastWorthy(time: number): string | undefined {
+    let found: string | undefined
+    let least = Number.POSITIVE_INFINITY
+    for (const [key, connection] of this.#open) {
+      const worth = worthOf(connection, time)
+      if (worth >= least || isAnswering(connection)) continue
+      if (worth === 0) return key
+      found = key
+      least = worth
+    }
+    return found
   }
 
   #serve(request: IncomingMessage, response: ServerResponse): void {
@@ -98,7 +130,7 @@ export class Connections {
     connection.requests.add(request)
     response.once('close', () => {
       connection.requests.delete(request)
-      connection.wasServed = true
+      connection.standing = response.statusCode < 400 ? 'served' : 'refused'
       if (this.#open.get(key) !== connection) return
       // The last one in the order of idleness.
       this.#open.delete(key)

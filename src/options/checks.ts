@@ -172,5 +172,6 @@ export function problemsOfUrl(value: unknown): string[] {
   }
   if (!/^https?:$/.test(url.protocol)) return ['is not of https:// or http://']
   if (url.username + url.password !== '') return ['carries credentials: use createAuthHeaders']
+  if (/\/(verify|settle|supported)\/*$/.test(url.pathname)) return ['ends in an operation: leave it out']
   return url.search + url.hash === '' ? [] : ['has a query or a fragment']
 }

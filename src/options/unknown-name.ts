@@ -1,4 +1,7 @@
-/** The problem with a name that nothing has. */
+import { nearest } from './nearest.ts'
+
+/** The problem with a name that nothing has, and what was meant, or what there is. */
 export function unknownName(name: string, known: readonly string[], what = 'an option'): string {
-  return `${name} is not ${what}; there are ${known.join(', ')}`
+  const meant = nearest(name, known)
+  return `${name} is not ${what}${meant ? `, did you mean ${meant}?` : `; there are ${known.join(', ')}`}`
 }

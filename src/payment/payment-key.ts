@@ -47,8 +47,8 @@ export function withLesserAmount(one: SettlementQuery, other: SettlementQuery): 
     : one
 }
 
-/** Characters of a signature that are kept as they are; a buyer chooses how long his is. */
-const longestSignature = 256
+/** Characters of a fingerprint that is kept as it is: a buyer chooses how long his signature is. */
+const longestFingerprint = 512
 
 /** Characters of a resource's name that are kept. */
 const longestResource = 256
@@ -86,13 +86,15 @@ export function identify(payment: Payment): KeyedPayment | undefined | Promise<K
     isSvm && scheme === 'exact'
       ? readSvm(content)
       : (network.startsWith('eip155:') && readEvm(scheme, content)) || readPayload(network, scheme, content)
-  const later = async () => {
-    const keyedLater = keyed(payment, network, await spend)
-    return { ...keyedLater, fingerprint: await sha256(keyedLater.fingerprint) }
-  }
-  return spend instanceof Promise || `${content.signature}`.length > longestSignature
-    ? later()
-    : keyed(payment, network, spend)
+  const finish = (spend: Spend) => hashIfLong(keyed(payment, network, spend))
+  return spend instanceof Promise ? spend.then(finish) : finish(spend)
+}
+
+function hashIfLong(payment: KeyedPayment): KeyedPayment | Promise<KeyedPayment> {
+  const { fingerprint } = payment
+  return fingerprint.length > longestFingerprint
+    ? sha256(fingerprint).then(hash => ({ ...payment, fingerprint: hash }))
+    : payment
 }
 
 type Spend = Pick<SettlementQuery, 'method' | 'payer' | 'nonce' | 'transaction' | 'validBefore'>
@@ -115,6 +117,9 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
   const resource = typeof url === 'string' ? url.slice(0, longestResource) : undefined
   const token = foldAddress(asset)
   const { method: spentBy, payer, nonce, validBefore } = spend
+  // Of other payloads the nonce has the whole.
+  const proof = spentBy === 'payload' ? '' : (signature ?? transaction ?? '')
+  if (typeof proof !== 'string') throw new InvalidPaymentError(`${contentPath}.signature`, 'expected a text')
   // A probe looks at the token, or at Permit2. An authorization for another contract, such as Circle's Gateway, is
   // unspent there for ever. The key does not depend on it, or one authorization would have two.
   const contract = foldAddress(`${extra?.verifyingContract ?? asset}`)
@@ -126,7 +131,7 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
   return {
     key: `${spentBy}|${network}|${spentBy === 'eip3009' ? token : ''}|${foldAddress(payer ?? '')}|${nonce}`,
     // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
-    fingerprint: `${signature ?? transaction}|${contract}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`,
+    fingerprint: `${proof}|${contract}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`,
     query: {
       method,
       payer,

@@ -76,7 +76,8 @@ function looksRight(payload: AnyPaymentPayload, requirements: AnyPaymentRequirem
   if (!isText(requirements.scheme) || !isText(requirements.network)) return false
   if (!isText(requirements.asset) || !isText(requirements.payTo)) return false
   if (!isRecord(requirements.extra ?? {})) return false
-  if (!(requirements.maxTimeoutSeconds > 0)) return false
+  const { maxTimeoutSeconds } = requirements
+  if (!(typeof maxTimeoutSeconds === 'number' && maxTimeoutSeconds > 0)) return false
   switch (payload.x402Version) {
     case 1:
       return 'maxAmountRequired' in requirements && isText(requirements.maxAmountRequired)

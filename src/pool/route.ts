@@ -41,7 +41,9 @@ export class BindingIndex {
    * the token's contract as its own.
    */
   agrees(member: Member, payment: Payment): boolean {
-    for (const [key, value] of Object.entries(payment.requirements.extra ?? {})) {
+    const { extra } = payment.requirements
+    for (const key in extra) {
+      const value = extra[key]
       if (typeof value !== 'string') continue
       const isBinding = bindingKeys.includes(key)
       if (
@@ -50,7 +52,7 @@ export class BindingIndex {
       )
         return false
     }
-    for (const extension of Object.keys(payment.payload.extensions ?? {}))
+    for (const extension in payment.payload.extensions)
       if (isOthers(this.#byExtension.get(extension), member)) return false
     return true
   }

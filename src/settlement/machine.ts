@@ -8,14 +8,13 @@
 import type { SettleResponse } from '@x402/core/types'
 import type { Outcome } from '../facilitator/outcome.ts'
 import { never } from '../runtime/clock.ts'
-import { type Accusation, accusationsAfter, accuseAllBut, withoutClaim } from './audit.ts'
+import type { Accusation } from './audit.ts'
 import {
   attemptAfter,
   type Evidence,
   hasClaim,
   isInDoubt,
   isMadeBy,
-  isSame,
   isVerdictDoubtful,
   mayHaveMade,
   ownTransactions,
@@ -29,8 +28,8 @@ import type { ProbeAnswer } from './probe.ts'
 /** What does not change while a payment is settled. */
 export interface Rules {
   readonly deadline: number
-  /** A probe can look at the payment. */
-  readonly hasChain: boolean
+  /** Where a probe can look at the payment: what follows from the chain's answers, `chainReading`. */
+  readonly chain: ChainReading | undefined
   /** The chain is known to accept the payment once only: a second facilitator cannot charge it twice. */
   readonly isProtected: boolean
   /** Whoever else may settle the payment shares the ledger: what is paid while it is claimed here, is paid by us. */
@@ -48,6 +47,18 @@ export interface Rules {
   readonly may: Guards
 }
 
+/** What the chain's answers mean to a settlement; it comes with a probe. */
+export interface ChainReading {
+  /** What is known after an answer. */
+  absorb(state: State, event: ChainEvent, now: number): State
+  /** The end, where the answer is one. */
+  conclude(answer: ProbeAnswer, state: State, now: number): Conclusion | undefined
+  /** The claims of success that the answer of the end shows to be false. */
+  accuse(state: State, answer: ProbeAnswer, now: number): readonly Accusation[]
+  /** Without the claims of success that a block made since does not show. */
+  disprove(state: State, now: number): readonly [State, readonly Accusation[]]
+}
+
 export type Event =
   | { readonly kind: 'started' }
   /** A facilitator is being asked; attempts are numbered in this order. */
@@ -60,7 +71,7 @@ export type Event =
   | { readonly kind: 'tick' }
   | { readonly kind: 'stopped' }
 
-interface ChainEvent {
+export interface ChainEvent {
   readonly kind: 'chain'
   readonly answer: ProbeAnswer
   /** When the newest block was made that the answer knows. */
@@ -124,9 +135,8 @@ export interface State extends Evidence {
   readonly repeatMs: number
 }
 
-/** Milliseconds between questions to the chain; grows by half with each, to the longest. */
+/** Milliseconds between questions to the chain; grows by half with each. */
 const firstPauseMs = 250
-const longestPauseMs = 2_000
 /** Milliseconds after which a facilitator that answered "pending" is asked again; doubles. */
 const firstRepeatMs = 1_000
 /** Milliseconds by which our clock may be behind the chain's before a block counts as made after an attempt. */
@@ -171,7 +181,7 @@ export const guards = {
   noDoubt: state =>
     !isInDoubt(state) &&
     !state.wasMined &&
-    !(state.rules.hasChain && state.attempts.some(({ kind }) => kind === 'spent')),
+    !(state.rules.chain && state.attempts.some(({ kind }) => kind === 'spent')),
   /** Where a chain can be asked, only a block made since is believed that nothing was charged (invariant 2). */
   shownUncharged: state => !wasReached(state) || isUnspentAfresh(state),
   /** Without a chain, a facilitator's word that it broadcast nothing is not believed. */
@@ -191,7 +201,7 @@ export const guards = {
     state.attempts.some(attempt => isMadeBy(attempt, transaction)),
   /** A claim of success waits for the chain, unless nothing had to move. */
   claimSuffices: ({ rules }, _now, transaction) =>
-    !(rules.isAudited && rules.hasChain) || (rules.isFree && transaction === ''),
+    !(rules.isAudited && rules.chain) || (rules.isFree && transaction === ''),
   /** An old block disproves no claim of success. */
   claimIsDisproved: state => isUnspentAfresh(state) && (state.unspent?.askedAt ?? 0) >= state.patienceEndsAt,
   /** A payment that was seen on the chain, and taken back by a reorganization, was no false claim. */
@@ -202,16 +212,15 @@ export type Guards = Readonly<Record<keyof typeof guards, Guard>>
 
 /** What follows from an event, and what is to be done about it. */
 export function step(before: State, event: Event, now: number): readonly [State, readonly Action[]] {
-  const { may } = before.rules
+  const { may, chain } = before.rules
   const success = event.kind === 'ended' ? successOf(event.outcome) : undefined
   if (success !== undefined && may.claimSuffices(before, now, success.transaction))
     return [before, [{ kind: 'conclude', conclusion: { kind: 'settled', response: success } }]]
   const known = absorb(before, event, now)
   const conclusion = conclude(known, event, now)
   if (!conclusion) return proceed(known, event, now)
-  const accusations =
-    event.kind === 'chain' ? accusationsAfter(known, event.answer, may.claimWasFalse(known, now)) : []
-  return [known, [...accusations, { kind: 'conclude', conclusion }]]
+  const accusations = event.kind === 'chain' ? chain?.accuse(known, event.answer, now) : undefined
+  return [known, [...(accusations ?? []), { kind: 'conclude', conclusion }]]
 }
 
 function successOf(outcome: Outcome<'settle'>): SettleResponse | undefined {
@@ -222,7 +231,7 @@ function successOf(outcome: Outcome<'settle'>): SettleResponse | undefined {
 export function wakesAt(state: State): number {
   const { rules, repeat } = state
   // Without a chain the time-outs of the attempts end every wait.
-  if (!rules.hasChain && !repeat) return never
+  if (!rules.chain && !repeat) return never
   return Math.min(questionDueAt(state), repeat?.at ?? never, rules.deadline)
 }
 
@@ -248,7 +257,7 @@ function absorb(state: State, event: Event, now: number): State {
         now,
       )
     case 'chain':
-      return absorbAnswer(state, event, now)
+      return state.rules.chain?.absorb(state, event, now) ?? state
     case 'started':
     case 'tick':
     case 'stopped':
@@ -270,7 +279,7 @@ function absorbEnd(state: State, index: number, now: number): State {
       return askSoon({ ...state, patienceEndsAt: now + state.rules.failoverAfterMs }, now)
     case 'pending': {
       const pending = askSoon(state, now)
-      return state.rules.hasChain ? pending : repeatLater(pending, index, now)
+      return state.rules.chain ? pending : repeatLater(pending, index, now)
     }
     case undefined:
     case 'open':
@@ -280,25 +289,6 @@ function absorbEnd(state: State, index: number, now: number): State {
     case 'spent':
       return { ...state, ...changed(now), patienceEndsAt: clearedAt }
   }
-}
-
-function absorbAnswer(state: State, { answer, blockAt }: ChainEvent, now: number): State {
-  const { question, pauseMs, patienceEndsAt } = state
-  const at = patienceEndsAt > now ? Math.min(now + pauseMs, patienceEndsAt) : now + pauseMs
-  const next: State = {
-    ...state,
-    question: { kind: 'next', at },
-    pauseMs: Math.min(pauseMs * 1.5, longestPauseMs),
-  }
-  if (answer.state === 'unspent') {
-    if (question.kind === 'stale') return next
-    const headAt = state.headAt ?? (question.at >= state.changedAt ? blockAt : undefined)
-    return { ...next, headAt, unspent: { askedAt: question.at, blockAt } }
-  }
-  const isMined = answer.state === 'cannot-tell' && answer.isMined === true
-  const seen: State = { ...next, wasMined: state.wasMined || isMined }
-  const pending = state.attempts.findLastIndex(({ kind }) => kind === 'pending')
-  return pending >= 0 && guards.nobodyOpen(state) ? repeatLater(seen, pending, now) : seen
 }
 
 function changed(now: number): Pick<State, 'changedAt' | 'headAt'> {
@@ -318,20 +308,20 @@ function askSoon(state: State, now: number): State {
 }
 
 /** The facilitator of a pending attempt is asked again, unless that is planned already or there is no time. */
-function repeatLater(state: State, attempt: number, now: number): State {
+export function repeatLater(state: State, attempt: number, now: number): State {
   const at = now + state.repeatMs
   if (state.repeat !== undefined || at >= state.rules.deadline) return state
   return { ...state, repeat: { attempt, at }, repeatMs: state.repeatMs * 2 }
 }
 
 function conclude(state: State, event: Event, now: number): Conclusion | undefined {
-  const { may, hasChain } = state.rules
-  const shown = event.kind === 'chain' ? concludeFrom(event.answer, state, now) : undefined
+  const { may, chain } = state.rules
+  const shown = event.kind === 'chain' ? chain?.conclude(event.answer, state, now) : undefined
   if (shown) return shown
   const isOver = event.kind === 'stopped' || now >= state.rules.deadline
   if (!isOver && !isAtEnd(state, now)) return undefined
   const isUncharged = may.nobodyOpen(state, now) && may.noDoubt(state, now)
-  if (!hasChain)
+  if (!chain)
     return isUncharged && may.nobodyDenied(state, now) && may.verdictStands(state, now)
       ? failure(state, !wasReached(state))
       : indeterminate(state)
@@ -341,41 +331,12 @@ function conclude(state: State, event: Event, now: number): Conclusion | undefin
   return isOver || (isShown && verdictOf(state)) ? indeterminate(state) : undefined
 }
 
-function concludeFrom(answer: ProbeAnswer, state: State, now: number): Conclusion | undefined {
-  const { may } = state.rules
-  switch (answer.state) {
-    case 'paid': {
-      const { transaction, payer } = answer
-      // Whose transaction is pending may have replaced it by this one, and is asked.
-      if (!may.isOurs(state, now, transaction))
-        return state.repeat === undefined ? indeterminate(state, transaction) : undefined
-      if (!may.isAttributed(state, now, transaction)) return undefined
-      const claims = state.attempts.filter(attempt => attempt.kind === 'claimed')
-      const claim = claims.find(({ response }) => isSame(response.transaction, transaction)) ?? claims[0]
-      return claim === undefined
-        ? { kind: 'recovered', transaction, payer }
-        : { kind: 'settled', response: { ...claim.response, transaction } }
-    }
-    case 'spent-otherwise':
-      return { kind: 'rejected', response: rejection(state, 'nonce_already_used') }
-    case 'unspent':
-      return answer.asOf >= state.rules.expiresAt
-        ? { kind: 'rejected', response: rejection(state, 'payment_expired') }
-        : undefined
-    case 'cannot-tell':
-      // What cannot be dated now cannot be dated later.
-      return answer.undatable !== undefined && may.nobodyOpen(state, now)
-        ? indeterminate(state, answer.undatable)
-        : undefined
-  }
-}
-
 /** Whether nobody is being asked, and nobody is left to be asked before the chain has spoken. */
 function isAtEnd(state: State, now: number): boolean {
-  const { may, hasChain } = state.rules
+  const { may, chain } = state.rules
   if (!may.nobodyOpen(state, now) || state.route === 'asking' || state.repeat !== undefined) return false
   if (verdictOf(state) !== undefined || state.route === 'exhausted') return true
-  return !hasChain && !mayAskNext(state, now)
+  return !chain && !mayAskNext(state, now)
 }
 
 function failure(state: State, isProven: boolean): Conclusion {
@@ -385,12 +346,12 @@ function failure(state: State, isProven: boolean): Conclusion {
     : { kind: 'rejected', response: verdict }
 }
 
-function rejection(state: State, errorReason: string): SettleResponse {
+export function rejection(state: State, errorReason: string): SettleResponse {
   const { network } = state.rules
   return verdictOf(state) ?? { success: false, errorReason, transaction: '', network }
 }
 
-function indeterminate(state: State, paidBy?: string): Conclusion {
+export function indeterminate(state: State, paidBy?: string): Conclusion {
   const { before, attempts } = state
   const earlier = before?.state === 'unresolved' ? before.transaction : undefined
   const transaction = paidBy ?? earlier ?? attempts.map(transactionOf).find(Boolean)
@@ -398,13 +359,14 @@ function indeterminate(state: State, paidBy?: string): Conclusion {
 }
 
 function proceed(known: State, event: Event, now: number): readonly [State, readonly Action[]] {
-  const { may } = known.rules
+  const { may, chain } = known.rules
   const actions: Action[] = []
   let state = known
   if (event.kind === 'ended' && verdictOf(state)) actions.push({ kind: 'end-route' })
-  if (hasClaim(state) && may.claimIsDisproved(state, now)) {
-    if (may.claimWasFalse(state, now)) actions.push(...accuseAllBut(state, undefined))
-    state = { ...state, attempts: state.attempts.map(withoutClaim) }
+  if (chain && hasClaim(state)) {
+    const [disproved, accusations] = chain.disprove(state, now)
+    actions.push(...accusations)
+    state = disproved
   }
   if (mayAskNext(state, now)) {
     const latest = state.attempts.length - 1
@@ -445,7 +407,7 @@ function isWorthAnotherRound({ rounds, attempts }: State): boolean {
 /** When the chain is to be asked next, if its answer matters. */
 function questionDueAt(state: State): number {
   const { rules, question, changedAt, attempts } = state
-  if (!rules.hasChain || question.kind !== 'next') return never
+  if (!rules.chain || question.kind !== 'next') return never
   if (isInDoubt(state)) return question.at
   const open = attempts.find(attempt => attempt.kind === 'open')
   if (open) return Math.max(question.at, open.since + rules.probeAfterMs)

@@ -9,6 +9,7 @@ import type { Alarms } from '../runtime/clock.ts'
 import type { Books } from './books.ts'
 import type { SettlementEvents, UnresolvedSettlement } from './events.ts'
 import type { LedgerEntry } from './ledger.ts'
+import type { ChainReading } from './machine.ts'
 
 /** What the chain says of a payment. */
 export type ProbeAnswer =
@@ -110,6 +111,7 @@ export interface Chains {
     rejection: Rejection<O>,
     examined: Examined<O>,
   ): Promise<Extract<Outcome<O>, { kind: 'declined' }> | undefined>
+  readonly reading: ChainReading
   readonly watcher: Watcher
 }
 

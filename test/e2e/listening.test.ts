@@ -5,6 +5,7 @@ import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { json } from 'node:stream/consumers'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, describe, expect, it, vi } from 'vitest'
 import { createGateway } from '../../src/http/index.ts'
 import { FacilitatorAggregator } from '../../src/index.ts'
@@ -72,8 +73,10 @@ async function start(options: ListenOptions = {}, facilitator = new FakeFacilita
   }
 }
 
-/** What fills every buffer on the way to a client. */
-const long = kind({ extra: { notes: 'x'.repeat(1_000_000) } })
+/** What fills every buffer on the way to a client, asked for a few times: as much as a facilitator may advertise. */
+const long = Array.from({ length: 256 }, (_, index) =>
+  kind({ ...(index > 0 && { scheme: `scheme-${index}` }), extra: { notes: 'x'.repeat(2_000) } }),
+)
 
 /** Milliseconds until the other side has ended this connection. */
 async function endOf(socket: Socket): Promise<number> {
@@ -112,7 +115,7 @@ describe('a gateway whose connections are all taken', () => {
     for (let i = 0; i < 30; i++) expect(await (await bed.settle()).json()).toMatchObject({ success: true })
     await vi.waitFor(() => expect(silent.filter(({ closed }) => closed).length).toBeGreaterThanOrEqual(41))
     expect(bed.logged).toEqual([
-      'all 20 connections are taken: new ones take the place of idle and slow ones',
+      'all 20 connections are taken (maxConnections, --max-connections): new ones take the place of idle and slow ones',
     ])
   })
 
@@ -127,7 +130,7 @@ describe('a gateway whose connections are all taken', () => {
     for (const answer of inFlight) expect(await (await answer).json()).toMatchObject({ success: true })
     expect(await (await bed.settle()).json()).toMatchObject({ success: true })
     expect(bed.logged).toEqual([
-      'all 3 connections are taken: new ones are refused, as each waits for an answer',
+      'all 3 connections are taken (maxConnections, --max-connections): new ones are refused, as each waits for an answer',
     ])
   })
 
@@ -139,6 +142,16 @@ describe('a gateway whose connections are all taken', () => {
     const newcomer = await bed.open()
     await endOf(silent)
     expect([kept.closed, newcomer.closed]).toEqual([false, false])
+  })
+
+  it('settles payments that arrive together while those who were refused hold every connection', async () => {
+    const bed = await start({ maxConnections: 20 })
+    for (let i = 0; i < 20; i++) {
+      const refused = await bed.open('GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n')
+      await once(refused, 'data')
+    }
+    const answers = await Promise.all(Array.from({ length: 20 }, () => bed.settle()))
+    for (const answer of answers) expect(await answer.json()).toMatchObject({ success: true })
   })
 
   it('is refused a limit that would let nobody in', async () => {
@@ -169,7 +182,7 @@ describe.concurrent('a client of the gateway', () => {
   })
 
   it('has 15 s to read its answers', async () => {
-    const bed = await start({}, new FakeFacilitator({ supportedAnswer: supporting(long) }))
+    const bed = await start({}, new FakeFacilitator({ supportedAnswer: supporting(...long) }))
     const socket = await bed.open('GET /supported HTTP/1.1\r\nhost: localhost\r\n\r\n'.repeat(20))
     const begunAt = performance.now()
     socket.pause()
@@ -182,6 +195,30 @@ describe.concurrent('a client of the gateway', () => {
     const bed = await start()
     const { headers } = await fetch(`${bed.server.url}/healthz`)
     expect(headers.get('keep-alive')).toBe('timeout=90')
+  })
+})
+
+describe('a proxy that keeps its connections', () => {
+  it('loses none of 600 settles that it sends when many servers close idle connections, after 5 s', async () => {
+    const bed = await start()
+    const connections = await Promise.all(Array.from({ length: 300 }, () => bed.open()))
+    const settle = async (socket: Socket) => {
+      const paymentPayload = newPayload()
+      const body = JSON.stringify({ x402Version: 2, paymentPayload, paymentRequirements: requirements() })
+      const head = 'POST /settle HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n'
+      socket.write(`${head}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
+      const [answer = 'nothing'] = await Promise.race([once(socket, 'data'), once(socket, 'close')])
+      return `${answer}`
+    }
+    await Promise.all(connections.map(settle))
+    for (let round = 0; round < 2; round++) {
+      const answers = connections.map(async (socket, index) => {
+        // Each is met when it has been idle for another time around 5 s.
+        await sleep(4_500 + (index * 2_000) / 300)
+        return settle(socket)
+      })
+      for (const answer of answers) expect(await answer).toContain('"success":true')
+    }
   })
 })
 
@@ -214,7 +251,7 @@ describe('a request that two servers may read differently', () => {
 describe('a gateway that ends', () => {
   it('does not wait for clients that send slowly, send nothing, or do not read', async () => {
     const { facilitator, letGo } = slowFacilitator()
-    facilitator.supportedAnswer = supporting(long)
+    facilitator.supportedAnswer = supporting(...long)
     const bed = await start({}, facilitator)
     await bed.open('POST /settle HTTP/1.1\r\nhost: localhost\r\n')
     await bed.open(halfAPayment)

@@ -206,6 +206,10 @@ describe('a probe', () => {
     [untyped<object>(undefined), /expected a chain, such as/],
     [{ base: { rpcUrl: 'https://x.example' } }, /CAIP-2/],
     [{ 'eip155:1': {} }, /either rpcUrl or client/],
+    [
+      untyped<object>({ 'eip155:1': { rpcURL: 'https://x.example' } }),
+      /rpcURL is not an option; there are rpcUrl, client/,
+    ],
     [{ 'eip155:1': { rpcUrl: [] } }, /empty list/],
     [{ 'eip155:1': { rpcUrl: 'ws://x' } }, /https/],
     [

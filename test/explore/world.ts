@@ -5,6 +5,7 @@
  */
 import type { SettleResponse } from '@x402/core/types'
 import type { Outcome } from '../../src/facilitator/outcome.ts'
+import { chainReading } from '../../src/settlement/chain-reading.ts'
 import type { SettlementState } from '../../src/settlement/ledger.ts'
 import {
   type Action,
@@ -189,7 +190,7 @@ function claims(world: World, index: number, setup: Setup, guards: Guards): Move
   const granted = (before: SettlementState | undefined) => {
     const rules: Rules = {
       deadline: now + deadlineMs,
-      hasChain: setup.hasChain,
+      chain: setup.hasChain ? chainReading : undefined,
       isProtected: setup.isProtected,
       isExclusive: false,
       isAudited: setup.isAudited,

@@ -92,7 +92,7 @@ it('no control character of a facilitator reaches the log, an event, the console
     const probes = [
       { supports: () => true, ask: async () => ({ state: 'cannot-tell', reason: evil }) as const },
     ]
-    const options = { logger, logLevel: 'debug', deadlineMs: { settle: 50 } } as const
+    const options = { logger, logLevel: 'debug', deadlineMs: { settle: 100 } } as const
     const aggregator = aggregatorOf({ a }, { probes, audit: 'always' }, options)
     for (const event of [
       'attempt',

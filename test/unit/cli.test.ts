@@ -122,6 +122,7 @@ describe('x402-aggregator', { timeout: 30_000 }, () => {
     [['status', 'nonsense'], '"nonsense" is not a URL'],
     [['status', nobody], `${nobody} does not answer`],
     [['check', '--config', 'missing.json'], '--config missing.json: there is no such file'],
+    [['check', '--config', '.'], '--config .: is a folder; give a file'],
   ])('%j ends with one line and its remedy', async (args, message) => {
     const { code, stderr } = await run(...args)
     expect(code).toBe(2)
@@ -148,6 +149,7 @@ describe('x402-aggregator', { timeout: 30_000 }, () => {
     const gateway = await startGatewayProcess(
       {
         FACILITATOR_1_URL: open,
+        FACILITATOR_2_URL: `${open}/`,
         FACILITATOR_GATEWAY_TOKEN: `shop-a=secret-a,sha256:${createHash('sha256').update('secret-b').digest('hex')}`,
         FACILITATOR_GATEWAY_ADMIN_TOKEN: 'ops=secret-o',
       },
@@ -160,6 +162,7 @@ describe('x402-aggregator', { timeout: 30_000 }, () => {
     expect(gateway.said()).toContain('tokens: shop-a (pay), pay-2 (pay), ops (admin)')
     expect(gateway.said()).toContain('takes 50 requests a second (250 at once) for each client')
     expect(gateway.said()).not.toContain('secret')
+    expect(gateway.said()).toContain('facilitator-1 and facilitator-2 are one facilitator, at the same URL')
     await gateway.end('SIGKILL')
   }, 20_000)
 
@@ -213,10 +216,12 @@ describe('check', () => {
 
   it('lets no facilitator write to the terminal', async () => {
     const kinds = [kind({ scheme: '\x1b[2Jexact' }), kind({ scheme: '\x9b2Jexact\u202e' })]
-    vi.stubEnv('FACILITATOR_1_URL', await startServer(supporting(...kinds)))
+    vi.stubEnv('FACILITATOR_1_URL', await startServer(supporting(...kinds, kind())))
+    vi.stubEnv('FACILITATOR_2_URL', await startServer(supporting(...kinds)))
     await check([])
     await check(['--json'])
     expect(printed).toContain('exact')
+    expect(printed).toContain('it advertises nothing that a payment could be of')
     expect(printed.replaceAll('\n', '')).not.toMatch(rawControl)
   })
 
@@ -411,6 +416,11 @@ describe('the options of a gateway in variables', () => {
       { FACILITATOR_GATEWAY_TOKEN: 'hunter2', FACILITATOR_GATEWAY_ADMIN_TOKEN: 'hunter2' },
       'FACILITATOR_GATEWAY_TOKEN, FACILITATOR_GATEWAY_ADMIN_TOKEN: tokens: two have the same token',
     ],
+    [
+      { FACILITATOR_GATEWAY_TOKEN: `sha256=${'a'.repeat(64)}` },
+      'FACILITATOR_GATEWAY_TOKEN: a digest is written with a colon',
+    ],
+    [{ FACILITATOR_GATEWAY_TOKEN: 'one two' }, 'FACILITATOR_GATEWAY_TOKEN: tokens: a token has blanks'],
     [{ FACILITATOR_GATEWAY_TOKEN: 'one,hunter2=' }, 'FACILITATOR_GATEWAY_TOKEN: a name without its token'],
     [{ FACILITATOR_GATEWAY_RATE_LIMIT: '0' }, 'expected requests a second, or off, got "0"'],
     [{ FACILITATOR_GATEWAY_ALLOWED_HOSTS: 'pay.example:443' }, 'expected names without a port'],

@@ -410,8 +410,16 @@ describe('the route', () => {
     aggregator.setFacilitatorEnabled('a', true)
     await verify(aggregator)
     expect(verifyCalls()).toEqual([1, 1, 0])
-    expect(() => aggregator.setFacilitatorEnabled('z', true)).toThrow(
-      'z is not a facilitator; there are a, b, c',
+    expect(() => aggregator.setFacilitatorEnabled('some', true)).toThrow(
+      'FacilitatorAggregator: no such facilitator\n  - some is not a facilitator; there are a, b, c',
+    )
+  })
+
+  it('says that all are disabled, where they are', async () => {
+    const aggregator = pool()
+    for (const id of ['a', 'b', 'c']) aggregator.setFacilitatorEnabled(id, false)
+    await expect(verify(aggregator)).rejects.toThrow(
+      'each is disabled or quarantined. See getHealthStatus().',
     )
   })
 

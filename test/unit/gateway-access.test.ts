@@ -220,6 +220,7 @@ describe('access', () => {
       ],
       'two have the same name',
     ],
+    [['secret-1 and more'], 'a token has blanks'],
     [[{ role: 'pay' }], 'expected a list of texts that are not empty'],
   ])('is not given by tokens that are wrong: %j', (tokens, message) => {
     const opening = () => open({ tokens: tokens as [] })
@@ -351,7 +352,13 @@ describe('requests', () => {
     const as = (token: string) => get(gateway, '/supported', { authorization: `Bearer ${token}` })
     expect([(await as('one')).status, (await as('one')).status]).toEqual([200, 200])
     const limited = await as('one')
-    expect(limited).toMatchObject({ status: 429, body: { error: 'RATE_LIMITED' } })
+    expect(limited).toMatchObject({
+      status: 429,
+      body: {
+        error: 'RATE_LIMITED',
+        message: 'too many requests: this gateway takes 0.5 requests a second (2 at once) for each client',
+      },
+    })
     expect(limited.headers.get('retry-after')).toBe('2')
     expect((await as('two')).status).toBe(200)
     vi.advanceTimersByTime(2_000)

@@ -32,6 +32,7 @@ describe('the status', () => {
           expect.anything(),
         ],
         summary: { total: 2, healthy: 2, unhealthy: 0 },
+        ledger: { entries: 0, maxEntries: 100_000, isNearlyFull: false },
       },
       statistics: {
         facilitators: [
@@ -194,8 +195,11 @@ describe('what an operator may do', () => {
     ],
     [{}, 'action: undefined is not one'],
     [{ action: 'enable' }, 'facilitator: expected the id of the one to enable'],
-    [{ action: 'enable', facilitator: 'z' }, 'z is not a facilitator; there are a, b'],
-    [{ action: 'check-health', facilitator: 'z' }, 'z is not a facilitator'],
+    [{ action: 'enable', facilitator: 'z' }, 'z is not a facilitator, did you mean a?'],
+    [
+      { action: 'check-health', facilitator: 'zz-z' },
+      'FacilitatorAggregator: no such facilitator\n  - zz-z is not a facilitator; there are a, b',
+    ],
     [{ action: 'enable', facilitator: 1 }, 'facilitator: expected an id'],
     [
       { action: 'enable', facilitators: 'a' },
@@ -288,7 +292,7 @@ describe('the status in an app of your own', () => {
     open()
     const options = { tokens: ['secret'] }
     expect(() => createStatusHandler(aggregator, options as object)).toThrow(
-      'createStatusHandler: tokens is not an option; there are token, isAuthorized, public',
+      'createStatusHandler: tokens is not an option, did you mean token?',
     )
   })
 })

@@ -224,7 +224,7 @@ describe('over real HTTP', () => {
   it('refuses ports that are none, and addresses that others reach', async () => {
     await expect(listen(open(), { port: 70_000 })).rejects.toThrow('port: expected a whole number')
     await expect(listen(open(), untyped({ maxConections: 5 }))).rejects.toThrow(
-      'listen: maxConections is not an option; there are port, hostname',
+      'listen: maxConections is not an option, did you mean maxConnections?',
     )
     await expect(listen(untyped({}), { port: 0 })).rejects.toThrow('expected the gateway that createGateway')
     await expect(listen(open(), { port: 0, hostname: '0.0.0.0' })).rejects.toThrow(
@@ -235,7 +235,7 @@ describe('over real HTTP', () => {
 
 describe('options of the gateway', () => {
   it.each([
-    [{ token: 't' }, 'token is not an option; there are tokens'],
+    [{ token: 't' }, 'token is not an option, did you mean tokens?'],
     [{ tokens: 't' }, 'tokens: expected a list'],
     [{ maxBodyBytes: -1 }, 'maxBodyBytes: expected a whole number above 0'],
     [{ rateLimit: { perSecond: 0, burst: 1 } }, 'rateLimit: expected perSecond above 0'],

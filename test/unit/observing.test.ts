@@ -53,6 +53,14 @@ afterEach(() => {
 })
 
 describe('events', () => {
+  it('that do not exist cannot be listened to', () => {
+    const listen = (event: string) => Object.assign(pool()).on(event, () => {})
+    expect(() => listen('setle')).toThrow(TypeError)
+    expect(() => listen('setlement:resolved')).toThrow('did you mean settlement:resolved?')
+    expect(() => listen('settled')).toThrow('settled is not an event; there are attempt, failover, log')
+    expect(() => Object.assign(pool()).once('stopp', () => {})).toThrow('did you mean stop?')
+  })
+
   it('are emitted for attempts, failovers, circuits and health, in order', async () => {
     a.verifyAnswer = refused()
     const told: unknown[] = []

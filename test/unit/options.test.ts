@@ -97,15 +97,26 @@ describe('wrong options are refused at construction, with the option and the fac
     expect(problems({ facilitators: [{ id: 'a', client }], ...option })).toEqual([problem])
   })
 
-  it('unknown options, with those that there are', () => {
+  it.each(['verify', 'settle', 'supported'])('a URL that ends in /%s', operation => {
+    const url = `https://facilitator.example/v2/${operation}/`
+    expect(problems({ facilitators: [{ id: 'a', url }] })).toEqual([
+      'facilitators[0] "a".url ends in an operation: leave it out',
+    ])
+  })
+
+  it('unknown options, with what was meant or what there is', () => {
     expect(
-      problems({ facilitators: [{ id: 'a', client, timeout: 5 }], retrys: 1, healthCheck: { interval: 1 } }),
+      problems({
+        facilitators: [{ id: 'a', client, timeout: 5 }],
+        retrys: 1,
+        healthCheck: { interval: 1 },
+        colour: 1,
+      }),
     ).toEqual([
-      expect.stringMatching(
-        /^facilitators\[0\] "a"\.timeout is not an option; there are id, url, .*timeoutMs/,
-      ),
-      expect.stringMatching(/^retrys is not an option; there are .*retries/),
-      expect.stringMatching(/^healthCheck\.interval is not an option; there are intervalMs/),
+      'facilitators[0] "a".timeout is not an option, did you mean timeoutMs?',
+      'retrys is not an option, did you mean retries?',
+      'healthCheck.interval is not an option, did you mean intervalMs?',
+      expect.stringMatching(/^colour is not an option; there are facilitators, .*retries/),
     ])
   })
 

@@ -105,7 +105,7 @@ describe('an aggregator without a logger', () => {
 
 describe('a mistake in the configuration is refused', () => {
   it.each<[object, RegExp]>([
-    [{ retrys: 2 }, /^retrys is not an option; there are .*retries/],
+    [{ retrys: 2 }, /^retrys is not an option, did you mean retries\?/],
     [{ healthCheck: { interval: 5 } }, /^healthCheck\.interval is not .*intervalMs/],
     [{ timeoutMs: 5 }, /^timeoutMs: expected milliseconds, a whole number from 100, got 5$/],
     [{ deadlineMs: { settle: 60 } }, /^deadlineMs\.settle: expected milliseconds, .* from 100, got 60$/],

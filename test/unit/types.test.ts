@@ -1,5 +1,6 @@
 /** What the compiler says to a seller who mistypes: run by `npm run typecheck`. */
-import { describe, expectTypeOf, it } from 'vitest'
+import { describe, expect, expectTypeOf, it } from 'vitest'
+import type { eventNames } from '../../src/events.ts'
 import type { AggregatorOptions, FacilitatorOptions } from '../../src/index.ts'
 import { type AggregatorEvents, FacilitatorAggregator } from '../../src/index.ts'
 import type { known } from '../../src/known/index.ts'
@@ -65,9 +66,12 @@ describe('the events', () => {
       >(),
     )
     // @ts-expect-error no such event
-    aggregator.on('attempts', () => {})
+    expect(() => aggregator.on('attempts', () => {})).toThrow(
+      'attempts is not an event, did you mean attempt?',
+    )
     // @ts-expect-error no such field
     aggregator.on('failover', event => event.form)
+    expectTypeOf<keyof AggregatorEvents>().toEqualTypeOf<(typeof eventNames)[number]>()
     expectTypeOf<keyof AggregatorEvents>().toEqualTypeOf<
       | 'attempt'
       | 'failover'

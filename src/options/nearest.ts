@@ -6,11 +6,9 @@ export function nearest(name: string, names: readonly string[]): string | undefi
 }
 
 function isNear(one: string, other: string, edits: number): boolean {
-  if (one === other || edits === 0) return one === other
-  const [rest, otherRest] = [one.slice(1), other.slice(1)]
-  return one[0] === other[0]
-    ? isNear(rest, otherRest, edits)
-    : isNear(rest, otherRest, edits - 1) ||
-        isNear(rest, other, edits - 1) ||
-        isNear(one, otherRest, edits - 1)
+  if (one === other || !edits) return one === other
+  const rest = one.slice(1)
+  const otherRest = other.slice(1)
+  if (one[0] === other[0]) return isNear(rest, otherRest, edits)
+  return [otherRest, other].some(end => isNear(rest, end, edits - 1)) || isNear(one, otherRest, edits - 1)
 }
