@@ -115,6 +115,10 @@ export interface LedgerPage {
  * `settlementLedgerConformance` in `x402-facilitator-aggregator/testing` checks an implementation.
  */
 export interface SettlementLedger {
+  /** Other processes may use it too, and it may fail or forget. `sharedLedger` makes such a ledger of a store. */
+  readonly isShared: boolean
+  /** Called at first, with whom to tell of faults that no caller can be told. */
+  attach?(report: (what: string, why: unknown) => void): void
   /**
    * Grants the claim, and stores `settling`, when there is no entry, or when the entry has the same fingerprint
    * and is `unresolved`, `failed`, or `undelivered`. Refuses otherwise. The very claim that holds the entry is granted
@@ -145,6 +149,8 @@ export interface SettlementLedger {
    * @returns how many entries it has forgotten
    */
   prune?(options: { readonly olderThanMs: number }): Promise<number>
+  /** Stores what could not be stored before; called when the aggregator stops. */
+  flush?(): Promise<void>
   /** How full it is now, at no cost; absent where it cannot be full. Must not throw. */
   usage?(): LedgerUsage | undefined
 }

@@ -1,15 +1,17 @@
 /** A ledger in the memory of this process. */
 import { LedgerFullError } from '../errors.ts'
-import { withLesserAmount } from '../payment/payment-key.ts'
+import { relationOf, type SettlementQuery, withLesserAmount } from '../payment/payment-key.ts'
 import { never } from '../runtime/clock.ts'
 import {
   type Claim,
   type ClaimRequest,
   closedBySeller,
-  effectiveState,
   isOpen,
-  isUnresolved,
+  isUndelivered,
   type LedgerEntry,
+  type LedgerFilter,
+  type LedgerPage,
+  type LedgerUpdate,
   type LedgerUsage,
   type SettlementLedger,
   type SettlementState,
@@ -47,20 +49,31 @@ function isUncharged(settlement: SettlementState): boolean {
     : settlement.state === 'failed' && !settlement.wasSent
 }
 
-type Kept = Omit<LedgerEntry, 'settlement'> & {
+/** An entry; `settlement` as it was stored. */
+interface Kept extends LedgerEntry {
   settlement: SettlementState
-  /** The claim granted last. */
-  readonly claim: string
+  query: SettlementQuery
+  claim: string
+  /** What the holder of the claim was told that an earlier settlement had left. */
+  before: SettlementState | undefined
+  /** Unix ms at which a lease, or the window for another delivery, ends. */
+  endsAt: number
   /** Unix ms after which it may be forgotten. */
   keepUntil: number
+  /** Of all entries ever made. */
+  readonly number: number
 }
 
 export class MemoryLedger implements SettlementLedger {
+  readonly isShared: boolean = false
   /** In the order of claiming, so that the oldest are looked at first. */
   readonly #entries = new Map<string, Kept>()
   readonly #maxEntries: number
+  #count = 0
   /** What was not charged: a facilitator will say the same again, and buyers can make any number of them. */
   readonly #uncharged = new Set<Kept>()
+  /** What is or may be undelivered, by payer and payee. */
+  readonly #owed = new Map<string | undefined, Set<Kept>>()
   /** Unix ms. */
   #restUntil = 0
 
@@ -72,32 +85,47 @@ export class MemoryLedger implements SettlementLedger {
   }
 
   /** @throws {LedgerFullError} when every entry is live */
-  async claim(request: ClaimRequest): Promise<Claim> {
-    const { key, fingerprint, claim, leaseUntil } = request
+  async claim({ key, fingerprint, claim, leaseMs, query }: ClaimRequest): Promise<Claim> {
     const known = this.#entries.get(key)
-    const before = known && effectiveState(known.settlement)
-    if (known && before && !(isOpen(before) && known.fingerprint === fingerprint))
-      return { kind: 'refused', entry: { ...known } }
-    if (known) this.#uncharged.delete(known)
-    else {
-      this.#makeRoom(this.#maxEntries, true)
-      if (this.#entries.size >= this.#maxEntries) throw new LedgerFullError(this.#maxEntries)
+    if (known?.claim !== claim || known.settlement.state !== 'settling') {
+      const before = known && stateOf(known)
+      if (known && before && !(isOpen(before) && known.fingerprint === fingerprint))
+        return { kind: 'refused', entry: entryOf(known) }
+      if (!known) this.#makeRoom(this.#maxEntries, true)
+      if (!known && this.#entries.size >= this.#maxEntries) throw new LedgerFullError(this.#maxEntries)
+      const now = Date.now()
+      const asked = known ? withLesserAmount(known.query, query) : query
+      const { validBefore = never, lifetimeSeconds = longestSeconds } = asked
+      const entry: Kept = {
+        key,
+        fingerprint,
+        query: asked,
+        since: known?.since ?? now,
+        claim,
+        settlement: { state: 'settling' },
+        before,
+        endsAt: now + leaseMs,
+        keepUntil: Math.min(validBefore * 1000, now + lifetimeSeconds * 1000) + marginMs,
+        number: known?.number ?? this.#count++,
+      }
+      if (known) this.#forget(known)
+      this.#entries.set(key, entry)
+      this.#owe(entry)
+      return granted(entry)
     }
-    const since = known?.since ?? request.since
-    const query = known ? withLesserAmount(known.query, request.query) : request.query
-    const { validBefore = never, lifetimeSeconds = longestSeconds } = query
-    const keepUntil = Math.min(validBefore * 1000, Date.now() + lifetimeSeconds * 1000) + marginMs
-    const settlement: SettlementState = { state: 'settling', claim, leaseUntil }
-    this.#entries.set(key, { key, fingerprint, query, since, settlement, keepUntil, claim })
-    return { kind: 'claimed', before, since, query }
+    return granted(known)
   }
 
-  async update(key: string, claim: string, settlement: SettlementState): Promise<boolean> {
+  async update({ key, claim, settlement }: LedgerUpdate): Promise<boolean> {
     const entry = this.#entries.get(key)
     if (entry?.claim !== claim) return false
+    const { state } = entry.settlement
+    const isReplyLost = state === 'settled' && settlement.state === 'undelivered'
     // Sent once more, as its answer was lost.
-    if (entry.settlement.state !== 'settling') return entry.settlement.state === settlement.state
+    if (state !== 'settling' && !isReplyLost) return state === settlement.state
     entry.settlement = settlement
+    this.#owe(entry)
+    if (settlement.state === 'undelivered') entry.endsAt = Date.now() + settlement.windowMs
     if (isUncharged(settlement)) this.#uncharged.add(entry)
     if (settlement.state === 'settled' && entry.query.method !== 'payload')
       entry.keepUntil = Math.min(entry.keepUntil, Date.now() + deliveredMs)
@@ -106,11 +134,24 @@ export class MemoryLedger implements SettlementLedger {
 
   async get(key: string): Promise<LedgerEntry | undefined> {
     const entry = this.#entries.get(key)
-    return entry && { ...entry }
+    return entry && entryOf(entry)
   }
 
-  async unresolved(): Promise<LedgerEntry[]> {
-    return [...this.#entries.values()].filter(isUnresolved).map(entry => ({ ...entry }))
+  async list({ states, from = 0, until = never, limit, cursor = '-1' }: LedgerFilter): Promise<LedgerPage> {
+    const entries: LedgerEntry[] = []
+    let last: Kept | undefined
+    for (const kept of this.#entries.values()) {
+      if (kept.number <= Number(cursor) || kept.since < from || kept.since >= until) continue
+      if (states?.includes(stateOf(kept).state) === false) continue
+      if (entries.length === limit) return { entries, cursor: `${last?.number}` }
+      last = kept
+      entries.push(entryOf(kept))
+    }
+    return { entries }
+  }
+
+  async undelivered(query: SettlementQuery): Promise<readonly LedgerEntry[]> {
+    return [...(this.#owed.get(relationOf(query)) ?? [])].map(entryOf).filter(isUndelivered)
   }
 
   get size(): number {
@@ -139,18 +180,59 @@ export class MemoryLedger implements SettlementLedger {
       for (const entry of those) {
         if (entries.size <= least) return
         if (mayGo(entry)) {
-          this.#uncharged.delete(entry)
+          this.#forget(entry)
           entries.delete(entry.key)
         }
       }
     }
-    const isOver = ({ keepUntil, settlement }: Kept) =>
-      keepUntil < now && effectiveState(settlement).state !== 'settling'
+    const isOver = (entry: Kept) => entry.keepUntil < now && stateOf(entry).state !== 'settling'
     if (isFull) forget(this.#uncharged, () => true)
     if (entries.size <= target || now < this.#restUntil) return
     // All of it: the next look is the later.
-    forget(entries.values(), entry => isOver(entry) && !isUnresolved(entry), 0)
+    forget(entries.values(), entry => isOver(entry) && !isUndelivered(entryOf(entry)), 0)
     if (isFull && entries.size >= limit) forget(entries.values(), isOver)
     if (entries.size > target) this.#restUntil = now + restMs
+  }
+
+  #owe(entry: Kept): void {
+    const relation = relationOf(entry.query)
+    if (!relation) return
+    const owed = this.#owed.get(relation)
+    if (entry.settlement.state === 'settling' || isUndelivered(entry)) {
+      if (owed) owed.add(entry)
+      else this.#owed.set(relation, new Set([entry]))
+    } else if (owed?.delete(entry) && owed.size === 0) this.#owed.delete(relation)
+  }
+
+  #forget(entry: Kept): void {
+    this.#uncharged.delete(entry)
+    entry.settlement = { state: 'failed', wasSent: false }
+    this.#owe(entry)
+  }
+}
+
+function granted({ before, since, query }: Kept): Claim {
+  return { kind: 'claimed', before, since, query }
+}
+
+function entryOf(kept: Kept): LedgerEntry {
+  const { key, fingerprint, query, since, claim } = kept
+  return { key, fingerprint, query, since, claim, settlement: stateOf(kept) }
+}
+
+/** The state as of now. */
+function stateOf({ settlement, endsAt }: Kept): SettlementState {
+  const leftMs = endsAt - Date.now()
+  switch (settlement.state) {
+    case 'settling':
+      return leftMs > 0 ? settlement : { state: 'unresolved' }
+    case 'undelivered': {
+      const { transaction, redeliveries } = settlement
+      return leftMs > 0
+        ? { ...settlement, windowMs: leftMs }
+        : { state: 'settled', transaction, redeliveries }
+    }
+    default:
+      return settlement
   }
 }
