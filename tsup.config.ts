@@ -9,6 +9,8 @@ const entry = {
   known: 'src/known/index.ts',
   delivery: 'src/delivery/index.ts',
   ledger: 'src/ledger/index.ts',
+  redis: 'src/redis/index.ts',
+  'durable-object': 'src/durable-object/index.ts',
   testing: 'src/testing/index.ts',
 }
 

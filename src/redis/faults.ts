@@ -25,7 +25,7 @@ const causes: readonly (readonly [RegExp, string, 'LEDGER_FULL' | 'LEDGER_FAILED
   ],
   [/\bNOAUTH\b|\bWRONGPASS\b/, 'Redis wants another user name or password', 'LEDGER_FAILED'],
   [
-    /\bNOPERM\b|ACL failure/,
+    /\bNOPERM\b|ACL failure|user executing the script can't/,
     'the user may not do this in Redis: allow it +@read, +@write, +@scripting, +time and the keys of the prefix',
     'LEDGER_FAILED',
   ],

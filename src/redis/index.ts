@@ -1,5 +1,6 @@
 /** A ledger of settlements on Redis or Valkey, for the replicas of one seller. */
 import { InvalidOptionsError } from '../errors.ts'
+import { sharedLedger } from '../ledgers/shared-ledger.ts'
 import type { SettlementLedger } from '../settlement/ledger.ts'
 import { type RedisClient, scriptRunner } from './client.ts'
 import { RedisStore } from './store.ts'
@@ -59,7 +60,7 @@ export function redisLedger(options: RedisLedgerOptions): SettlementLedger {
   if (!(Number.isSafeInteger(keepMs) && keepMs >= 0))
     problems.push('redisLedger: keepMs: expected a whole number of milliseconds')
   if (problems.length > 0) throw new InvalidOptionsError(problems)
-  return new RedisStore(scriptRunner(client), { prefix, keepMs, onWarning })
+  return sharedLedger(new RedisStore(scriptRunner(client), { prefix, keepMs, onWarning }))
 }
 
 function warn(message: string): void {

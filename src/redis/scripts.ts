@@ -168,10 +168,11 @@ if state == 'unresolved' then return 1 end
 local usable_until = tonumber(entry.usable_until_ms)
 local forget_ms
 if is_uncharged == '1' then
-  forget_ms = math.max(now, math.min(usable_until, now + ${unchargedMs})) + ${marginMs}
+  forget_ms = math.min(usable_until, now + ${unchargedMs})
 else
-  forget_ms = math.max(usable_until + ${marginMs}, tonumber(since) / 1000 + tonumber(keep_ms), (ends_ms or 0) + ${marginMs})
+  forget_ms = math.max(usable_until, ends_ms or 0, tonumber(since) / 1000 + tonumber(keep_ms) - ${marginMs})
 end
+forget_ms = math.max(now, forget_ms) + ${marginMs}
 redis.call('ZADD', base .. 'forget-at', digits(forget_ms), key)
 if ends_ms then
   redis.call('PERSIST', name)

@@ -1,5 +1,7 @@
 /** The store of settlements in Redis. */
 import { LedgerError } from '../errors.ts'
+import { forEachShard, groupOf, shards } from '../ledgers/shards.ts'
+import type { LedgerStore } from '../ledgers/shared-ledger.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
 import type {
   Claim,
@@ -14,7 +16,6 @@ import { closedBySeller, isUndelivered } from '../settlement/ledger.ts'
 import type { ScriptRunner } from './client.ts'
 import { isUnknownScript, ledgerFault } from './faults.ts'
 import { layoutVersion, type ScriptName, sourceOf } from './scripts.ts'
-import { groupOf, type ShardBase, shardCount, shardOfKey, shardOfPayer } from './shards.ts'
 
 export interface RedisStoreOptions {
   readonly prefix: string
@@ -46,6 +47,11 @@ interface ShardPage {
   readonly position?: string
 }
 
+interface Pruned {
+  readonly count: number
+  readonly position?: string
+}
+
 /** An entry, and its place among all of them: the microsecond of its first claim, and its shard. */
 interface Placed {
   readonly entry: LedgerEntry
@@ -55,7 +61,10 @@ interface Placed {
 
 const openStates: readonly SettlementState['state'][] = ['settling', 'unresolved', 'undelivered']
 
-export class RedisStore {
+/** Over so many hash slots of a cluster payments are spread. */
+const spread = shards(16)
+
+export class RedisStore implements LedgerStore {
   readonly #digests = new Map<ScriptName, Promise<string>>()
   #inspection: Promise<unknown> | undefined
 
@@ -67,10 +76,10 @@ export class RedisStore {
   async claim({ key, fingerprint, query, claim, leaseMs }: ClaimRequest): Promise<Claim> {
     const { amount, validBefore, lifetimeSeconds } = query
     const group = groupOf(query)
-    const shard = shardOfKey(key)
-    const isBeside = query.payer === undefined || shardOfPayer(query.payer) === shard
+    const shard = spread.ofKey(key)
+    const isBeside = query.payer === undefined || spread.ofPayer(query.payer) === shard
     if (!isBeside && group !== undefined)
-      await this.#run('noteElsewhere', shardOfPayer(query.payer ?? ''), [group, key])
+      await this.#run('noteElsewhere', spread.ofPayer(query.payer ?? ''), [group, key])
     const answer = await this.#run<{ kind: 'claimed' | 'refused'; entry: View }>('claim', shard, [
       key,
       fingerprint,
@@ -91,7 +100,7 @@ export class RedisStore {
   }
 
   async update({ key, claim, settlement }: LedgerUpdate): Promise<boolean> {
-    const stored = await this.#run<number>('update', shardOfKey(key), [
+    const stored = await this.#run<number>('update', spread.ofKey(key), [
       key,
       claim,
       settlement.state,
@@ -104,16 +113,14 @@ export class RedisStore {
   }
 
   async get(key: string): Promise<LedgerEntry | undefined> {
-    const view = await this.#run<View | null>('get', shardOfKey(key), [key])
+    const view = await this.#run<View | null>('get', spread.ofKey(key), [key])
     return view ? entryOf(view) : undefined
   }
 
   /** Each shard is asked for a page; the oldest of them all are the page. */
   async list(filter: LedgerFilter): Promise<LedgerPage> {
-    const shards = await Promise.all(
-      Array.from({ length: shardCount }, (_, shard) => this.#listShard(shard, filter)),
-    )
-    const all = shards.flat().sort((one, other) => one.micros - other.micros || one.shard - other.shard)
+    const found = await forEachShard(spread, shard => this.#listShard(shard, filter))
+    const all = found.flat().sort((one, other) => one.micros - other.micros || one.shard - other.shard)
     const page = all.slice(0, filter.limit)
     const last = page.at(-1)
     const entries = page.map(({ entry }) => entry)
@@ -146,7 +153,7 @@ export class RedisStore {
   async undelivered(query: SettlementQuery): Promise<readonly LedgerEntry[]> {
     const group = groupOf(query)
     if (group === undefined) return []
-    const shard = shardOfPayer(query.payer ?? '')
+    const shard = spread.ofPayer(query.payer ?? '')
     const answer = await this.#run<{ entries: LuaList<View>; elsewhere: LuaList<string> }>(
       'undelivered',
       shard,
@@ -166,21 +173,17 @@ export class RedisStore {
   }
 
   async prune({ olderThanMs }: { readonly olderThanMs: number }): Promise<number> {
-    const counts = await Promise.all(
-      Array.from({ length: shardCount }, async (_, shard) => {
-        let total = 0
-        let min = '-inf'
-        for (;;) {
-          const { count, position } = await this.#run<{ count: number; position?: string }>('prune', shard, [
-            min,
-            `${olderThanMs}`,
-          ])
-          total += count
-          if (position === undefined) return total
-          min = `(${position}`
-        }
-      }),
-    )
+    const counts = await forEachShard(spread, async shard => {
+      let total = 0
+      let min = '-inf'
+      for (;;) {
+        const parameters = [min, `${olderThanMs}`]
+        const { count, position } = await this.#run<Pruned>('prune', shard, parameters)
+        total += count
+        if (position === undefined) return total
+        min = `(${position}`
+      }
+    })
     return counts.reduce((sum, count) => sum + count, 0)
   }
 
@@ -195,7 +198,7 @@ export class RedisStore {
   }
 
   async #call<T>(name: ScriptName, shard: number, parameters: string[]): Promise<T> {
-    const base: ShardBase = `${this.options.prefix}:{${shard}}:`
+    const base = `${this.options.prefix}:{${shard}}:`
     try {
       return readAnswer<T>(await this.#callScript(name, [base], parameters))
     } catch (error) {
@@ -216,10 +219,8 @@ export class RedisStore {
 
   /** Of a cluster each part is asked: a shard's script runs where the shard is. */
   async #inspect(): Promise<void> {
-    const reports = await Promise.all(
-      Array.from({ length: shardCount }, (_, shard) =>
-        this.#call<{ layout: string; policy?: string; appends?: string }>('inspect', shard, [layoutVersion]),
-      ),
+    const reports = await forEachShard(spread, shard =>
+      this.#call<{ layout: string; policy?: string; appends?: string }>('inspect', shard, [layoutVersion]),
     )
     const { prefix, onWarning } = this.options
     for (const { layout, policy } of reports) {

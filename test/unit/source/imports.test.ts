@@ -13,7 +13,7 @@ const layers = [
   ['pool', 'settlement'],
   ['events.ts'],
   ['flows', 'options', 'testing'],
-  ['aggregator.ts', 'evm', 'known'],
+  ['aggregator.ts', 'evm', 'known', 'redis', 'durable-object'],
   ['index.ts', 'env', 'http'],
   ['node'],
   ['cli'],
