@@ -12,7 +12,7 @@ const layers = [
   ['facilitator'],
   ['pool', 'settlement'],
   ['events.ts'],
-  ['flows', 'options', 'testing'],
+  ['flows', 'options', 'testing', 'ledgers'],
   ['aggregator.ts', 'evm', 'known', 'redis', 'durable-object'],
   ['index.ts', 'env', 'http'],
   ['node'],
