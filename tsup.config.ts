@@ -7,6 +7,8 @@ const entry = {
   http: 'src/http/index.ts',
   node: 'src/node/index.ts',
   known: 'src/known/index.ts',
+  delivery: 'src/delivery/index.ts',
+  ledger: 'src/ledger/index.ts',
   testing: 'src/testing/index.ts',
 }
 

@@ -1,11 +1,12 @@
 /** The face of the library: one facilitator client made of many. */
 import type { FacilitatorClient } from '@x402/core/server'
-import type { SettleResponse, SupportedResponse, VerifyResponse } from '@x402/core/types'
+import type { PaymentPayload, SettleResponse, SupportedResponse, VerifyResponse } from '@x402/core/types'
 import { AggregatorStoppedError, InvalidOptionsError } from './errors.ts'
 import type { AggregatorEvents, EventName, Listener } from './events.ts'
 import type { DiscoveryQuery, DiscoveryResponse } from './facilitator/client.ts'
 import type { Context } from './flows/context.ts'
 import { list } from './flows/list.ts'
+import { replyLost } from './flows/reply-lost.ts'
 import { settle } from './flows/settle.ts'
 import { Supported } from './flows/supported.ts'
 import { verify } from './flows/verify.ts'
@@ -37,6 +38,20 @@ export interface ReinitializableServer {
 export interface HealthStatus extends PoolHealth {
   /** How full the ledger is; absent where it does not tell. */
   ledger?: LedgerUsage | undefined
+}
+
+/** Reports replies that did not reach their buyers. What cannot be recorded is logged. */
+export interface ReplyReports {
+  /**
+   * A request was told of its payment's success, and its own reply was lost: the buyer's retry with the same payment is
+   * delivered without another charge. Only the request whose settle succeeded may report it, or anybody who replays
+   * what is public on chain could have it delivered again.
+   *
+   * @param requirements by default those that the payload names; version 1 names none
+   */
+  lost(payload: AnyPaymentPayload, requirements?: AnyPaymentRequirements): Promise<void>
+  /** Every request that presented this payment has ended without a reply. If it is being settled, its reply is lost. */
+  abandoned(payload: AnyPaymentPayload, requirements?: AnyPaymentRequirements): Promise<void>
 }
 
 /** The configuration in use, without secrets. */
@@ -105,9 +120,9 @@ export class FacilitatorAggregator implements FacilitatorClient {
     const { deadlineMs, backoffMs, hedgeAfterMs, healthCheck } = this.#settings
     this.#observer = new Observer(this.#settings)
     this.#pool = new Pool(this.#settings, this.#observer, () => this.#supported.noticeChange())
-    const { ledger, probes, onRetry, ...settlement } = this.#settings.settlement
+    const { probes, ...settlement } = this.#settings.settlement
     const chains = new Chains(probes, this.#observer)
-    this.#books = new Books(ledger, onRetry, this.#observer)
+    this.#books = new Books(settlement, this.#observer)
     this.#resolver = new Resolver(this.#books, chains, this.#observer, settlement)
     this.#context = {
       pool: this.#pool,
@@ -213,6 +228,19 @@ export class FacilitatorAggregator implements FacilitatorClient {
     } catch (error) {
       throw ledgerError(error)
     }
+  }
+
+  /** For `trackDelivery` of `x402-facilitator-aggregator/delivery`, which follows the replies of Express, Fastify, Hono and Next. */
+  trackReplies(): ReplyReports {
+    const report =
+      (how: 'lost' | 'abandoned'): ReplyReports['lost'] =>
+      (payload, requirements = (payload as PaymentPayload).accepted) => {
+        const work = () => replyLost(this.#context, readPayment(payload, requirements), how)
+        const recorded = this.#contain(() => this.#track(work))
+        this.#keepAlive(recorded)
+        return recorded
+      }
+    return { lost: report('lost'), abandoned: report('abandoned') }
   }
 
   /** The health of each facilitator, with the circuit of each of its lanes. */

@@ -20,7 +20,6 @@ export interface Settling {
 
 export function answer(run: Run<'settle'>, settling: Settling, conclusion: Conclusion): SettleResponse {
   const { observer } = run.context
-  const { network } = settling.payment.requirements
   const attempts = run.reports
   switch (conclusion.kind) {
     case 'settled':
@@ -37,7 +36,7 @@ export function answer(run: Run<'settle'>, settling: Settling, conclusion: Concl
         'warn',
         event => `a settlement on ${event.network} was recovered from the chain: ${event.transaction}`,
       )
-      return { success: true, transaction, network, ...(payer && { payer }) }
+      return success(settling.payment, transaction, payer)
     }
     case 'indeterminate': {
       const { transaction } = conclusion
@@ -50,6 +49,14 @@ export function answer(run: Run<'settle'>, settling: Settling, conclusion: Concl
       throw new SettlementIndeterminateError(attempts, transaction)
     }
   }
+}
+
+export function success(
+  { requirements: { network } }: Payment,
+  transaction: string,
+  payer: string | undefined,
+): SettleResponse {
+  return { success: true, transaction, network, ...(payer && { payer }) }
 }
 
 /** A success that upstream's middleware cannot write as JSON would become a 402: what cannot be written is left out. */

@@ -22,14 +22,25 @@ import { Run } from './run.ts'
  */
 export async function verify(context: Context, payment: Payment): Promise<VerifyResponse> {
   const keyed = await identify(payment)
-  const standing = keyed ? await context.books.standing(keyed) : 'new'
+  if (!keyed) return judge(context, payment, keyed, 'new')
+  const standing = await context.books.standing(keyed)
   if (standing === 'resumable') return resumable(keyed)
-  if (keyed && standing === 'settling') {
+  if (standing === 'settling') {
     const { errorReason, errorMessage } = await endOf(keyed.key, context, 'verify')
     return refusal(errorReason, errorMessage)
   }
   if (standing === 'duplicate') return refusal(duplicate.reason, duplicate.message)
 
+  return judge(context, payment, keyed, standing)
+}
+
+/** What the facilitators say of it. */
+export async function judge(
+  context: Context,
+  payment: Payment,
+  keyed: KeyedPayment | undefined,
+  standing: 'new' | 'suspect',
+): Promise<VerifyResponse> {
   const run = new Run(context, 'verify', { payment, examinable: keyed?.query })
   for await (const { member, outcome } of hedged(run, context.hedgeAfterMs)) {
     switch (outcome.kind) {

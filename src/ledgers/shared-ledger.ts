@@ -10,7 +10,6 @@ import {
   type LedgerFilter,
   type LedgerPage,
   type LedgerUpdate,
-  type LedgerUsage,
   type SettlementLedger,
   type SettlementState,
 } from '../settlement/ledger.ts'
@@ -50,9 +49,9 @@ export function sharedLedger(store: LedgerStore): SettlementLedger {
 /** The store's methods are called in async functions: it may answer or throw at once, against its contract. */
 class SharedLedger implements SettlementLedger {
   readonly isShared = true
-  readonly undelivered?: (query: LedgerEntry['query']) => Promise<readonly LedgerEntry[]>
-  readonly prune?: LedgerStore['prune']
-  readonly usage?: () => LedgerUsage | undefined
+  readonly undelivered?: NonNullable<SettlementLedger['undelivered']>
+  readonly prune?: NonNullable<SettlementLedger['prune']>
+  readonly usage?: NonNullable<SettlementLedger['usage']>
   readonly #held = new Map<string, Held>()
   /** What this process has concluded, by key, where the store has not stored it or may lose it. */
   readonly #own = new Map<string, LedgerEntry>()
@@ -62,9 +61,9 @@ class SharedLedger implements SettlementLedger {
   #report: (what: string, why: unknown) => void = () => {}
 
   constructor(private readonly store: LedgerStore) {
-    if (store.undelivered) this.undelivered = async query => this.#undelivered(query)
-    if (store.prune) this.prune = async options => store.prune?.(options) ?? 0
-    if (store.usage) this.usage = () => store.usage?.()
+    if (store.undelivered) this.undelivered = query => this.#undelivered(query)
+    if (store.prune) this.prune = store.prune.bind(store)
+    if (store.usage) this.usage = store.usage.bind(store)
   }
 
   attach(report: (what: string, why: unknown) => void): void {

@@ -10,7 +10,6 @@ import type { Strategy } from '../pool/strategy.ts'
 import { longestTimerMs } from '../runtime/clock.ts'
 import { sortedBy } from '../runtime/sorted-by.ts'
 import { runtimeWithoutTimers } from '../runtime/without-timers.ts'
-import { BoundedLedger } from '../settlement/bounded-ledger.ts'
 import type { SettlementLedger } from '../settlement/ledger.ts'
 import { MemoryLedger } from '../settlement/memory-ledger.ts'
 import type { SettlementProbe } from '../settlement/probe.ts'
@@ -126,6 +125,20 @@ export interface SettlementOptions {
    */
   onRetry?: 'deliver' | 'reject'
   /**
+   * How often a payment may be delivered again whose reply was lost, within 10 minutes each. Lost replies are those that
+   * `trackDelivery` sees, or that `trackReplies()` is told of.
+   * @default 1
+   */
+  redeliveries?: number
+  /**
+   * Whether a payer's new payment for the same thing (payee, asset, amount, resource) uses an earlier charge of his that was
+   * not delivered, and is not sent. While nobody can tell whether he was charged, it is refused with a 502: without a
+   * probe for 10 minutes. It costs one read of the ledger by an index for each settle, and one `verify` where such a charge
+   * is found.
+   * @default true, unless `onRetry` is 'reject'
+   */
+  credit?: boolean
+  /**
    * Milliseconds after which the chain is asked beside a settle that has not answered; `failoverAfterMs` at the latest, as
    * nobody is overtaken before the chain was asked. Needs a probe.
    * @default 2000
@@ -230,6 +243,8 @@ interface SettlementSettings {
   readonly audit: 'off' | 'sample' | 'always'
   readonly crossExamine: boolean
   readonly onRetry: 'deliver' | 'reject'
+  readonly redeliveries: number
+  readonly credit: boolean
   readonly probeAfterMs: number
   readonly failoverAfterMs: number
   readonly watchIntervalMs: number
@@ -319,17 +334,20 @@ function readSettlement(options: SettlementOptions | undefined, isLazy: boolean)
     audit = 'off',
     crossExamine = true,
     onRetry = 'deliver',
+    redeliveries = 1,
+    credit = onRetry === 'deliver',
     probeAfterMs = 2_000,
     failoverAfterMs = 5_000,
     watchIntervalMs = 10_000,
   } = options ?? {}
   return {
     probes,
-    // One that extends it may go over a network.
-    ledger: ledger.constructor === MemoryLedger ? ledger : new BoundedLedger(ledger),
+    ledger,
     audit,
     crossExamine,
     onRetry,
+    redeliveries,
+    credit,
     probeAfterMs: Math.min(probeAfterMs, failoverAfterMs),
     failoverAfterMs,
     watchIntervalMs,

@@ -31,6 +31,8 @@ export interface SettlementQuery {
    * accept it later. Absent where nobody knows.
    */
   readonly lifetimeSeconds?: number | undefined
+  /** What is bought, as the payload names it; of a long name its beginning. */
+  readonly resource?: string | undefined
 }
 
 /** A payment that can be told from every other one. */
@@ -53,6 +55,9 @@ const blockhashSeconds = 300
 
 /** Characters of a signature that are kept as they are; a buyer chooses how long his is. */
 const longestSignature = 256
+
+/** Characters of a resource's name that are kept. */
+const longestResource = 256
 
 const contentPath = 'paymentPayload.payload'
 
@@ -112,6 +117,8 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
   const { asset, payTo, extra } = requirements
   const { signature, transaction } = payload.payload
   const amount = amountOf(requirements)
+  const url: unknown = payload.resource?.url
+  const resource = typeof url === 'string' ? url.slice(0, longestResource) : undefined
   const token = foldAddress(asset)
   const { method: spentBy, payer, nonce, validBefore } = spend
   // A probe looks at the token, or at Permit2. An authorization for another contract, such as Circle's Gateway, is
@@ -126,8 +133,20 @@ function keyed({ scheme, requirements, payload }: Payment, network: string, spen
     key: `${spentBy}|${network}|${spentBy === 'eip3009' ? token : ''}|${foldAddress(payer ?? '')}|${nonce}`,
     // With `upto` a payment is verified at its maximum and settled at what was used: one purchase.
     fingerprint: `${signature ?? transaction}|${contract}|${foldAddress(payTo)}|${scheme === 'upto' ? '' : amount}`,
-    query: { method, payer, nonce, validBefore, network, asset, payTo, amount },
+    query: { method, payer, nonce, validBefore, network, asset, payTo, amount, resource },
   }
+}
+
+/** Equal for the payments of one payer to one payee in one token; absent where nobody knows the payer. */
+export function relationOf({ payer, network, payTo, asset }: SettlementQuery): string | undefined {
+  // Only of EVM chains is the payer known, whose addresses have no case.
+  return payer && `${payer} ${payTo} ${asset} ${network}`.toLowerCase()
+}
+
+/** The same for whoever buys the same thing again. */
+export function purchaseOf(query: SettlementQuery): string | undefined {
+  const relation = relationOf(query)
+  return relation && `${relation} ${query.amount} ${query.resource}`
 }
 
 /** Payments of the schemes that are known here have a dozen at most. */

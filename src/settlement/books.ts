@@ -2,103 +2,104 @@
 import { LedgerError } from '../errors.ts'
 import type { Observer } from '../observe/observer.ts'
 import { safeMessageOf } from '../observe/redact.ts'
-import { type KeyedPayment, withLesserAmount } from '../payment/payment-key.ts'
-import { setBounded } from '../runtime/bounded-map.ts'
+import { type KeyedPayment, purchaseOf } from '../payment/payment-key.ts'
 import type { SettlementEvents, SettlementSummary } from './events.ts'
 import {
   type Claim,
   closedBySeller,
-  effectiveState,
   isOpen,
   isSettling,
   isUnresolved,
   type LedgerEntry,
+  type LedgerUpdate,
   type LedgerUsage,
   type SettlementLedger,
   type SettlementState,
 } from './ledger.ts'
-import { MemoryLedger } from './memory-ledger.ts'
 
 /** A claim outlives its operation's deadline by this long (ms), and lapses then. */
 const leaseMarginMs = 30_000
 
+/** For so long (ms) after its reply was lost a payment may be delivered again. */
+export const redeliveryMs = 10 * 60_000
+
+/** Entries that are read together. */
+const pageSize = 10_000
+
 type Refused = Extract<Claim, { kind: 'refused' }>
 
-/** An entry that is claimed here, until `leaseUntil` (Unix ms). */
+/** An entry that is claimed here. */
 export interface Held extends Omit<LedgerEntry, 'settlement'> {
   readonly kind: 'claimed'
   readonly before: SettlementState | undefined
-  readonly claim: string
-  readonly leaseUntil: number
+  /** How often it may be delivered again, should replies be lost. */
+  readonly redeliveries: number
+}
+
+export interface BooksOptions {
+  readonly ledger: SettlementLedger
+  readonly onRetry: 'deliver' | 'reject'
+  readonly redeliveries: number
+  /** A charge that was not delivered counts for the payer's next payment. */
+  readonly credit: boolean
 }
 
 export class Books {
-  /** Other processes may use the ledger too, and it may forget. */
-  readonly isShared: boolean
-  /** What this process has concluded, by key, where the ledger could not store it or may lose it. */
-  readonly #own = new Map<string, OwnRecord>()
   #wasNearlyFull: boolean | undefined
+  /** By purchase, what ends when it is recorded that the reply to an earlier payment was lost. */
+  readonly #losses = new Map<string | undefined, Promise<unknown>>()
 
   constructor(
-    private readonly ledger: SettlementLedger,
-    private readonly onRetry: 'deliver' | 'reject',
+    private readonly options: BooksOptions,
     private readonly observer: Observer<SettlementEvents>,
   ) {
-    this.isShared = !(ledger instanceof MemoryLedger)
+    options.ledger.attach?.((what, why) => observer.fault('ledger:error', what, why))
+  }
+
+  /** Other processes may use the ledger too, and it may forget. */
+  get isShared(): boolean {
+    return this.options.ledger.isShared
   }
 
   /**
    * @param deadlineMs milliseconds for the settlement
    * @throws {LedgerError} when it could not be recorded
    */
-  async claim(payment: KeyedPayment, deadlineMs: number): Promise<Held | Refused> {
-    const { key, fingerprint, query } = payment
-    const own = this.#own.get(key)?.entry
-    if (own && !(own.fingerprint === fingerprint && isOpen(own.settlement)))
-      return { kind: 'refused', entry: own }
+  async claim({ key, fingerprint, query }: KeyedPayment, deadlineMs: number): Promise<Held | Refused> {
+    const { ledger, redeliveries } = this.options
     const claim = crypto.randomUUID()
-    const since = Date.now()
-    const leaseUntil = since + deadlineMs + leaseMarginMs
+    // By our own clock, where the settlement begins here.
+    const now = Date.now()
     let claimed: Claim
     try {
-      claimed = await this.ledger.claim({ key, fingerprint, query, claim, since, leaseUntil })
-      if (!['claimed', 'refused'].includes(claimed?.kind))
-        throw new TypeError('claim() answered neither claimed nor refused')
+      claimed = await ledger.claim({ key, fingerprint, query, claim, leaseMs: deadlineMs + leaseMarginMs })
     } catch (error) {
       this.failed(error)
       throw ledgerError(error, '; nothing was sent to a facilitator')
     }
     this.#watchUsage()
     if (claimed.kind === 'refused') return claimed
-    // What the ledger has lost.
-    if (own && claimed.before?.state !== 'unresolved')
-      claimed = {
-        ...claimed,
-        before: own.settlement,
-        since: own.since,
-        query: withLesserAmount(own.query, query),
-      }
     const { before } = claimed
     const held: Held = {
       kind: 'claimed',
       key,
       fingerprint,
       query: claimed.query,
-      since: claimed.since,
+      since: before ? claimed.since : now,
       before,
       claim,
-      leaseUntil,
+      redeliveries: redeliveriesLeft(before) ?? redeliveries,
     }
     if (!this.#rejectsRetry(before)) return held
-    await this.ledger.update(key, claim, before).catch(error => this.failed(error))
-    const entry = entryOf(held, before)
+    await ledger.update({ key, claim, settlement: before }).catch(error => this.failed(error))
+    const entry = { ...held, settlement: before }
     this.#reportRejectedRetry(entry)
     return { kind: 'refused', entry }
   }
 
   /** How full the ledger is, where it tells. */
   get usage(): LedgerUsage | undefined {
-    return this.ledger.usage?.()
+    return this.options.ledger.usage?.()
   }
 
   /** A ledger that fills is reported once, before it refuses payments, and anew when it has had room again. */
@@ -110,69 +111,78 @@ export class Books {
   }
 
   /** With `onRetry: 'reject'` what was left unresolved is the seller's to deliver or to refund, and nobody else's. */
-  #rejectsRetry(before: SettlementState | undefined): before is SettlementState {
-    return this.onRetry === 'reject' && before?.state === 'unresolved'
+  #rejectsRetry(
+    before: SettlementState | undefined,
+  ): before is Extract<SettlementState, { state: 'unresolved' }> {
+    return this.options.onRetry === 'reject' && before?.state === 'unresolved'
   }
 
   /**
    * Records how a settlement went. A ledger that fails now is reported; the settlement goes on.
    *
-   * @returns `closed`: there is nothing left to do. `open`: it is unresolved, or still to be stored. `taken`: the claim
-   * had lapsed and another one holds the entry: its holder may deliver, so this one must not.
+   * @returns false when the claim had lapsed and another one holds the entry: its holder may deliver, so this one must
+   * not
    */
-  async record(held: Held, settlement: SettlementState): Promise<'closed' | 'open' | 'taken'> {
-    const { key, claim, leaseUntil } = held
-    const { state } = settlement
-    const reportFault = (why: unknown) => {
-      const what = `the ledger did not record ${state}`
-      this.observer.fault('ledger:error', what, why, { key, state })
-    }
-    let isStored = false
+  async record({ key, claim }: Held, settlement: LedgerUpdate['settlement']): Promise<boolean> {
     try {
-      isStored =
-        (await this.ledger.update(key, claim, settlement)) ||
-        (await this.#restore(entryOf(held, settlement), claim))
-      if (!isStored) {
-        reportFault('another claim holds the entry')
-        return 'taken'
-      }
+      if (await this.options.ledger.update({ key, claim, settlement })) return true
+      throw new Error('another claim holds the entry')
     } catch (error) {
-      reportFault(error)
-      // Nobody says that the claim still held: the process may have slept.
-      if (Date.now() > leaseUntil) return 'taken'
+      const { state } = settlement
+      this.observer.fault('ledger:error', `the ledger did not record ${state}`, error, { key, state })
+      return false
     }
-    // A success must not be reported again for want of a record, and what is unresolved must not be forgotten.
-    const isKept = state === 'unresolved' ? this.isShared : state === 'settled' && !isStored
-    if (isKept) setBounded(this.#own, key, { entry: entryOf(held, settlement), claim }, maxOwnRecords)
-    else this.#own.delete(key)
-    return isKept || state === 'unresolved' ? 'open' : 'closed'
   }
 
-  /** Stores what the ledger has lost, so that nobody else holds it. */
-  async #restore(entry: LedgerEntry, claim: string): Promise<boolean> {
-    const { key, settlement } = entry
-    if (await this.ledger.get(key)) return false
-    const claimed = await this.ledger.claim({ ...entry, claim, leaseUntil: Date.now() + leaseMarginMs })
-    return claimed.kind === 'claimed' && this.ledger.update(key, claim, settlement)
+  /**
+   * The reply to what was settled here did not reach the buyer: his retry may be delivered.
+   *
+   * @param settled ends before there is anything to be delivered again
+   */
+  async replyLost(payment: KeyedPayment, settled?: Promise<unknown>): Promise<void> {
+    const purchase = purchaseOf(payment.query)
+    const losses = Promise.all([this.#losses.get(purchase), this.#recordLost(payment, settled)])
+    this.#losses.set(purchase, losses)
+    await losses
+    if (this.#losses.get(purchase) === losses) this.#losses.delete(purchase)
   }
 
-  /** Another try to store the successes that the ledger did not store. */
-  async storeLate(): Promise<void> {
-    await Promise.all(
-      [...this.#own.values()].map(async ({ entry, claim }) => {
-        if (entry.settlement.state !== 'settled') return
-        try {
-          const isStored =
-            (await this.ledger.update(entry.key, claim, entry.settlement)) ||
-            (await this.#restore(entry, claim)) ||
-            // What took long may have been stored after all.
-            (await this.ledger.get(entry.key))?.settlement.state === 'settled'
-          if (isStored) this.#own.delete(entry.key)
-        } catch (error) {
-          this.failed(error)
-        }
-      }),
-    )
+  async #recordLost({ key, fingerprint }: KeyedPayment, settled?: Promise<unknown>): Promise<void> {
+    const { ledger } = this.options
+    try {
+      await settled?.catch(() => {})
+      const entry = await ledger.get(key)
+      if (entry?.settlement.state !== 'settled' || entry.fingerprint !== fingerprint) return
+      const { transaction, redeliveries = 0 } = entry.settlement
+      if (redeliveries > 0)
+        await ledger.update({
+          key,
+          claim: entry.claim,
+          settlement: {
+            state: 'undelivered',
+            transaction,
+            redeliveries: redeliveries - 1,
+            windowMs: redeliveryMs,
+          },
+        })
+    } catch (error) {
+      this.failed(error)
+    }
+  }
+
+  /**
+   * What this payer was charged for the same purchase, or may have been, and did not get. What is being recorded when it
+   * is called is waited for, and nothing later: no two settlements wait for each other.
+   *
+   * @throws what the ledger throws
+   */
+  async creditsFor({ key, query }: KeyedPayment): Promise<readonly LedgerEntry[]> {
+    const { credit, ledger } = this.options
+    const purchase = purchaseOf(query)
+    if (!purchase || !credit || !ledger.undelivered) return []
+    await this.#losses.get(purchase)
+    const entries = await ledger.undelivered(query)
+    return entries.filter(entry => entry.key !== key && purchaseOf(entry.query) === purchase)
   }
 
   /**
@@ -185,19 +195,16 @@ export class Books {
     key,
     fingerprint,
   }: KeyedPayment): Promise<'new' | 'suspect' | 'resumable' | 'settling' | 'duplicate'> {
-    const own = this.#own.get(key)?.entry
-    if (own?.settlement.state === 'settled') return 'duplicate'
     let entry: LedgerEntry | undefined
     try {
-      entry = await this.ledger.get(key)
+      entry = await this.options.ledger.get(key)
     } catch (error) {
       // Settle will not go on without its ledger; if they say that it was used, that may be our own doing.
       this.failed(error)
-      if (!own) return 'suspect'
+      return 'suspect'
     }
-    entry ??= own
     if (!entry) return 'new'
-    const settlement = effectiveState(entry.settlement)
+    const { settlement } = entry
     if (isSettling(entry, fingerprint)) return 'settling'
     if (entry.fingerprint !== fingerprint || !isOpen(settlement)) return 'duplicate'
     if (settlement.state === 'failed') return settlement.wasSent ? 'suspect' : 'new'
@@ -206,7 +213,7 @@ export class Books {
     return 'duplicate'
   }
 
-  #reportRejectedRetry(entry: LedgerEntry): void {
+  #reportRejectedRetry(entry: Omit<LedgerEntry, 'claim'>): void {
     this.observer.emit(
       'settlement:indeterminate',
       { ...summarize(entry), attempts: [], isRetryRejected: true },
@@ -215,25 +222,21 @@ export class Books {
     )
   }
 
-  /**
-   * What may have been charged and was not delivered: with what the ledger has lost, and without what was delivered,
-   * though that could not be stored.
-   */
+  /** What may have been charged and was not delivered. */
   async unresolved(): Promise<LedgerEntry[]> {
-    const entries = await this.ledger.unresolved()
-    const isListed = new Set(entries.map(({ key }) => key))
-    for (const { entry } of this.#own.values()) {
-      const { key, settlement } = entry
-      if (settlement.state !== 'unresolved' || isListed.has(key)) continue
-      if (await this.ledger.get(key)) this.#own.delete(key)
-      else entries.push(entry)
-    }
-    return entries.filter(({ key }) => this.#own.get(key)?.entry.settlement.state !== 'settled')
+    const all: LedgerEntry[] = []
+    let cursor: string | undefined
+    do {
+      const page = await this.options.ledger.list({ states: ['unresolved'], limit: pageSize, cursor })
+      all.push(...page.entries)
+      cursor = page.cursor
+    } while (cursor !== undefined)
+    return all
   }
 
   /** The entry, if it is unresolved now. */
   async findUnresolved(key: string): Promise<LedgerEntry | undefined> {
-    const entry = (await this.ledger.get(key)) ?? this.#own.get(key)?.entry
+    const entry = await this.options.ledger.get(key)
     return isUnresolved(entry) ? entry : undefined
   }
 
@@ -243,20 +246,25 @@ export class Books {
    * @returns false when another claim has taken it, or it may have been charged at a lesser amount meanwhile
    */
   async close(entry: LedgerEntry, reason = closedBySeller): Promise<boolean> {
+    const { ledger } = this.options
+    const { key, query, settlement } = entry
     const claim = crypto.randomUUID()
-    const leaseUntil = Date.now() + leaseMarginMs
-    const claimed = await this.ledger.claim({ ...entry, claim, leaseUntil })
+    const claimed = await ledger.claim({ ...entry, claim, leaseMs: leaseMarginMs })
     if (claimed.kind !== 'claimed') return false
     // A retry at a lesser amount may have been charged since the chain was asked about this one.
-    const isSame = claimed.query.amount === entry.query.amount
-    const before = claimed.before ?? entry.settlement
-    const isStored = await this.ledger.update(
-      entry.key,
+    const isSame = claimed.query.amount === query.amount
+    const before = (claimed.before ?? settlement) as LedgerUpdate['settlement']
+    const isStored = await ledger.update({
+      key,
       claim,
-      isSame ? { state: 'rejected', reason } : before,
-    )
-    if (isSame && isStored) this.#own.delete(entry.key)
+      settlement: isSame ? { state: 'rejected', reason } : before,
+    })
     return isSame && isStored
+  }
+
+  /** What could not be stored before. */
+  async flush(): Promise<void> {
+    await this.options.ledger.flush?.()
   }
 
   /** Reports a fault of the ledger that no caller can be told. */
@@ -265,8 +273,10 @@ export class Books {
   }
 }
 
-function entryOf({ key, fingerprint, query, since }: Held, settlement: SettlementState): LedgerEntry {
-  return { key, fingerprint, query, since, settlement }
+/** Of a claim that has lapsed nobody knows whether it was the last redelivery. */
+function redeliveriesLeft(before: SettlementState | undefined): number | undefined {
+  if (!before || before.state === 'failed') return undefined
+  return ('redeliveries' in before && before.redeliveries) || 0
 }
 
 /** A fault of the ledger, for the caller. */
@@ -284,7 +294,9 @@ export function summaryOf({
 }
 
 /** What outsiders may know of an entry. */
-export function summarize(entry: LedgerEntry): SettlementSummary & { readonly key: string } {
+export function summarize(
+  entry: Pick<LedgerEntry, 'key' | 'query' | 'settlement'>,
+): SettlementSummary & { readonly key: string } {
   const { settlement } = entry
   const transaction = settlement.state === 'unresolved' ? settlement.transaction : undefined
   return { ...summaryOf(entry), transaction }

@@ -28,6 +28,11 @@ export interface SettlementEvents extends ObserverEvents {
     readonly isRetryRejected?: boolean
   }
   /**
+   * An earlier charge that was not delivered, of the payment with `chargedKey`, was delivered for a new payment of the same
+   * payer, which was not sent.
+   */
+  'settlement:credited': SettlementSummary & { readonly key: string; readonly chargedKey: string }
+  /**
    * The chain has shown what became of an indeterminate settlement. After `paid`: deliver, or refund. After `undatable`:
    * by the clocks it was paid before its settlement began: they differ, or it is a replay of one that was delivered. After
    * `unattributed`: it was paid by a transaction that no attempt of this settlement made; another process may have

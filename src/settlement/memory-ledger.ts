@@ -65,6 +65,7 @@ interface Kept extends LedgerEntry {
 }
 
 export class MemoryLedger implements SettlementLedger {
+  readonly isShared: boolean = false
   /** In the order of claiming, so that the oldest are looked at first. */
   readonly #entries = new Map<string, Kept>()
   readonly #maxEntries: number
@@ -136,7 +137,7 @@ export class MemoryLedger implements SettlementLedger {
     return entry && entryOf(entry)
   }
 
-  async list({ states, from = 0, until = never, limit, cursor = -1 }: LedgerFilter): Promise<LedgerPage> {
+  async list({ states, from = 0, until = never, limit, cursor = '-1' }: LedgerFilter): Promise<LedgerPage> {
     const entries: LedgerEntry[] = []
     let last: Kept | undefined
     for (const kept of this.#entries.values()) {

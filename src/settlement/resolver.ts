@@ -6,7 +6,7 @@ import { type Books, ledgerError, summarize } from './books.ts'
 import type { Chains } from './chain-view.ts'
 import type { SettlementEvents, SettlementSummary } from './events.ts'
 import { mayHaveMade } from './evidence.ts'
-import { effectiveState, type LedgerEntry } from './ledger.ts'
+import type { LedgerEntry } from './ledger.ts'
 
 /** A shared ledger is looked at now and then even when nothing is known to be unresolved, in intervals. */
 const idleIntervals = 6
@@ -83,7 +83,7 @@ export class Resolver {
     clearTimeout(this.#timer)
     this.#timer = undefined
     try {
-      await this.books.storeLate()
+      await this.books.flush()
       for (const left of (await this.books.unresolved()).map(summarize))
         this.observer.emit(
           'settlement:indeterminate',
@@ -131,7 +131,6 @@ export class Resolver {
 
   async #lookAtAll(): Promise<boolean> {
     try {
-      await this.books.storeLate()
       const entries = await this.books.unresolved()
       const keys = new Set(entries.map(entry => entry.key))
       for (const key of this.#found.keys()) if (!keys.has(key)) this.#found.delete(key)
@@ -162,7 +161,7 @@ export class Resolver {
     const answer = await view.ask()
     switch (answer.state) {
       case 'paid': {
-        const before = effectiveState(entry.settlement)
+        const before = entry.settlement
         const isOurs = mayHaveMade({ before, attempts: [], wasRefused: false }, answer.transaction)
         return this.#paid(entry, isOurs ? 'paid' : 'unattributed', answer.transaction)
       }

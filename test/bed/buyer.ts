@@ -41,11 +41,12 @@ export async function createBuyer(chain: Chain, balance = 1_000_000_000n) {
   const pay = wrapFetchWithPayment(remember, client)
 
   return {
+    account,
     address: account.address,
     get lastPayment() {
       return lastPayment
     },
-    buy: (url: string) => purchase(() => pay(url)),
+    buy: (url: string, init?: RequestInit) => purchase(() => pay(url, init)),
     /** Asks for the price and signs the payment, without sending it. */
     async sign(url: string): Promise<SignedPayment> {
       const offer = await fetch(url)

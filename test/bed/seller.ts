@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { type FacilitatorClient, x402ResourceServer } from '@x402/core/server'
 import { ExactEvmScheme } from '@x402/evm/exact/server'
 import { paymentMiddleware } from '@x402/express'
-import express from 'express'
+import express, { type RequestHandler } from 'express'
 import type { Address } from 'viem'
 import type { Chain } from './chain.ts'
 
@@ -17,6 +17,8 @@ export interface SellerOptions {
   payTo?: Address
   /** What the requirements say of the token, instead of its name and version. */
   extra?: Record<string, unknown>
+  /** Stands in front of the payments. */
+  middleware?: RequestHandler[]
 }
 
 export async function startSeller(chain: Chain, facilitator: FacilitatorClient, options: SellerOptions = {}) {
@@ -25,6 +27,7 @@ export async function startSeller(chain: Chain, facilitator: FacilitatorClient, 
   const { address: asset, name, version } = chain.token
   const extra = options.extra ?? { name, version }
   const app = express()
+  for (const handler of options.middleware ?? []) app.use(handler)
   app.use(
     paymentMiddleware(
       {

@@ -1,6 +1,4 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { evmSettlementProbe } from '../../src/evm/index.ts'
@@ -16,6 +14,7 @@ import { startFacilitator, type TestFacilitator } from '../bed/facilitator.ts'
 import { price, type Seller, startSeller } from '../bed/seller.ts'
 import { runCell } from '../chaos/cell.ts'
 import { type FaultName, faults } from '../chaos/faults.ts'
+import { startNode } from './node.ts'
 
 let chain: Chain
 
@@ -271,43 +270,4 @@ function startSettler(
     process: settler,
     answer: new Promise(resolve => settler.on('exit', () => resolve(output.trim()))),
   }
-}
-
-/** A node in front of the chain that can fail. */
-async function startNode(upstream: string) {
-  const node = {
-    mode: 'well' as 'well' | 'dead' | 'lags' | 'limits' | 'babbles',
-    url: '',
-    stop: async () => {},
-  }
-  const server = createServer(async (request, response) => {
-    let body = ''
-    for await (const chunk of request) body += chunk
-    switch (node.mode) {
-      case 'dead':
-        request.socket.destroy()
-        return
-      case 'limits':
-        response.writeHead(429).end()
-        return
-      case 'babbles':
-        response.end('<html>')
-        return
-    }
-    // A node that lags answers as of the first blocks: nothing has been used there.
-    if (node.mode === 'lags') body = body.replaceAll('"latest"', '"0x3"')
-    const answer = await fetch(upstream, {
-      method: 'POST',
-      body,
-      headers: { 'content-type': 'application/json' },
-    })
-    response.end(await answer.text())
-  })
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  node.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-  node.stop = async () => {
-    server.closeAllConnections()
-    await new Promise(resolve => server.close(resolve))
-  }
-  return node
 }

@@ -6,6 +6,7 @@ const {
   AllFacilitatorsFailedError,
   FacilitatorAggregator,
 } = require('x402-facilitator-aggregator')
+const { trackDelivery } = require('x402-facilitator-aggregator/delivery')
 const { aggregatorFromEnv } = require('x402-facilitator-aggregator/env')
 const { createGateway } = require('x402-facilitator-aggregator/http')
 const { createFacilitatorConfig } = require('x402-facilitator-aggregator/node')
@@ -22,6 +23,8 @@ async function main() {
 
   const request = new Request('http://gateway.example/supported')
   assert.equal((await createGateway(aggregator).fetch(request)).status, 502)
+  const answer = new Response('goods')
+  assert.equal(await trackDelivery(aggregator).fetch(() => answer)(request), answer)
   const { url, createAuthHeaders } = await createFacilitatorConfig(aggregator, { acceptLostPayments: true })
   const { supported } = await createAuthHeaders()
   assert.equal((await fetch(`${url}/supported`, { headers: supported })).status, 502)

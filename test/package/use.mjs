@@ -8,6 +8,7 @@ import {
   AllFacilitatorsFailedError,
   FacilitatorAggregator,
 } from 'x402-facilitator-aggregator'
+import { trackDelivery } from 'x402-facilitator-aggregator/delivery'
 import { aggregatorFromEnv } from 'x402-facilitator-aggregator/env'
 import { createGateway } from 'x402-facilitator-aggregator/http'
 import { createFacilitatorConfig } from 'x402-facilitator-aggregator/node'
@@ -21,6 +22,8 @@ assert(error instanceof AggregatorError)
 
 const request = new Request('http://gateway.example/supported')
 assert.equal((await createGateway(aggregator).fetch(request)).status, 502)
+const answer = new Response('goods')
+assert.equal(await trackDelivery(aggregator).fetch(() => answer)(request), answer)
 const { url, createAuthHeaders } = await createFacilitatorConfig(aggregator, { acceptLostPayments: true })
 const { supported } = await createAuthHeaders()
 assert.equal((await fetch(`${url}/supported`, { headers: supported })).status, 502)

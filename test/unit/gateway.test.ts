@@ -415,7 +415,10 @@ describe('readiness', () => {
   })
 
   it('is lost when no network can be paid on', async () => {
-    const gateway = open({}, { healthCheck: { maxConsecutiveFailures: 1 }, retries: 0 })
+    const gateway = open(
+      {},
+      { healthCheck: { maxConsecutiveFailures: 1 }, retries: 0, settlement: { credit: false } },
+    )
     a.settleAnswer = httpError(502)
     b.settleAnswer = httpError(502)
     for (let i = 0; i < 2; i++) await settle(gateway, pay(newPayload()))

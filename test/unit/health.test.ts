@@ -133,7 +133,7 @@ describe("a lane's circuit", () => {
     ['waited in vain for it', refusal('settle_exact_svm_transaction_confirmation_timed_out', hash)],
   ])('opens on a failed transaction when the facilitator %s', async (_, answer) => {
     a.settleAnswer = answer
-    pool()
+    pool(false, { settlement: { credit: false } })
     await times(3, settle)
     expect(lane('settle')).toMatchObject({ circuit: 'open' })
   })

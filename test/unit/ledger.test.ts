@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { type ClaimRequest, MemoryLedger } from '../../src/index.ts'
+import { type ClaimRequest, MemoryLedger, type SettlementQuery } from '../../src/index.ts'
 import { readPayment } from '../../src/payment/payment.ts'
 import { identify } from '../../src/payment/payment-key.ts'
 import { settlementLedgerConformance } from '../../src/testing/index.ts'
@@ -14,9 +14,14 @@ import {
   requirementsV1,
   svmTransaction,
 } from './builders.ts'
+import { ListingLedger } from './settlement/listing-ledger.ts'
 
 describe('the ledger in memory', () => {
   for (const { name, run } of settlementLedgerConformance(() => new MemoryLedger())) it(name, run)
+})
+
+describe('a ledger that finds what is undelivered', () => {
+  for (const { name, run } of settlementLedgerConformance(() => new ListingLedger())) it(name, run)
 })
 
 describe('the conformance suite finds a ledger', () => {
@@ -37,6 +42,15 @@ describe('the conformance suite finds a ledger', () => {
       }
     }
     expect(await failing(() => new Slow())).toContain('grants one of many claims at the same time')
+  })
+
+  it('that finds what was delivered', async () => {
+    class Generous extends ListingLedger {
+      override async undelivered({ payer }: SettlementQuery) {
+        return (await this.entries()).filter(({ query }) => query.payer === payer)
+      }
+    }
+    expect(await failing(() => new Generous())).toContain('finds by payer what is undelivered, if it can')
   })
 
   it('that believes anybody', async () => {

@@ -75,6 +75,7 @@ describe('the events', () => {
       | 'circuit:change'
       | 'supported:change'
       | 'settlement:recovered'
+      | 'settlement:credited'
       | 'settlement:indeterminate'
       | 'settlement:resolved'
       | 'facilitator:quarantined'

@@ -1,6 +1,7 @@
 // Every entry point as a seller's compiler sees it, with nothing skipped.
 import type { FacilitatorClient } from '@x402/core/server'
 import { type AggregatorEvents, FacilitatorAggregator } from 'x402-facilitator-aggregator'
+import { trackDelivery } from 'x402-facilitator-aggregator/delivery'
 import { aggregatorFromEnv } from 'x402-facilitator-aggregator/env'
 import { evmSettlementProbe } from 'x402-facilitator-aggregator/evm'
 import { createGateway, createStatusHandler } from 'x402-facilitator-aggregator/http'
@@ -21,5 +22,6 @@ export const names: string[] = settlementLedgerConformance(() => {
 }).map(({ name }) => name)
 export const fromEnv: FacilitatorAggregator = aggregatorFromEnv({})
 export const status: (request: Request) => Promise<Response> = createStatusHandler(aggregator)
+export const fetched: (request: Request) => Promise<Response> = trackDelivery(aggregator).fetch(status)
 export const config = async (): Promise<string> => (await createFacilitatorConfig(aggregator)).url
 export const url = async (): Promise<string> => (await listen(createGateway(aggregator))).url

@@ -610,7 +610,7 @@ describe('a node that is behind', () => {
   it('does not confirm that nothing was broadcast', async () => {
     a.settleAnswer = refusal('failed_to_execute_transfer')
     b.settleAnswer = refusal('invalid_exact_evm_insufficient_balance')
-    pool()
+    pool({ credit: false })
     chain.answer = [longUnspent(), paid]
     expect(await settle()).toBe('success')
     chain.answer = longUnspent()

@@ -64,6 +64,7 @@ export function pool(
   aggregator = aggregatorOf({ a, b }, { probes: [probe], ...settlement }, options)
   for (const name of [
     'settlement:recovered',
+    'settlement:credited',
     'settlement:indeterminate',
     'settlement:resolved',
     'facilitator:quarantined',

@@ -161,7 +161,7 @@ describe('the watch', () => {
         return answer
       },
     }
-    const aggregator = pool({ probes: [slowOnce] }, briefly)
+    const aggregator = pool({ probes: [slowOnce], credit: false }, briefly)
     await leaveUnresolved(aggregator)
     chain.answer = paid
     isSlow = true

@@ -229,7 +229,7 @@ describe('a ledger over an unsteady network', () => {
 
 describe('a full ledger', () => {
   it('drops the oldest unresolved settlements once their authorizations are over', async () => {
-    const aggregator = pool({ probes: [], ledger: new MemoryLedger({ maxEntries: 2 }) })
+    const aggregator = pool({ probes: [], credit: false, ledger: new MemoryLedger({ maxEntries: 2 }) })
     a.settleAnswer = httpError(502)
     for (let i = 0; i < 2; i++) await outcome(done(aggregator.settle(newPayload(), requirements())))
     a.settleAnswer = settled

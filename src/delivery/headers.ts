@@ -1,0 +1,25 @@
+/** x402's headers: JSON in base64. */
+
+/** The request's headers that carry a payment; the second is version 1's. */
+export const paymentHeaders = ['payment-signature', 'x-payment'] as const
+
+/** The reply's headers that say how it was settled. */
+const settlementHeaders = ['payment-response', 'x-payment-response'] as const
+
+/** What a header holds; `undefined` for any other text. */
+export function readHeader(header: string): unknown {
+  try {
+    const bytes = Uint8Array.from(atob(header), letter => letter.charCodeAt(0))
+    return JSON.parse(new TextDecoder().decode(bytes))
+  } catch {
+    return undefined
+  }
+}
+
+/** Whether a reply with these headers tells the buyer that his payment was settled. */
+export function saysSettled(headerOf: (name: string) => unknown): boolean {
+  return settlementHeaders.some(name => {
+    const settlement = readHeader(`${headerOf(name) ?? ''}`) as { success?: unknown } | undefined | null
+    return settlement?.success === true
+  })
+}
