@@ -11,7 +11,7 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
-          include: ['test/unit/**/*.test.ts', 'test/hostile/**/*.test.ts'],
+          include: ['test/unit/**/*.test.ts', 'test/hostile/**/*.test.ts', 'test/ledgers/**/*.test.ts'],
           // The SDK itself brings a hundred packages; examples/ use it for real.
           alias: { '@coinbase/cdp-sdk/auth': new URL('test/unit/cdp-sdk.ts', import.meta.url).pathname },
         },

@@ -134,7 +134,8 @@ export function boundsOf({ from, until, cursor }: LedgerFilter): {
   readonly after: Place | undefined
 } {
   const [, sinceMs, key] = /^(\d{1,15})\|(.*)$/s.exec(cursor ?? '') ?? []
-  if (cursor !== undefined && key === undefined) throw new RangeError('list(): the cursor is none of this ledger')
+  if (cursor !== undefined && key === undefined)
+    throw new RangeError('list(): the cursor is none of this ledger')
   return {
     fromMs: clampMs(from ?? 0),
     untilMs: clampMs(until ?? lastMs),

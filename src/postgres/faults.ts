@@ -16,7 +16,8 @@ const meanings: Readonly<Record<string, (table: string) => string>> = {
   '28P01': () => refused,
   '28000': () => refused,
   '3D000': () => 'there is no such database: create it, or check its name in the connection',
-  '53300': () => 'the server has no connection left: give the client fewer, or the server more (max_connections)',
+  '53300': () =>
+    'the server has no connection left: give the client fewer, or the server more (max_connections)',
   ECONNREFUSED: () => unreachable,
   ENOTFOUND: () => unreachable,
   EAI_AGAIN: () => unreachable,

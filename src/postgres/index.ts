@@ -51,7 +51,10 @@ export interface PostgresLedger extends SettlementLedger {
  * const client = { query: async (text, values) => ({ rows: await sql.unsafe(text, values) }) }
  * ```
  */
-export function postgresLedger({ client, table = 'x402_settlements' }: PostgresLedgerOptions): PostgresLedger {
+export function postgresLedger({
+  client,
+  table = 'x402_settlements',
+}: PostgresLedgerOptions): PostgresLedger {
   if (typeof client?.query !== 'function')
     throw new TypeError(
       'postgresLedger: client: expected an object with query(text, values), such as a Pool of pg',

@@ -2,16 +2,10 @@
  * The statements of a ledger in Postgres. Every value is a text that the statement itself casts, so that no client's
  * conversion of types matters; the clock is the database's alone.
  */
-import {
-  boundsOf,
-  columnsOf,
-  inAnyState,
-  lastMs,
-  usableMarginMs,
-} from '../ledgers/settlement-row.ts'
+import { boundsOf, columnsOf, inAnyState, lastMs, usableMarginMs } from '../ledgers/settlement-row.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
-import type { ClaimRequest, LedgerFilter, LedgerUpdate } from '../settlement/ledger.ts'
 import { toJson } from '../runtime/json.ts'
+import type { ClaimRequest, LedgerFilter, LedgerUpdate } from '../settlement/ledger.ts'
 
 export interface Statement {
   readonly text: string

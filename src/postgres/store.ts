@@ -1,6 +1,7 @@
 /** The settlements of a seller in a table of Postgres. */
-import type { LedgerStore } from '../ledgers/shared-ledger.ts'
+
 import { entryOf, pageOf, queryOf, type SettlementRow } from '../ledgers/settlement-row.ts'
+import type { LedgerStore } from '../ledgers/shared-ledger.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
 import {
   type Claim,
@@ -165,7 +166,8 @@ function problemOf(standing: Standing, table: string): string | undefined {
   if (version !== `${schemaVersion}`)
     return `the table ${table} is of version ${version}, and this release needs version ${schemaVersion}: use the release that made it, or name another table`
   if (!may_write) return rightsMissing(table, `the role ${user}`)
-  if (is_unlogged) return `the table ${table} is unlogged, and a crash empties it: ALTER TABLE ${table} SET LOGGED`
+  if (is_unlogged)
+    return `the table ${table} is unlogged, and a crash empties it: ALTER TABLE ${table} SET LOGGED`
   if (commits_late)
     return `synchronous_commit is off, and a crash may forget a payment: ALTER ROLE ${user} SET synchronous_commit = on`
   return undefined
