@@ -181,11 +181,7 @@ function claims(world: World, index: number, setup: Setup, guards: Guards): Move
   const { deadlineMs, leaseMs } = timesOf(setup)
   const isLapsed = entry?.state === 'settling' && entry.until <= now
   const held: SettlementState | undefined =
-    entry?.state === 'settling'
-      ? isLapsed
-        ? { state: 'unresolved' }
-        : { state: 'settling', claim: '', leaseUntil: 0 }
-      : entry
+    entry?.state === 'settling' ? (isLapsed ? { state: 'unresolved' } : { state: 'settling' }) : entry
   const refused: Move = { text: 'is refused as a duplicate', to: change(world, index, { phase: 'ended' }) }
   if (own?.state === 'settled') return [refused]
   const isOpen = held === undefined || held.state === 'unresolved' || held.state === 'failed'

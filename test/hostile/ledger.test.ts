@@ -1,5 +1,5 @@
 import { afterEach, expect, it, vi } from 'vitest'
-import { LedgerFullError, MemoryLedger, type SettlementState } from '../../src/index.ts'
+import { LedgerFullError, type LedgerUpdate, MemoryLedger } from '../../src/index.ts'
 import { readPayment } from '../../src/payment/payment.ts'
 import { identify, type SettlementQuery } from '../../src/payment/payment-key.ts'
 import {
@@ -27,12 +27,12 @@ let claims = 0
 /** A ledger with `states`, each of a payment of its own, claimed one after the other. */
 async function ledgerOf(
   maxEntries: number,
-  states: readonly SettlementState[],
+  states: readonly LedgerUpdate['settlement'][],
   query: Partial<SettlementQuery> = {},
 ): Promise<{ ledger: MemoryLedger; claim: (key?: string) => Promise<string> }> {
   const ledger = new MemoryLedger({ maxEntries })
-  const claimOf = (key: string, settlement?: SettlementState) =>
-    claim(ledger, key, query).then(id => settlement && ledger.update(key, id, settlement))
+  const claimOf = (key: string, settlement?: LedgerUpdate['settlement']) =>
+    claim(ledger, key, query).then(id => settlement && ledger.update({ key, claim: id, settlement }))
   for (const [index, state] of states.entries()) await claimOf(`${index}`, state)
   return {
     ledger,
@@ -57,9 +57,8 @@ async function claim(ledger: MemoryLedger, key: string, query: Partial<Settlemen
     nonce: key,
     validBefore: farAway,
   } as const
-  const now = Date.now()
-  const request = { key, fingerprint: '', query: { ...whole, ...query }, claim: id, since: now }
-  await ledger.claim({ ...request, leaseUntil: now + 90_000 })
+  const request = { key, fingerprint: '', query: { ...whole, ...query }, claim: id }
+  await ledger.claim({ ...request, leaseMs: 90_000 })
   return id
 }
 
@@ -194,7 +193,8 @@ it('a settle that a full ledger refuses costs no more than one that an empty led
   const ledger = new MemoryLedger({ maxEntries })
   for (let index = 0; index < maxEntries; index++) {
     const id = await claim(ledger, `${index}`, { validBefore: farAway - index })
-    await ledger.update(`${index}`, id, index % 2 === 0 ? settledState : { state: 'unresolved' })
+    const settlement = index % 2 === 0 ? settledState : ({ state: 'unresolved' } as const)
+    await ledger.update({ key: `${index}`, claim: id, settlement })
   }
   const roomy = new MemoryLedger({ maxEntries: 10_000_000 })
   let index = 0

@@ -7,7 +7,17 @@ import { fileURLToPath } from 'node:url'
 import { build, type Metafile } from 'esbuild'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
-const entries = ['index', 'evm', 'env', 'http', 'known', 'delivery', 'ledger', 'testing', 'unsupported-runtime']
+const entries = [
+  'index',
+  'evm',
+  'env',
+  'http',
+  'known',
+  'delivery',
+  'ledger',
+  'testing',
+  'unsupported-runtime',
+]
 const ofNode =
   /\bfrom ?['"]node:|\bimport ?\(?['"]node:|\bprocess\.|\bBuffer\b|\brequire\(|\b__dirname\b|\bglobal\./
 

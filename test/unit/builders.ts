@@ -11,7 +11,6 @@ import { expect, vi } from 'vitest'
 import {
   type AggregatorOptions,
   type CallOptions,
-  type ClaimRequest,
   FacilitatorAggregator,
   type FacilitatorClientLike,
   type MemoryLedger,
@@ -19,9 +18,9 @@ import {
   type SettlementLedger,
   type SettlementOptions,
   type SettlementProbe,
-  type SettlementState,
   type SupportedAnswer,
 } from '../../src/index.ts'
+import { type LedgerStore, sharedLedger } from '../../src/ledger/index.ts'
 
 export const network = 'eip155:84532'
 export const payer = '0x1111111111111111111111111111111111111111'
@@ -236,14 +235,15 @@ export const outcome = (settling: Promise<{ success: boolean; errorReason?: stri
   )
 
 /** A ledger that does some things its own way. */
-export function ledgerWith(inner: MemoryLedger, overrides: Partial<SettlementLedger>): SettlementLedger {
-  return {
-    claim: (request: ClaimRequest) => inner.claim(request),
-    update: (key: string, claim: string, state: SettlementState) => inner.update(key, claim, state),
-    get: (key: string) => inner.get(key),
-    unresolved: () => inner.unresolved(),
+export function ledgerWith(inner: MemoryLedger, overrides: Partial<LedgerStore>): SettlementLedger {
+  return sharedLedger({
+    claim: request => inner.claim(request),
+    update: update => inner.update(update),
+    get: key => inner.get(key),
+    list: filter => inner.list(filter),
+    undelivered: query => inner.undelivered(query),
     ...overrides,
-  }
+  })
 }
 
 export function permit2Payload(nonce = '77', deadline = '4000000000'): PaymentPayload {

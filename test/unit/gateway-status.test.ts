@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from 'vitest'
 import { createStatusHandler } from '../../src/http/index.ts'
 import { MemoryLedger } from '../../src/index.ts'
-import { httpError, settled } from './builders.ts'
+import { httpError, ledgerWith, settled } from './builders.ts'
 import {
   a,
   aggregator,
@@ -67,13 +67,7 @@ describe('the status', () => {
   })
 
   it('is answered while the ledger is down, with the problem in it', async () => {
-    const inner = new MemoryLedger()
-    const ledger = {
-      claim: inner.claim.bind(inner),
-      update: inner.update.bind(inner),
-      get: inner.get.bind(inner),
-      unresolved: () => Promise.reject(new Error('db down')),
-    }
+    const ledger = ledgerWith(new MemoryLedger(), { list: () => Promise.reject(new Error('db down')) })
     const answer = await get(open({}, { settlement: { ledger } }), '/api/facilitator-status')
     expect(answer).toMatchObject({
       status: 200,

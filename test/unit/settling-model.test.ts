@@ -8,6 +8,7 @@ import {
   type ProbeAnswer,
   type SettlementLedger,
 } from '../../src/index.ts'
+import { sharedLedger } from '../../src/ledger/index.ts'
 import { untyped } from '../untyped.ts'
 import {
   after,
@@ -325,14 +326,15 @@ class World {
       return answer
     }
     return {
-      ledger: {
+      ledger: sharedLedger({
         claim: request => call(() => inner.claim(request)),
-        update: (...update) => call(() => inner.update(...update)),
+        update: update => call(() => inner.update(update)),
         get: key => call(() => inner.get(key)),
-        unresolved: () => call(() => inner.unresolved()),
-      },
+        list: filter => call(() => inner.list(filter)),
+      }),
       forget: async () => {
-        if ((await inner.unresolved()).length > 0) inner = new MemoryLedger()
+        const { entries } = await inner.list({ states: ['unresolved'], limit: 1 })
+        if (entries.length > 0) inner = new MemoryLedger()
       },
     }
   }

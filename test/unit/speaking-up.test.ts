@@ -164,7 +164,7 @@ describe('a gateway that ends with a settlement in doubt', () => {
   })
 
   it('ends in time though its ledger does not answer, and reports that too', async () => {
-    const ledger = ledgerWith(new MemoryLedger(), { unresolved: () => hanging() })
+    const ledger = ledgerWith(new MemoryLedger(), { list: () => hanging() })
     const begunAt = performance.now()
     expect((await endWith({ settlement: { ledger } })).at(-1)).toMatch(/^the ledger does not answer/)
     expect(performance.now() - begunAt).toBeLessThan(7_000)

@@ -1,11 +1,12 @@
 /** Ledgers that lose what they were given, or do not answer. */
 import {
   type ClaimRequest,
+  type LedgerFilter,
+  type LedgerUpdate,
   MemoryLedger,
-  type SettlementLedger,
   type SettlementProbe,
-  type SettlementState,
 } from '../../../src/index.ts'
+import { type LedgerStore, sharedLedger } from '../../../src/ledger/index.ts'
 import { createBuyer } from '../../bed/buyer.ts'
 import { type Fault, startFacilitator } from '../../bed/facilitator.ts'
 import { price, startSeller } from '../../bed/seller.ts'
@@ -14,21 +15,22 @@ import { answerOf, type Sale, tally } from '../result.ts'
 import { type Bed, forEachPayment, type Scenario } from '../scenario.ts'
 
 /** A ledger of one entry each, so that one can be lost. */
-abstract class FaultyLedger implements SettlementLedger {
+abstract class FaultyLedger implements LedgerStore {
   isFaulty = true
   readonly #entries = new Map<string, MemoryLedger>()
 
   claim(request: ClaimRequest) {
     return this.#of(request.key).claim(request)
   }
-  update(key: string, claim: string, settlement: SettlementState) {
-    return this.#of(key).update(key, claim, settlement)
+  update(update: LedgerUpdate) {
+    return this.#of(update.key).update(update)
   }
   get(key: string) {
     return this.#of(key).get(key)
   }
-  async unresolved() {
-    return (await Promise.all([...this.#entries.values()].map(entry => entry.unresolved()))).flat()
+  async list(filter: LedgerFilter) {
+    const pages = await Promise.all([...this.#entries.values()].map(entry => entry.list(filter)))
+    return { entries: pages.flatMap(page => page.entries) }
   }
   protected lose(key: string): void {
     this.#entries.delete(key)
@@ -53,16 +55,16 @@ class LosesClaims extends FaultyLedger {
 }
 
 class LosesUnresolved extends FaultyLedger {
-  override async update(key: string, claim: string, settlement: SettlementState) {
-    const isStored = await super.update(key, claim, settlement)
-    if (this.isFaulty && settlement.state === 'unresolved') this.lose(key)
+  override async update(update: LedgerUpdate) {
+    const isStored = await super.update(update)
+    if (this.isFaulty && update.settlement.state === 'unresolved') this.lose(update.key)
     return isStored
   }
 }
 
 class HangsAfterClaim extends FaultyLedger {
-  override update(...update: Parameters<SettlementLedger['update']>) {
-    return this.isFaulty ? new Promise<boolean>(() => {}) : super.update(...update)
+  override update(update: LedgerUpdate) {
+    return this.isFaulty ? new Promise<boolean>(() => {}) : super.update(update)
   }
 }
 
@@ -106,7 +108,7 @@ async function sellWith(
   const members = pool.map(({ id, url }) => ({ id, url }))
   const probes = lateProbes.length > 0 ? lateProbes : probesOf(bed)
   const aggregator = aggregatorOver(bed, members, {
-    settlement: { ledger, probes },
+    settlement: { ledger: sharedLedger(ledger), probes },
     ...(lateProbes.length > 0 ? { deadlineMs: { settle: 4_000 } } : {}),
   })
   const seller = await startSeller(chain, aggregator)

@@ -1,10 +1,12 @@
 /** Replicas of one seller that do not know of each other, or whose clocks differ. */
 import {
+  type Claim,
   type ClaimRequest,
+  type LedgerFilter,
+  type LedgerUpdate,
   MemoryLedger,
-  type SettlementLedger,
-  type SettlementState,
 } from '../../../src/index.ts'
+import { type LedgerStore, sharedLedger } from '../../../src/ledger/index.ts'
 import { createBuyer, type SignedPayment } from '../../bed/buyer.ts'
 import { startFacilitator } from '../../bed/facilitator.ts'
 import { price, startSeller } from '../../bed/seller.ts'
@@ -64,48 +66,52 @@ export const sentToBoth =
   }
 
 /** What a replica has of the ledger that it shares: a connection of its own, and not the memory of its own process. */
-class ReplicaLedger implements SettlementLedger {
-  constructor(protected readonly shared: SettlementLedger) {}
+class ReplicaLedger implements LedgerStore {
+  constructor(protected readonly shared: LedgerStore) {}
 
-  claim(request: ClaimRequest) {
+  claim(request: ClaimRequest): Promise<Claim> {
     return this.shared.claim(request)
   }
-  async update(key: string, claim: string, settlement: SettlementState) {
-    return this.shared.update(key, claim, settlement)
+  async update(update: LedgerUpdate) {
+    return this.shared.update(update)
   }
   get(key: string) {
     return this.shared.get(key)
   }
-  unresolved() {
-    return this.shared.unresolved()
+  list(filter: LedgerFilter) {
+    return this.shared.list(filter)
   }
 }
 
-/** A seller's process whose clock is ahead, and which dies: what it reports from then on reaches nobody. */
-class DyingReplicaLedger extends ReplicaLedger {
-  isDead = false
-
+/** A replica's connection to a ledger whose clock is ahead of the replicas'. */
+class AheadLedger extends ReplicaLedger {
   constructor(
-    shared: SettlementLedger,
+    shared: LedgerStore,
     private readonly aheadMs: number,
   ) {
     super(shared)
   }
 
-  /** Its claims lapse soon, as nobody waits for half a minute here. */
-  override claim(request: ClaimRequest) {
-    return super.claim({
-      ...request,
-      since: request.since + this.aheadMs,
-      leaseUntil: Date.now() + 2_000,
-    })
-  }
-  override async update(key: string, claim: string, settlement: SettlementState) {
-    return this.isDead || super.update(key, claim, settlement)
+  override async claim(request: ClaimRequest): Promise<Claim> {
+    const claim = await super.claim(request)
+    return claim.kind === 'claimed' ? { ...claim, since: claim.since + this.aheadMs } : claim
   }
 }
 
-/** A replica whose clock is ahead dies after its facilitator's broadcast; the buyer turns to the other replica. */
+/** Of a seller's process that dies: what it reports from then on reaches nobody. */
+class DyingReplicaLedger extends ReplicaLedger {
+  isDead = false
+
+  /** Its claims lapse soon, as nobody waits for half a minute here. */
+  override claim(request: ClaimRequest) {
+    return super.claim({ ...request, leaseMs: 2_000 })
+  }
+  override async update(update: LedgerUpdate) {
+    return this.isDead || super.update(update)
+  }
+}
+
+/** In a ledger whose clock is ahead: a replica dies after its facilitator's broadcast; the buyer turns to the other replica. */
 export const clockAhead =
   (aheadMs: number): Scenario =>
   async bed => {
@@ -115,14 +121,14 @@ export const clockAhead =
       startFacilitator({ chain, id: 'second' }),
     ])
     const shared = new MemoryLedger()
-    const dying = new DyingReplicaLedger(shared, aheadMs)
+    const dying = new DyingReplicaLedger(shared)
     const replicas = await startReplicas(bed, [
       // It dies while it waits for its facilitator, before it has asked the chain.
       aggregatorOver(bed, [{ id: first.id, url: first.url }], {
-        settlement: { ledger: dying, ...answersFirst },
+        settlement: { ledger: sharedLedger(dying), ...answersFirst },
       }),
       aggregatorOver(bed, [{ id: second.id, url: second.url }], {
-        settlement: { ledger: new ReplicaLedger(shared) },
+        settlement: { ledger: sharedLedger(new AheadLedger(shared, aheadMs)) },
         deadlineMs: { settle: 8_000 },
       }),
     ])
@@ -140,7 +146,8 @@ export const clockAhead =
     while (!(await isCharged())) await chain.nextBlocks(1)
     dying.isDead = true
     await replicas.stopFirst()
-    while ((await shared.unresolved()).length < bed.payments) await chain.nextBlocks(1)
+    const unresolved = () => shared.list({ states: ['unresolved'], limit: bed.payments })
+    while ((await unresolved()).entries.length < bed.payments) await chain.nextBlocks(1)
 
     const sales = await Promise.all(
       payments.map(async ({ headers }) => saleOf([await buyer.replay(other.url, headers)], 1)),

@@ -14,9 +14,9 @@ it.each([
     const inner = new MemoryLedger()
     let longest = 0
     const ledger = ledgerWith(inner, {
-      update: (key, claim, state) => {
-        longest = Math.max(longest, JSON.stringify(state).length)
-        return inner.update(key, claim, state)
+      update: update => {
+        longest = Math.max(longest, JSON.stringify(update.settlement).length)
+        return inner.update(update)
       },
     })
     await settleBy(aggregatorOf({ a: new FakeFacilitator({ settleAnswer: answer }) }, { ledger }))

@@ -24,7 +24,7 @@ it('a process that slept past its lease, and whose connection to the ledger did 
     { a: new FakeFacilitator({ settleAnswer: () => after(1_000).then(() => settled) }) },
     {
       ledger: ledgerWith(shared, {
-        update: (key, claim, state) => remote(() => shared.update(key, claim, state)),
+        update: update => remote(() => shared.update(update)),
         get: key => remote(() => shared.get(key)),
       }),
     },

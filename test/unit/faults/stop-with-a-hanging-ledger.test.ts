@@ -16,7 +16,7 @@ inFakeTime()
 
 it('stop() ends within a minute, though a ledger that hangs has not stored a hundred successes', async () => {
   const inner = new MemoryLedger()
-  const ledger = ledgerWith(inner, { update: hanging, get: hanging, unresolved: hanging })
+  const ledger = ledgerWith(inner, { update: hanging, get: hanging, list: hanging })
   const aggregator = aggregatorOf({ a: new FakeFacilitator() }, { ledger })
   const all = Array.from({ length: 100 }, () => outcome(aggregator.settle(newPayload(), requirements())))
   expect(new Set(await done(Promise.all(all)))).toEqual(new Set(['success']))

@@ -2,7 +2,7 @@
 import type { PaymentPayload, SettleResponse } from '@x402/core/types'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { FacilitatorAggregator, type ProbeAnswer, type SettlementState } from '../../../src/index.ts'
+import { FacilitatorAggregator, MemoryLedger, type ProbeAnswer } from '../../../src/index.ts'
 import {
   done,
   hanging,
@@ -13,7 +13,6 @@ import {
   requirements,
   silent,
 } from '../builders.ts'
-import { ListingLedger } from './listing-ledger.ts'
 
 /** How the facilitator treats the next settle. */
 const treatments = ['settles', 'settles, loses its answer', 'loses the request', 'takes its time'] as const
@@ -36,7 +35,7 @@ class World {
   readonly reported = new Map<string, number>()
   treatment: Treatment = 'settles'
   isNodeDown = false
-  readonly #ledger = new ListingLedger()
+  readonly #ledger = new MemoryLedger()
   readonly #replicas: ReturnType<World['open']>[]
   readonly #running: Promise<unknown>[] = []
 
@@ -49,8 +48,7 @@ class World {
     const orHang = <T>(work: () => Promise<T>) => (process.isDead ? hanging() : work())
     const ledger = ledgerWith(this.#ledger, {
       claim: request => orHang(() => this.#ledger.claim(request)),
-      update: (key: string, claim: string, state: SettlementState) =>
-        orHang(() => this.#ledger.update(key, claim, state)),
+      update: update => orHang(() => this.#ledger.update(update)),
       get: key => orHang(() => this.#ledger.get(key)),
       undelivered: query => orHang(() => this.#ledger.undelivered(query)),
     })

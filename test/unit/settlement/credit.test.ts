@@ -31,7 +31,6 @@ import {
   settleBy,
   settleCalls,
 } from './harness.ts'
-import { ListingLedger } from './listing-ledger.ts'
 
 const duplicate = 'refused: duplicate_settlement'
 
@@ -308,33 +307,36 @@ describe('a new payment of a payer who may have been charged', () => {
 
 describe('replicas that share a ledger', () => {
   it('use what another one has left undelivered, once', async () => {
-    const ledger = new ListingLedger()
-    await undelivered({ ledger })
-    const replicas: FacilitatorAggregator[] = [1, 2, 3].map(() => poolWithoutRetries({ ledger }))
+    const shared = new MemoryLedger()
+    await undelivered({ ledger: ledgerWith(shared, {}) })
+    const replicas: FacilitatorAggregator[] = [1, 2, 3].map(() =>
+      poolWithoutRetries({ ledger: ledgerWith(shared, {}) }),
+    )
     const all = replicas.map(replica => settleBy(replica))
     expect(await Promise.all(all)).toEqual(Array(3).fill('success'))
     expect(settleCalls()).toEqual([3, 0])
   })
 
   it('take over what one that died was settling, when the chain shows that it was paid', async () => {
-    const ledger = new ListingLedger()
-    poolWithoutRetries({ ledger })
+    const shared = new MemoryLedger()
+    poolWithoutRetries({ ledger: ledgerWith(shared, {}) })
     a.settleAnswer = () => new Promise(() => {})
     aggregator.settle(newPayload(), requirements()).catch(() => {})
     await vi.advanceTimersByTimeAsync(1)
     a.settleAnswer = settled
     vi.setSystemTime(Date.now() + 120_000)
     chain.answer = paid
-    const replica = poolWithoutRetries({ ledger })
+    const replica = poolWithoutRetries({ ledger: ledgerWith(shared, {}) })
     expect(await settleBy(replica)).toBe('success')
     expect(settleCalls()).toEqual([1, 0])
   })
 
   it('refuse to settle while the ledger does not say what is undelivered', async () => {
-    const ledger = new ListingLedger()
-    ledger.undelivered = async () => {
-      throw new Error('connection lost')
-    }
+    const ledger = ledgerWith(new MemoryLedger(), {
+      undelivered: async () => {
+        throw new Error('connection lost')
+      },
+    })
     poolWithoutRetries({ ledger })
     expect(await settle()).toBe('LEDGER_FAILED')
     expect(settleCalls()).toEqual([0, 0])

@@ -2,9 +2,9 @@
 import { describe, expect, it, vi } from 'vitest'
 import {
   type FacilitatorAggregator,
+  type LedgerUpdate,
   MemoryLedger,
   type SettlementOptions,
-  type SettlementState,
 } from '../../../src/index.ts'
 import {
   done,
@@ -160,12 +160,12 @@ describe('a reply that is reported lost', () => {
   it('keeps stop waiting until it is recorded', async () => {
     const inner = new MemoryLedger()
     let store = () => {}
-    const slow = (key: string, claim: string, state: SettlementState) =>
-      state.state === 'undelivered'
+    const slow = (update: LedgerUpdate) =>
+      update.settlement.state === 'undelivered'
         ? new Promise<boolean>(resolve => {
-            store = () => resolve(inner.update(key, claim, state))
+            store = () => resolve(inner.update(update))
           })
-        : inner.update(key, claim, state)
+        : inner.update(update)
     const { aggregator, replies, payment } = await settledOnce({
       ledger: ledgerWith(inner, { update: slow }),
     })
@@ -185,8 +185,7 @@ describe('a reply that is reported lost', () => {
 describe('a ledger that stores no undelivered payments', () => {
   it('loses the reply, is warned about once, and delivers nothing twice', async () => {
     const inner = new MemoryLedger()
-    const update = async (key: string, claim: string, state: SettlementState) =>
-      state.state !== 'undelivered' && inner.update(key, claim, state)
+    const update = async (one: LedgerUpdate) => one.settlement.state !== 'undelivered' && inner.update(one)
     const { aggregator, replies, payment } = await settledOnce({ ledger: ledgerWith(inner, { update }) })
     await replies.lost(payment)
     expect(await settle(payment)).toBe(refusedAsDuplicate)
@@ -205,7 +204,7 @@ describe('a process that dies', () => {
     const inner = new MemoryLedger()
     let isDying = false
     const ledger = ledgerWith(inner, {
-      update: (key, claim, state) => (isDying ? hanging() : inner.update(key, claim, state)),
+      update: update => (isDying ? hanging() : inner.update(update)),
     })
     a.settleAnswer = charges(settled)
     const { aggregator: dying, replies, payment } = await settledOnce({ ledger })

@@ -112,9 +112,9 @@ describe('one payment has one success', () => {
   it('when the ledger takes longer than a lease to store it', async () => {
     const ledger = new MemoryLedger()
     const slow = ledgerWith(ledger, {
-      update: async (key, claim, state) => {
+      update: async update => {
         await after(95_000)
-        return ledger.update(key, claim, state)
+        return ledger.update(update)
       },
     })
     const payment = newPayload()
@@ -127,8 +127,7 @@ describe('one payment has one success', () => {
     const ledger = new MemoryLedger()
     let isDown = true
     const failing = ledgerWith(ledger, {
-      update: (key, claim, state) =>
-        isDown ? Promise.reject(new Error('down')) : ledger.update(key, claim, state),
+      update: update => (isDown ? Promise.reject(new Error('down')) : ledger.update(update)),
     })
     const payment = newPayload()
     expect(await outcome(pool({ ledger: failing }).settle(payment, requirements()))).toBe('success')

@@ -224,9 +224,9 @@ describe('the watch', () => {
     const inner = new MemoryLedger()
     let updates = 0
     const late = ledgerWith(inner, {
-      update: async (key, claim, state) => {
+      update: async update => {
         updates++
-        const isStored = await inner.update(key, claim, state)
+        const isStored = await inner.update(update)
         if (updates === 1) await after(6_000)
         return isStored
       },
@@ -307,7 +307,9 @@ describe('the watch', () => {
   it('announces an entry anew that was not unresolved any more, and is again', async () => {
     const inner = new MemoryLedger()
     let isRetried = false
-    const ledger = ledgerWith(inner, { unresolved: async () => (isRetried ? [] : inner.unresolved()) })
+    const ledger = ledgerWith(inner, {
+      list: async filter => (isRetried ? { entries: [] } : inner.list(filter)),
+    })
     pool({ ledger }, briefly)
     a.settleAnswer = httpError(502)
     chain.answer = silent
@@ -326,10 +328,10 @@ describe('the watch', () => {
     const inner = new MemoryLedger()
     let poisoned: string | undefined
     const ledger = ledgerWith(inner, {
-      update: async (key, claim, state) => {
-        poisoned ??= key
-        if (key === poisoned) throw new Error('value too large')
-        return inner.update(key, claim, state)
+      update: async update => {
+        poisoned ??= update.key
+        if (update.key === poisoned) throw new Error('value too large')
+        return inner.update(update)
       },
     })
     pool({ ledger }, briefly)

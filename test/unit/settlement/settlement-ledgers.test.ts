@@ -2,12 +2,14 @@
 import { describe, expect, it, vi } from 'vitest'
 import {
   type AggregatorOptions,
+  type Claim,
   type ClaimRequest,
   LedgerError,
   MemoryLedger,
   type SettlementLedger,
   type SettlementOptions,
 } from '../../../src/index.ts'
+import { sharedLedger } from '../../../src/ledger/index.ts'
 import { untyped } from '../../untyped.ts'
 import {
   after,
@@ -29,12 +31,12 @@ import { a, aggregator, briefly, chain, pool, probe, settle, settleCalls, used }
 /** A ledger whose entries are there no more after `lose()`. */
 function forgetful() {
   let inner = new MemoryLedger()
-  const ledger: SettlementLedger = {
+  const ledger = sharedLedger({
     claim: request => inner.claim(request),
-    update: (...update) => inner.update(...update),
+    update: update => inner.update(update),
     get: key => inner.get(key),
-    unresolved: () => inner.unresolved(),
-  }
+    list: filter => inner.list(filter),
+  })
   const lose = () => {
     inner = new MemoryLedger()
   }
@@ -143,9 +145,9 @@ describe('a ledger over an unsteady network', () => {
   it('that is sent an update twice has stored it', async () => {
     const inner = new MemoryLedger()
     const ledger = ledgerWith(inner, {
-      update: async (key, claim, state) => {
-        await inner.update(key, claim, state)
-        return inner.update(key, claim, state)
+      update: async update => {
+        await inner.update(update)
+        return inner.update(update)
       },
     })
     expect(await outcome(done(pool({ ledger }).settle(newPayload(), requirements())))).toBe('success')
@@ -157,9 +159,9 @@ describe('a ledger over an unsteady network', () => {
       const inner = new MemoryLedger()
       let updates = 0
       const ledger = ledgerWith(inner, {
-        update: async (key, claim, state) => {
-          if (++updates === 1) throw new Error('down')
-          return inner.update(key, claim, state)
+        update: async update => {
+          if (++updates <= 2) throw new Error('down')
+          return inner.update(update)
         },
       })
       const payment = newPayload()
@@ -181,8 +183,7 @@ describe('a ledger over an unsteady network', () => {
     const inner = new MemoryLedger()
     let isDown = true
     const ledger = ledgerWith(inner, {
-      update: (key, claim, state) =>
-        isDown ? Promise.reject(new Error('down')) : inner.update(key, claim, state),
+      update: update => (isDown ? Promise.reject(new Error('down')) : inner.update(update)),
     })
     const payment = newPayload()
     const first = pool({ ledger })
@@ -200,8 +201,7 @@ describe('a ledger over an unsteady network', () => {
     const inner = new MemoryLedger()
     let isDown = false
     const ledger = ledgerWith(inner, {
-      update: (key, claim, state) =>
-        isDown ? Promise.reject(new Error('down')) : inner.update(key, claim, state),
+      update: update => (isDown ? Promise.reject(new Error('down')) : inner.update(update)),
     })
     const aggregator = pool({ ledger }, briefly)
     a.settleAnswer = httpError(502)
@@ -215,15 +215,14 @@ describe('a ledger over an unsteady network', () => {
   })
 
   it('may answer without promises', async () => {
-    const ledger = {
-      claim: ({ since, query }: ClaimRequest) => ({ kind: 'claimed', before: undefined, since, query }),
+    const store = {
+      claim: ({ query }: ClaimRequest) => ({ kind: 'claimed', before: undefined, since: Date.now(), query }),
       update: () => true,
       get: () => undefined,
-      unresolved: () => [],
+      list: () => ({ entries: [] }),
     }
-    expect(await outcome(done(pool({ ledger: untyped(ledger) }).settle(newPayload(), requirements())))).toBe(
-      'success',
-    )
+    const ledger = sharedLedger(untyped(store))
+    expect(await outcome(done(pool({ ledger }).settle(newPayload(), requirements())))).toBe('success')
   })
 })
 
@@ -459,15 +458,18 @@ describe('a ledger that does not answer', () => {
 })
 
 describe('a claim of a replica that died', () => {
-  /** As claimed by a replica whose clock is off by so much, 100 s ago. */
+  /** As claimed 100 s ago, in a ledger whose clock is off by so much. */
   async function claimedBefore(clockOffMs: number) {
-    const ledger = ledgerWith(new MemoryLedger(), {})
-    const since = Date.now() + clockOffMs
-    const replica = poolOfOne({
-      ...ledger,
-      claim: request => ledger.claim({ ...request, since, leaseUntil: Date.now() + 90_000 }),
-      update: () => new Promise(() => {}),
-    })
+    const inner = new MemoryLedger()
+    const off = (answer: Claim): Claim =>
+      answer.kind === 'claimed' ? { ...answer, since: answer.since + clockOffMs } : answer
+    const ledger = ledgerWith(inner, { claim: request => inner.claim(request).then(off) })
+    const replica = poolOfOne(
+      ledgerWith(inner, {
+        claim: request => inner.claim({ ...request, leaseMs: 90_000 }),
+        update: () => new Promise(() => {}),
+      }),
+    )
     const payment = newPayload()
     a.settleAnswer = () => new Promise(() => {})
     void replica.settle(payment, requirements()).catch(() => {})
