@@ -1,25 +1,29 @@
 /** In which part of a ledger a payment is recorded, where its parts are on several machines. */
 import type { SettlementQuery } from '../payment/payment-key.ts'
 
-/** Places for the payments of a ledger: by its key alone, and by the payer who may be named in it. */
+/** Where the payments of a ledger are: by the key alone, and by the payer. */
 export interface Shards {
   readonly count: number
   ofKey(key: string): number
-  /** Where the open payments of a payer are indexed. */
-  ofPayer(payer: string): number
+  /** Those in which a payer's payments may be. */
+  ofPayer(payer: string): readonly number[]
 }
 
 /**
  * Keys of this library name the payer, so that all his payments are in one shard and their index is beside them: one call
- * reads or writes both, given the key alone. Keys without a payer are spread by the whole key.
+ * reads or writes both, given the key alone. Those without a payer are spread by the whole key; keys of another form are
+ * in the first shard, which is asked for each payer too.
  *
  * @param count must stay the same as long as there are entries
  */
 export function shards(count: number): Shards {
   return {
     count,
-    ofKey: key => hash(key.split('|')[3] || key) % count,
-    ofPayer: payer => hash(payer) % count,
+    ofKey(key) {
+      const parts = key.split('|')
+      return parts.length === 5 ? hash(parts[3] || key) % count : 0
+    },
+    ofPayer: payer => [...new Set([hash(payer) % count, 0])],
   }
 }
 

@@ -11,7 +11,6 @@
  * | `open-payments`            | sorted set | those that are settling, unresolved or undelivered, by their first claim |
  * | `forget-at`                | sorted set | those that are over, by the time (ms) at which they may be forgotten    |
  * | `open-payments-of:<group>` | sorted set | the open ones of one payer, payee, token and network                    |
- * | `elsewhere-of:<group>`     | set        | such whose entries are in another shard                                 |
  * | `layout`                   | string     | the version of this table                                               |
  */
 
@@ -71,7 +70,7 @@ local function forget(key, group)
 end
 `
 
-/** `group` is empty where the payer's index is in another shard. A claim also forgets some entries whose time has come. */
+/** `group` is empty where nobody knows the payer. A claim also forgets some entries whose time has come. */
 const claim = `
 local key, fingerprint, claim, lease_ms, query, amount, amount_number, usable_until_ms, lifetime_s, group = unpack(ARGV)
 local name = base .. 'payment:' .. key
@@ -211,22 +210,7 @@ for _, key in ipairs(redis.call('ZRANGE', base .. 'open-payments-of:' .. ARGV[1]
   local state = entry and state_of(entry)
   if state == 'unresolved' or state == 'undelivered' then found[#found + 1] = view(entry) end
 end
-return cjson.encode({ entries = found, elsewhere = redis.call('SMEMBERS', base .. 'elsewhere-of:' .. ARGV[1]) })
-`
-
-/** Thirty days: an index that nobody has used for so long is dropped. */
-const elsewhereMs = 30 * 24 * 60 * 60_000
-
-const noteElsewhere = `
-local group, key = unpack(ARGV)
-redis.call('SADD', base .. 'elsewhere-of:' .. group, key)
-redis.call('PEXPIRE', base .. 'elsewhere-of:' .. group, ${elsewhereMs})
-return 1
-`
-
-const forgetElsewhere = `
-local group, key = unpack(ARGV)
-return redis.call('SREM', base .. 'elsewhere-of:' .. group, key)
+return cjson.encode({ entries = found })
 `
 
 /** Forgets some of what is over, and says where to go on. */
@@ -267,8 +251,6 @@ const sources = {
   get,
   list,
   undelivered,
-  noteElsewhere,
-  forgetElsewhere,
   prune,
   inspect,
 }

@@ -12,7 +12,7 @@ import type {
   LedgerUpdate,
   SettlementState,
 } from '../settlement/ledger.ts'
-import { closedBySeller, isUndelivered } from '../settlement/ledger.ts'
+import { closedBySeller } from '../settlement/ledger.ts'
 import type { ScriptRunner } from './client.ts'
 import { isUnknownScript, ledgerFault } from './faults.ts'
 import { layoutVersion, type ScriptName, sourceOf } from './scripts.ts'
@@ -75,12 +75,7 @@ export class RedisStore implements LedgerStore {
 
   async claim({ key, fingerprint, query, claim, leaseMs }: ClaimRequest): Promise<Claim> {
     const { amount, validBefore, lifetimeSeconds } = query
-    const group = groupOf(query)
-    const shard = spread.ofKey(key)
-    const isBeside = query.payer === undefined || spread.ofPayer(query.payer) === shard
-    if (!isBeside && group !== undefined)
-      await this.#run('noteElsewhere', spread.ofPayer(query.payer ?? ''), [group, key])
-    const answer = await this.#run<{ kind: 'claimed' | 'refused'; entry: View }>('claim', shard, [
+    const answer = await this.#run<{ kind: 'claimed' | 'refused'; entry: View }>('claim', spread.ofKey(key), [
       key,
       fingerprint,
       claim,
@@ -90,7 +85,7 @@ export class RedisStore implements LedgerStore {
       numberOf(amount),
       validBefore === undefined ? '' : `${validBefore * 1000}`,
       `${lifetimeSeconds ?? ''}`,
-      (isBeside && group) || '',
+      groupOf(query) ?? '',
     ])
     const entry = entryOf(answer.entry)
     if (answer.kind === 'refused') return { kind: 'refused', entry }
@@ -152,24 +147,15 @@ export class RedisStore implements LedgerStore {
 
   async undelivered(query: SettlementQuery): Promise<readonly LedgerEntry[]> {
     const group = groupOf(query)
-    if (group === undefined) return []
-    const shard = spread.ofPayer(query.payer ?? '')
-    const answer = await this.#run<{ entries: LuaList<View>; elsewhere: LuaList<string> }>(
-      'undelivered',
-      shard,
-      [group],
+    if (query.payer === undefined || group === undefined) return []
+    const answers = await Promise.all(
+      spread
+        .ofPayer(query.payer)
+        .map(shard => this.#run<Pick<ShardPage, 'entries'>>('undelivered', shard, [group])),
     )
-    const beside = listOf(answer.entries).map(entryOf)
-    const keys = listOf(answer.elsewhere)
-    if (keys.length === 0) return beside
-    const elsewhere = await Promise.all(
-      keys.map(async key => {
-        const entry = await this.get(key)
-        if (!entry) await this.#run('forgetElsewhere', shard, [group, key])
-        return entry && isUndelivered(entry) ? [entry] : []
-      }),
-    )
-    return [...beside, ...elsewhere.flat()].sort((one, other) => one.since - other.since)
+    return answers
+      .flatMap(({ entries }) => listOf(entries).map(entryOf))
+      .sort((one, other) => one.since - other.since)
   }
 
   async prune({ olderThanMs }: { readonly olderThanMs: number }): Promise<number> {
