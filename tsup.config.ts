@@ -9,6 +9,8 @@ const entry = {
   known: 'src/known/index.ts',
   delivery: 'src/delivery/index.ts',
   ledger: 'src/ledger/index.ts',
+  postgres: 'src/postgres/index.ts',
+  sqlite: 'src/sqlite/index.ts',
   testing: 'src/testing/index.ts',
 }
 

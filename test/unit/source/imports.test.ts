@@ -12,9 +12,9 @@ const layers = [
   ['facilitator'],
   ['pool', 'settlement'],
   ['events.ts'],
-  ['flows', 'options', 'testing'],
-  ['aggregator.ts', 'evm', 'known'],
-  ['index.ts', 'env', 'http'],
+  ['flows', 'options', 'testing', 'ledgers'],
+  ['aggregator.ts', 'evm', 'known', 'ledger', 'postgres', 'sqlite'],
+  ['index.ts', 'env', 'http', 'delivery'],
   ['node'],
   ['cli'],
 ]
