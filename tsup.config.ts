@@ -9,6 +9,7 @@ const entry = {
   known: 'src/known/index.ts',
   delivery: 'src/delivery/index.ts',
   ledger: 'src/ledger/index.ts',
+  probe: 'src/probe/index.ts',
   postgres: 'src/postgres/index.ts',
   sqlite: 'src/sqlite/index.ts',
   testing: 'src/testing/index.ts',

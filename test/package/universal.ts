@@ -15,6 +15,7 @@ const entries = [
   'known',
   'delivery',
   'ledger',
+  'probe',
   'postgres',
   'sqlite',
   'testing',

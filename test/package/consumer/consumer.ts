@@ -8,12 +8,21 @@ import { createGateway, createStatusHandler } from 'x402-facilitator-aggregator/
 import { known } from 'x402-facilitator-aggregator/known'
 import { createFacilitatorConfig, listen } from 'x402-facilitator-aggregator/node'
 import { type PostgresLedger, postgresLedger } from 'x402-facilitator-aggregator/postgres'
+import { settlementProbe } from 'x402-facilitator-aggregator/probe'
 import { sqliteLedger } from 'x402-facilitator-aggregator/sqlite'
 import { settlementLedgerConformance } from 'x402-facilitator-aggregator/testing'
 
 const aggregator: FacilitatorClient & FacilitatorAggregator = new FacilitatorAggregator({
   facilitators: [known('payai'), { id: 'mine', url: 'https://facilitator.example' }],
-  settlement: { probes: [evmSettlementProbe({ 'eip155:8453': { rpcUrl: 'https://node.example' } })] },
+  settlement: {
+    probes: [
+      evmSettlementProbe({ 'eip155:8453': { rpcUrl: 'https://node.example' } }),
+      settlementProbe({
+        supports: network => network === 'stellar:pubnet',
+        ask: async () => ({ state: 'unspent', asOf: 0 }),
+      }),
+    ],
+  },
 })
 aggregator.on('failover', (event: AggregatorEvents['failover']) => event.from.toUpperCase())
 // @ts-expect-error mistyped

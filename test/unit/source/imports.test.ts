@@ -13,8 +13,10 @@ const layers = [
   ['pool', 'settlement'],
   ['events.ts'],
   ['flows', 'options', 'testing', 'ledgers'],
-  ['aggregator.ts', 'evm', 'known', 'ledger', 'postgres', 'sqlite'],
-  ['index.ts', 'env', 'http', 'delivery'],
+  // What comes with a probe is not the aggregator's: whoever has none does not bundle it.
+  ['aggregator.ts', 'chain', 'known', 'ledger', 'postgres', 'sqlite'],
+  ['index.ts', 'probe', 'evm', 'delivery'],
+  ['env', 'http'],
   ['node'],
   ['cli'],
 ]
