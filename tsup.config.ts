@@ -11,6 +11,9 @@ const entry = {
   ledger: 'src/ledger/index.ts',
   redis: 'src/redis/index.ts',
   'durable-object': 'src/durable-object/index.ts',
+  probe: 'src/probe/index.ts',
+  postgres: 'src/postgres/index.ts',
+  sqlite: 'src/sqlite/index.ts',
   testing: 'src/testing/index.ts',
 }
 

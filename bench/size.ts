@@ -4,8 +4,11 @@ import { build } from 'esbuild'
 
 const budgets = [
   { entry: 'src/index.ts', kB: 28 },
+  { entry: 'src/probe/index.ts', kB: 2.8 },
   { entry: 'src/known/index.ts', kB: 3 },
-  { entry: 'src/evm/index.ts', kB: 6.7 },
+  { entry: 'src/evm/index.ts', kB: 9 },
+  { entry: 'src/postgres/index.ts', kB: 7.3 },
+  { entry: 'src/sqlite/index.ts', kB: 6.6 },
 ]
 
 let isTooLarge = false
@@ -19,7 +22,7 @@ for (const { entry, kB } of budgets) {
     target: 'es2022',
     platform: 'neutral',
     mainFields: ['module', 'main'],
-    external: ['@x402/core', 'viem', 'hono'],
+    external: ['@x402/core', 'viem', 'hono', 'better-sqlite3'],
   })
   const bytes = gzipSync(outputFiles[0]?.contents ?? new Uint8Array(), { level: 9 }).byteLength
   const fits = bytes <= kB * 1000

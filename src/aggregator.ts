@@ -24,11 +24,11 @@ import { Pool } from './pool/pool.ts'
 import { type PoolHealth, poolHealth, type Statistics, statistics } from './pool/status.ts'
 import { Alarms, never } from './runtime/clock.ts'
 import { Books, ledgerError } from './settlement/books.ts'
-import { Chains } from './settlement/chain-view.ts'
-import { crossExaminer } from './settlement/cross-examination.ts'
+import type { UnresolvedSettlement } from './settlement/events.ts'
 import type { LedgerUsage } from './settlement/ledger.ts'
 import { MemoryLedger } from './settlement/memory-ledger.ts'
-import { Resolver, type UnresolvedSettlement } from './settlement/resolver.ts'
+import { silenceNotes } from './settlement/silence.ts'
+import { listUnresolved, reportUnresolved } from './settlement/unresolved.ts'
 
 /** An upstream `x402ResourceServer`, or an `x402HTTPResourceServer`. */
 export interface ReinitializableServer {
@@ -105,7 +105,6 @@ export class FacilitatorAggregator implements FacilitatorClient {
   readonly #alarms = new Alarms()
   readonly #context: Context
   readonly #books: Books
-  readonly #resolver: Resolver
   readonly #supported: Supported
   readonly #healthChecker: HealthChecker
   readonly #inFlight = new Set<Promise<unknown>>()
@@ -121,18 +120,18 @@ export class FacilitatorAggregator implements FacilitatorClient {
     this.#observer = new Observer(this.#settings)
     this.#pool = new Pool(this.#settings, this.#observer, () => this.#supported.noticeChange())
     const { probes, ...settlement } = this.#settings.settlement
-    const chains = new Chains(probes, this.#observer)
     this.#books = new Books(settlement, this.#observer)
-    this.#resolver = new Resolver(this.#books, chains, this.#observer, settlement)
-    this.#context = {
-      pool: this.#pool,
+    const host = {
       observer: this.#observer,
       alarms: this.#alarms,
       settlement,
       books: this.#books,
-      chains,
-      resolver: this.#resolver,
-      crossExamine: crossExaminer(settlement.crossExamine ? probes : [], this.#alarms),
+      noteSilence: silenceNotes(this.#observer),
+    }
+    this.#context = {
+      ...host,
+      pool: this.#pool,
+      chains: probes[0]?.connect(probes, host),
       settling: new Map(),
       deadlineMs,
       backoffMs,
@@ -207,7 +206,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
    * @throws {LedgerError} when the ledger does not answer
    */
   getUnresolvedSettlements(): Promise<UnresolvedSettlement[]> {
-    return this.#resolver.list()
+    return listUnresolved(this.#books, this.#context.chains)
   }
 
   /**
@@ -358,7 +357,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
     this.#state = 'started'
     this.#stopping = undefined
     this.#alarms.reset()
-    this.#resolver.start()
+    this.#context.chains?.watcher.start()
     if (this.#settings.healthCheck.enabled) this.#healthChecker.start()
   }
 
@@ -379,7 +378,8 @@ export class FacilitatorAggregator implements FacilitatorClient {
       if (this.#stopping !== stopping) return
       // Attempts that were overtaken, and that nobody waits for any more.
       this.#alarms.ringAll()
-      await this.#resolver.stop()
+      this.#context.chains?.watcher.stop()
+      await reportUnresolved(this.#books, this.#observer)
       this.#observer.emitter.emit('stop', {})
     })
     this.#stopping = stopping
@@ -420,7 +420,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
   /** What timers do elsewhere. */
   #workBeside(): void {
     const { enabled } = this.#settings.healthCheck
-    for (const work of [enabled && this.#healthChecker.runIfDue(), this.#resolver.runIfDue()])
+    for (const work of [enabled && this.#healthChecker.runIfDue(), this.#context.chains?.watcher.runIfDue()])
       if (work) this.#keepAlive(work)
   }
 

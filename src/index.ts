@@ -42,7 +42,7 @@ export type { SettlementQuery } from './payment/payment-key.ts'
 export type { CircuitChange, CircuitName } from './pool/circuit.ts'
 export type { FacilitatorHealth, LaneHealth, PoolHealth, Statistics } from './pool/status.ts'
 export type { Candidate, Strategy } from './pool/strategy.ts'
-export type { SettlementSummary } from './settlement/events.ts'
+export type { SettlementSummary, UnresolvedSettlement } from './settlement/events.ts'
 export type {
   Claim,
   ClaimRequest,
@@ -55,5 +55,4 @@ export type {
   SettlementState,
 } from './settlement/ledger.ts'
 export { MemoryLedger, type MemoryLedgerOptions } from './settlement/memory-ledger.ts'
-export type { DryRun, ProbeAnswer, SettlementProbe, SignedPayment } from './settlement/probe.ts'
-export type { UnresolvedSettlement } from './settlement/resolver.ts'
+export type { ChainReader, DryRun, ProbeAnswer, SettlementProbe, SignedPayment } from './settlement/probe.ts'

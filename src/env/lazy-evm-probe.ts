@@ -1,10 +1,12 @@
 /** The EVM probe, loaded with the first payment: viem is needed only where `RPC_URL_<chain id>` is set. */
+import { connect } from '../chain/connect.ts'
 import type { EvmChainOptions } from '../evm/index.ts'
 import { messageOf } from '../observe/redact.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
 import type { DryRun, ProbeAnswer, SettlementProbe, SignedPayment } from '../settlement/probe.ts'
 
 export class LazyEvmProbe implements SettlementProbe {
+  readonly connect = connect
   #probe: Promise<SettlementProbe> | undefined
 
   constructor(readonly chains: Readonly<Record<string, EvmChainOptions>>) {}

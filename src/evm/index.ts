@@ -1,5 +1,6 @@
 /** Asks EVM chains what became of payments by EIP-3009 and Permit2. Needs viem. */
 import { createPublicClient, type PublicClient } from 'viem'
+import { connect } from '../chain/connect.ts'
 import { unknownName } from '../options/unknown-name.ts'
 import { untilAborted } from '../runtime/clock.ts'
 import type { SettlementProbe } from '../settlement/probe.ts'
@@ -8,7 +9,7 @@ import { nodes } from './nodes.ts'
 import { type ChainAccess, lookUp } from './payment-search.ts'
 
 export type { SettlementQuery } from '../payment/payment-key.ts'
-export type { DryRun, ProbeAnswer, SettlementProbe, SignedPayment } from '../settlement/probe.ts'
+export type { ChainReader, DryRun, ProbeAnswer, SettlementProbe, SignedPayment } from '../settlement/probe.ts'
 
 /** How to reach one chain. */
 export interface EvmChainOptions {
@@ -75,6 +76,7 @@ export function evmSettlementProbe(chains: Readonly<Record<string, EvmChainOptio
         return 'cannot-tell'
       }
     },
+    connect,
   }
 }
 

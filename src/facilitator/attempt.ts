@@ -86,7 +86,7 @@ function invoke(
 export function withTimeout(
   called: PromiseLike<unknown>,
   timeoutMs: number,
-  alarms: Alarms,
+  alarms: Pick<Alarms, 'setTimeout' | 'clearTimeout'>,
 ): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const alarm = alarms.setTimeout(() => end(resolve)(timedOut), timeoutMs)

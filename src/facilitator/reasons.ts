@@ -20,7 +20,7 @@ export type ReasonMeaning =
   | 'spent'
 
 /** Compliance comes first: no laxer facilitator may be asked, whatever else the reason contains. */
-const screenedOut =
+export const screenedOut =
   /(?<![a-z0-9])(ky[ct]|ofac)(?![a-z0-9])|sanction|blocked_?address|address_?blocked|(deny|black|block).?list|screened|compliance/
 
 /**
@@ -109,19 +109,4 @@ const explainedByPayment =
 /** Whether a facilitator that is asked about a payment that has moved may give this reason. */
 export function isExplainedByPayment(reason = ''): boolean {
   return explainedByPayment.test(reason.toLowerCase())
-}
-
-/** What a chain does not see; and what may be screening as well, which is left alone. */
-const hiddenFromChain =
-  /payment_requirements|eip2612|erc20|extension_|blocked|restrict|prohibit|forbid|embargo|risk/
-
-/**
- * Whether the chain can say that a verdict is wrong: one for a reason that is listed. Never so of compliance: whoever is
- * screened out stays out.
- *
- * @param answer all that the facilitator says
- */
-export function isCheckable(reason: string, answer: unknown): boolean {
-  const text = JSON.stringify(answer).toLowerCase()
-  return meaningOf(reason) !== undefined && !screenedOut.test(text) && !hiddenFromChain.test(text)
 }

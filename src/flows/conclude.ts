@@ -4,6 +4,7 @@ import { never } from '../runtime/clock.ts'
 import type { Held } from '../settlement/books.ts'
 import type { LedgerUpdate } from '../settlement/ledger.ts'
 import { type Conclusion, guards } from '../settlement/machine.ts'
+import type { ChainView } from '../settlement/probe.ts'
 import type { Context } from './context.ts'
 import { drive } from './drive.ts'
 import type { Run } from './run.ts'
@@ -19,8 +20,7 @@ export async function conclude(run: Run<'settle'>, { payment, held }: Settling):
   if (before?.state === 'undelivered')
     return { kind: 'settled', response: success(payment, before.transaction, held?.query.payer) }
   try {
-    const isOurClock = !before || !context.books.isShared
-    const chain = held && context.chains.viewOf(held, isOurClock)
+    const chain = held && viewOf(held, context)
     const { audit, probeAfterMs, failoverAfterMs } = context.settlement
     const isProtected = held !== undefined && held.query.method !== 'payload'
     run.mayRepeatUnconfirmed = isProtected
@@ -50,14 +50,20 @@ export async function conclude(run: Run<'settle'>, { payment, held }: Settling):
   }
 }
 
+/** The chain's view of the payment, where a probe can look at it. */
+function viewOf(held: Held, { chains, books, noteSilence }: Context): ChainView | undefined {
+  if (!chains) noteSilence(held.query)
+  return chains?.viewOf(held, !held.before || !books.isShared)
+}
+
 /** Whether the claim still held; otherwise another one may deliver. */
 export async function record(
-  { books, resolver }: Context,
+  { books, chains }: Context,
   held: Held,
   settlement: LedgerUpdate['settlement'],
 ): Promise<boolean> {
   const isHeld = await books.record(held, settlement)
-  if (isHeld && settlement.state === 'unresolved') resolver.watch(held.key)
+  if (isHeld && settlement.state === 'unresolved') chains?.watcher.watch(held.key)
   return isHeld
 }
 

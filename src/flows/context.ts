@@ -6,13 +6,12 @@ import type { Observer } from '../observe/observer.ts'
 import type { Pool } from '../pool/pool.ts'
 import type { Alarms } from '../runtime/clock.ts'
 import type { Books } from '../settlement/books.ts'
-import type { Chains } from '../settlement/chain-view.ts'
-import type { CrossExamine } from '../settlement/cross-examination.ts'
-import type { Resolver } from '../settlement/resolver.ts'
+import type { Chains, NoteSilence } from '../settlement/probe.ts'
 
 /** How far a settlement goes before the chain is asked, and the next facilitator. */
 export interface SettlementRules {
   readonly audit: 'off' | 'sample' | 'always'
+  readonly crossExamine: boolean
   readonly probeAfterMs: number
   readonly failoverAfterMs: number
 }
@@ -27,9 +26,9 @@ export interface Context {
   readonly hedgeAfterMs: number | undefined
   readonly settlement: SettlementRules
   readonly books: Books
-  readonly chains: Chains
-  readonly resolver: Resolver
-  readonly crossExamine: CrossExamine
+  /** Absent without a probe. */
+  readonly chains: Chains | undefined
+  readonly noteSilence: NoteSilence
   /** The settlements that run in this process, by key. */
   readonly settling: Map<string, Promise<SettleResponse>>
 }

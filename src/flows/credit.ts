@@ -37,7 +37,8 @@ export async function useCredit(
   if (before && (before.state !== 'failed' || before.wasSent)) return undefined
   try {
     const credits = await context.books.creditsFor(held)
-    if (credits.length === 0 || !(await judge(context, payment, held, 'new')).isValid) return undefined
+    if (credits.length === 0 || !(await judge(context, { payment, keyed: held, standing: 'new' })).isValid)
+      return undefined
     let doubt: LedgerUpdate['settlement'] | undefined
     for (const entry of credits) {
       const old = await resolve(context, payment, entry)
@@ -73,7 +74,7 @@ async function resolve(
 ): Promise<LedgerUpdate['settlement'] | undefined> {
   const { books, chains, deadlineMs } = context
   // Without a probe nobody will ever tell: the buyer is not kept waiting for good.
-  if (isUnresolved(entry) && !chains.viewOf(entry, true) && entry.since + redeliveryMs < Date.now())
+  if (isUnresolved(entry) && !chains?.viewOf(entry, true) && entry.since + redeliveryMs < Date.now())
     return undefined
   const old = await books.claim(entry, deadlineMs.settle)
   if (old.kind === 'refused') return undefined

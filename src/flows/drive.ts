@@ -3,7 +3,6 @@
 import type { Outcome } from '../facilitator/outcome.ts'
 import type { Member } from '../pool/member.ts'
 import { now } from '../runtime/clock.ts'
-import type { ChainView } from '../settlement/chain-view.ts'
 import type { SettlementState } from '../settlement/ledger.ts'
 import {
   type Action,
@@ -14,6 +13,7 @@ import {
   step,
   wakesAt,
 } from '../settlement/machine.ts'
+import type { ChainView } from '../settlement/probe.ts'
 import type { Run } from './run.ts'
 
 export interface Drive {

@@ -1,7 +1,7 @@
 /** Whether a facilitator that rejects a payment is right: where the chain can tell, it is the judge. */
 
-import type { DeclineCause, Outcome } from '../facilitator/outcome.ts'
-import { isCheckable } from '../facilitator/reasons.ts'
+import type { Outcome } from '../facilitator/outcome.ts'
+import { meaningOf } from '../facilitator/reasons.ts'
 import type { Operation } from '../observe/attempt-report.ts'
 import type { Payment } from '../payment/payment.ts'
 import type { SignedPayment } from '../settlement/probe.ts'
@@ -9,13 +9,6 @@ import type { Context } from './context.ts'
 
 /** An answer after which nobody else is asked. */
 export type Rejection<O extends Operation> = Extract<Outcome<O>, { kind: 'answered' | 'spent' }>
-
-/** What a rejection becomes where the chain takes the payment; otherwise it stands. */
-const causes: Readonly<Partial<Record<string, DeclineCause>>> = {
-  accepts: 'contradicted',
-  // It may be right by the block that its own node knows.
-  'accepts-now': 'simulation',
-}
 
 export interface Examination<O extends Operation> {
   readonly context: Context
@@ -31,11 +24,12 @@ export async function examine<O extends Operation>(
   rejection: Rejection<O>,
   { context, facilitator, operation, payment, timeoutMs }: Examination<O>,
 ): Promise<Outcome<O>> {
-  const { crossExamine, observer } = context
+  const { chains, observer, settlement } = context
   const { reason = '', response } = rejection
   try {
-    const answer = isCheckable(reason, response) && (await crossExamine(payment, timeoutMs))
-    const cause = causes[String(answer)]
+    // A reason that nobody has listed may be about anything.
+    const isCheckable = settlement.crossExamine && meaningOf(reason)
+    const cause = isCheckable && (await chains?.crossExamine(payment, response, timeoutMs))
     if (!cause) return rejection
     if (cause === 'contradicted')
       observer.emit(

@@ -53,12 +53,12 @@ async function perform(context: Context, settling: Settling): Promise<SettleResp
 }
 
 function refused(
-  { resolver }: Context,
+  { chains }: Context,
   { requirements: { network } }: Payment,
   entry: LedgerEntry,
 ): SettleResponse {
   // A look at what is unresolved may have missed it while it was claimed.
-  if (isUnresolved(entry)) resolver.resume()
+  if (isUnresolved(entry)) chains?.watcher.resume()
   const { reason: errorReason, message: errorMessage } = duplicate
   return { success: false, errorReason, errorMessage, transaction: '', network }
 }

@@ -22,7 +22,7 @@ import { Run } from './run.ts'
  */
 export async function verify(context: Context, payment: Payment): Promise<VerifyResponse> {
   const keyed = await identify(payment)
-  if (!keyed) return judge(context, payment, keyed, 'new')
+  if (!keyed) return judge(context, { payment, keyed, standing: 'new' })
   const standing = await context.books.standing(keyed)
   if (standing === 'resumable') return resumable(keyed)
   if (standing === 'settling') {
@@ -31,16 +31,18 @@ export async function verify(context: Context, payment: Payment): Promise<Verify
   }
   if (standing === 'duplicate') return refusal(duplicate.reason, duplicate.message)
 
-  return judge(context, payment, keyed, standing)
+  return judge(context, { payment, keyed, standing })
+}
+
+/** A payment that the facilitators have to judge. */
+interface Judged {
+  readonly payment: Payment
+  readonly keyed: KeyedPayment | undefined
+  readonly standing: 'new' | 'suspect'
 }
 
 /** What the facilitators say of it. */
-export async function judge(
-  context: Context,
-  payment: Payment,
-  keyed: KeyedPayment | undefined,
-  standing: 'new' | 'suspect',
-): Promise<VerifyResponse> {
+export async function judge(context: Context, { payment, keyed, standing }: Judged): Promise<VerifyResponse> {
   const run = new Run(context, 'verify', { payment, examinable: keyed?.query })
   for await (const { member, outcome } of hedged(run, context.hedgeAfterMs)) {
     switch (outcome.kind) {

@@ -11,7 +11,6 @@ import {
   type LedgerPage,
   type LedgerUpdate,
   type SettlementLedger,
-  type SettlementState,
 } from '../settlement/ledger.ts'
 
 /** A store for `sharedLedger`: what a ledger does, without what all of them need. */
@@ -68,6 +67,8 @@ class SharedLedger implements SettlementLedger {
 
   attach(report: (what: string, why: unknown) => void): void {
     this.#report = report
+    if (!this.undelivered)
+      report("no charge is credited to a buyer's next payment", 'the ledger does not find charges by payer')
   }
 
   async claim(request: ClaimRequest): Promise<Claim> {
@@ -99,20 +100,27 @@ class SharedLedger implements SettlementLedger {
       if (claimed?.kind === 'claimed' || claimed?.kind === 'refused') return claimed
       throw new TypeError('claim() answered neither claimed nor refused')
     } catch (error) {
-      // Nobody settles under it: the next one shall not have to wait for its end. The same claim once more tells what was
-      // there before, if only its answer was lost.
-      claiming
-        .catch(claim)
-        .then(late => late.kind === 'claimed' && this.#release(request, late.before))
-        .catch(() => {})
+      // Nobody settles under it: the next one shall not have to wait for its end.
+      const lapsesAt = Date.now() + request.leaseMs
+      void this.#release(request, claiming.catch(claim)).catch(() => this.#releaseLater(request, lapsesAt))
       throw error
     }
   }
 
-  #release({ key, claim }: ClaimRequest, before: SettlementState | undefined): Promise<boolean> {
+  async #release({ key, claim }: ClaimRequest, claiming: Promise<Claim>): Promise<void> {
+    const claimed = await claiming
+    if (claimed.kind !== 'claimed') return
+    const { before } = claimed
     const settlement: LedgerUpdate['settlement'] =
       !before || before.state === 'settling' ? { state: 'failed', wasSent: false } : before
-    return this.store.update({ key, claim, settlement })
+    await this.store.update({ key, claim, settlement })
+  }
+
+  /** The same claim once more tells whether it was granted, and what was there before. */
+  #releaseLater(request: ClaimRequest, lapsesAt: number): void {
+    if (Date.now() >= lapsesAt) return
+    const release = async () => this.#release(request, this.store.claim(request))
+    setBackgroundTimeout(() => void release().catch(() => this.#releaseLater(request, lapsesAt)), retryMs)
   }
 
   async update(update: LedgerUpdate): Promise<boolean> {
@@ -126,16 +134,18 @@ class SharedLedger implements SettlementLedger {
       isStored = await within(updateTimeoutMs, () => store().catch(store))
       if (!isStored && !(entry && (await this.#restore(entry)))) return false
     } catch (error) {
-      // Nobody says that the claim still held: the process may have slept.
-      if (!entry || !held || Date.now() > held.endsAt) throw error
+      if (!entry || settlement.state !== 'settled') throw error
       this.#report(`the ledger did not record ${settlement.state}`, error)
+      // Nobody says that the claim still held: the process may have slept.
+      if (!held || Date.now() > held.endsAt) return false
+      // A success must not be reported again for want of a record.
+      this.#scheduleRetry()
     }
     this.#held.delete(key)
-    // A success must not be reported again for want of a record, and what is unresolved must not be forgotten.
-    const isKept = settlement.state === 'unresolved' || (settlement.state === 'settled' && !isStored)
-    if (entry && isKept) setBounded(this.#own, key, entry, maxRecords)
+    // What is unresolved must not be forgotten.
+    if (entry && (settlement.state === 'unresolved' || !isStored))
+      setBounded(this.#own, key, entry, maxRecords)
     else this.#own.delete(key)
-    if (!isStored) this.#scheduleRetry()
     return true
   }
 

@@ -1,6 +1,6 @@
 /** The end of a gateway: nothing in flight is lost, and what stays unresolved is said. */
 import type { FacilitatorAggregator } from '../aggregator.ts'
-import type { UnresolvedSettlement } from '../settlement/resolver.ts'
+import type { UnresolvedSettlement } from '../settlement/events.ts'
 import type { GatewayServer } from './listen.ts'
 
 export interface ShutdownOptions {

@@ -113,8 +113,8 @@ const settlement: Check = (value, path) => {
 
 const settlementFields = fields({
   probes: expect(
-    (value: unknown) => Array.isArray(value) && value.every(probe => typeof probe?.ask === 'function'),
-    'a list of probes, such as [evmSettlementProbe({ … })]',
+    (value: unknown) => Array.isArray(value) && value.every(probe => typeof probe?.connect === 'function'),
+    'a list of probes, such as [evmSettlementProbe({ … })]; wrap a reader in settlementProbe() of x402-facilitator-aggregator/probe',
   ),
   ledger: expect(
     (value: { isShared?: unknown } | null) => typeof value?.isShared === 'boolean',

@@ -134,8 +134,8 @@ export interface SettlementOptions {
    * Whether a payer's new payment for the same thing (payee, asset, amount, resource) uses an earlier charge of his that was
    * not delivered, and is not sent. While nobody can tell whether he was charged, it is refused with a 502: without a
    * probe for 10 minutes. It costs one read of the ledger by an index for each settle, and one `verify` where such a charge
-   * is found.
-   * @default true, unless `onRetry` is 'reject'
+   * is found. With `onRetry: 'reject'` there is none.
+   * @default true
    */
   credit?: boolean
   /**
@@ -335,7 +335,7 @@ function readSettlement(options: SettlementOptions | undefined, isLazy: boolean)
     crossExamine = true,
     onRetry = 'deliver',
     redeliveries = 1,
-    credit = onRetry === 'deliver',
+    credit = true,
     probeAfterMs = 2_000,
     failoverAfterMs = 5_000,
     watchIntervalMs = 10_000,
@@ -347,7 +347,7 @@ function readSettlement(options: SettlementOptions | undefined, isLazy: boolean)
     crossExamine,
     onRetry,
     redeliveries,
-    credit,
+    credit: credit && onRetry === 'deliver',
     probeAfterMs: Math.min(probeAfterMs, failoverAfterMs),
     failoverAfterMs,
     watchIntervalMs,

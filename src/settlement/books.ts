@@ -120,18 +120,20 @@ export class Books {
   /**
    * Records how a settlement went. A ledger that fails now is reported; the settlement goes on.
    *
-   * @returns false when the claim had lapsed and another one holds the entry: its holder may deliver, so this one must
-   * not
+   * @returns false when the claim has lapsed: another one may hold the entry and deliver, so this one must not
    */
   async record({ key, claim }: Held, settlement: LedgerUpdate['settlement']): Promise<boolean> {
+    const { state } = settlement
+    let isHeld = true
+    let fault: unknown = 'another claim holds the entry'
     try {
-      if (await this.options.ledger.update({ key, claim, settlement })) return true
-      throw new Error('another claim holds the entry')
+      isHeld = await this.options.ledger.update({ key, claim, settlement })
+      if (isHeld) return true
     } catch (error) {
-      const { state } = settlement
-      this.observer.fault('ledger:error', `the ledger did not record ${state}`, error, { key, state })
-      return false
+      fault = error
     }
+    this.observer.fault('ledger:error', `the ledger did not record ${state}`, fault, { key, state })
+    return isHeld
   }
 
   /**

@@ -16,6 +16,14 @@ export interface SettlementSummary {
   readonly transaction?: string | undefined
 }
 
+/** A settlement that may have been charged and was not delivered. */
+export interface UnresolvedSettlement extends SettlementSummary {
+  /** Identifies the payment. */
+  readonly key: string
+  /** What the chain has shown this process: as the event `settlement:resolved` says it. */
+  readonly result?: 'paid' | 'undatable' | 'unattributed' | undefined
+}
+
 export interface SettlementEvents extends ObserverEvents {
   /** A settlement succeeded although the facilitator's answer did not say so: the chain did. */
   'settlement:recovered': SettlementSummary & { readonly attempts: readonly AttemptReport[] }

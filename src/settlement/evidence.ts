@@ -98,7 +98,12 @@ export function ownTransactions(evidence: Evidence): string[] | undefined {
 
 /** Whether an attempt of this settlement can have made the transaction. */
 export function mayHaveMade(evidence: Evidence, transaction: string): boolean {
-  return ownTransactions(evidence)?.some(own => isSame(own, transaction)) !== false
+  return isAmong(ownTransactions(evidence), transaction)
+}
+
+/** @param own the transactions that a settlement may have made; absent where it may have made any */
+export function isAmong(own: readonly string[] | undefined, transaction: string): boolean {
+  return own?.some(one => isSame(one, transaction)) !== false
 }
 
 export function transactionOf(attempt: Attempt): string | undefined {

@@ -111,8 +111,8 @@ export interface LedgerPage {
  *
  * An implementation makes `claim` atomic: of any number of claims of one key at the same time one is granted. Leases and
  * windows are judged by the ledger's own clock, so that replicas' clocks do not matter. An entry may be forgotten when
- * its authorization cannot be used any more, some minutes after `query.validBefore` (Unix s).
- * `settlementLedgerConformance` in `x402-facilitator-aggregator/testing` checks an implementation.
+ * its authorization cannot be used any more, some minutes after `query.validBefore` (Unix s). `update` may take 2 s, each
+ * other call 5 s. `settlementLedgerConformance` in `x402-facilitator-aggregator/testing` checks an implementation.
  */
 export interface SettlementLedger {
   /** Other processes may use it too, and it may fail or forget. `sharedLedger` makes such a ledger of a store. */

@@ -1,6 +1,11 @@
 /** Asks the chain what became of a payment, or would become of it. */
 import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
+import type { Observer } from '../observe/observer.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
+import type { Alarms } from '../runtime/clock.ts'
+import type { Books } from './books.ts'
+import type { SettlementEvents, UnresolvedSettlement } from './events.ts'
+import type { LedgerEntry } from './ledger.ts'
 
 /** What the chain says of a payment. */
 export type ProbeAnswer =
@@ -46,7 +51,8 @@ export type DryRun =
   /** The node does not answer or lags, or the payment is of a kind of which a call that fails proves nothing. */
   | 'cannot-tell'
 
-export interface SettlementProbe {
+/** Reads chains; `settlementProbe` of `x402-facilitator-aggregator/probe` makes a probe of one. */
+export interface ChainReader {
   /** Whether it can look at payments on this network (CAIP-2), made this way. */
   supports(network: string, method: SettlementQuery['method']): boolean
   /**
@@ -66,3 +72,93 @@ export interface SettlementProbe {
    */
   wouldAccept?(payment: SignedPayment, options: { readonly signal: AbortSignal }): Promise<DryRun>
 }
+
+/**
+ * What `settlement.probes` takes: a reader of chains, and the code that acts on what it reads, which comes with the probe
+ * so that an aggregator without one does not carry it.
+ */
+export interface SettlementProbe extends ChainReader {
+  /**
+   * Called once by each aggregator, of its first probe only.
+   *
+   * @param readers all probes of the aggregator, in order: of those that support a payment, the first is asked
+   * @internal
+   */
+  connect(readers: readonly ChainReader[], host: ProbeHost): Chains
+}
+
+/** The chains that an aggregator's probes can read. */
+export interface Chains {
+  /**
+   * The chain's view of a payment, where a probe can look at it.
+   *
+   * @param isOurClock the clock of this process has dated the entry
+   */
+  viewOf(entry: Pick<LedgerEntry, 'query' | 'since'>, isOurClock: boolean): ChainView | undefined
+  /**
+   * Asks the chain whether a facilitator that rejects a payment is right.
+   *
+   * @param answer all that the facilitator says
+   * @param timeoutMs milliseconds that the question may take
+   * @returns what the rejection is instead where the chain takes the payment; nothing where the rejection stands
+   */
+  crossExamine(
+    payment: SignedPayment,
+    answer: unknown,
+    timeoutMs: number,
+  ): Promise<'contradicted' | 'simulation' | undefined>
+  readonly watcher: Watcher
+}
+
+/** What the chain says of one payment. */
+export interface ChainView {
+  /**
+   * One question. A payment that was made before its settlement began is a replay of another one: spent otherwise.
+   *
+   * @param timeoutMs milliseconds that it may take, where they are fewer than a question may take anyway
+   */
+  ask(timeoutMs?: number): Promise<ProbeAnswer>
+  /** Unix seconds from which an unused authorization counts as run out: then it can never be charged. */
+  readonly expiresAt: number
+}
+
+/** What is added to an unresolved settlement when the chain has shown something of it. */
+export type Finding = Pick<UnresolvedSettlement, 'result' | 'transaction'>
+
+/** Looks at unresolved settlements in the background. */
+export interface Watcher {
+  /** By key. */
+  readonly findings: ReadonlyMap<string, Finding>
+  start(): void
+  stop(): void
+  /** Looks at another settlement from now on, or at one anew. */
+  watch(key: string): void
+  /** There is something to look at again, though a look in between may have seen nothing. */
+  resume(): void
+  /** Looks, if it is time: called beside requests where no timer may run. */
+  runIfDue(): Promise<void> | undefined
+}
+
+/**
+ * The aggregator that a probe works for. By what it can do, not by its classes: the probe may come from the other module
+ * format.
+ */
+export interface ProbeHost {
+  readonly books: Pick<Books, 'isShared' | 'unresolved' | 'findUnresolved' | 'close' | 'failed'>
+  readonly observer: Pick<Observer<SettlementEvents>, 'emit'>
+  readonly alarms: Pick<Alarms, 'setTimeout' | 'clearTimeout'>
+  readonly settlement: {
+    /** Milliseconds between looks. */
+    readonly watchIntervalMs: number
+    /** No timers: `runIfDue` is called beside requests instead. */
+    readonly isLazy: boolean
+  }
+  readonly noteSilence: NoteSilence
+}
+
+/**
+ * Notes that a chain gave no answer.
+ *
+ * @param reason short; by default that no probe covers the payment
+ */
+export type NoteSilence = (query: SettlementQuery, reason?: string) => void

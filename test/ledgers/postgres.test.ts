@@ -1,7 +1,12 @@
 import { PGlite } from '@electric-sql/pglite'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { type PostgresClient, postgresLedger, postgresLedgerSchema } from '../../src/postgres/index.ts'
+import {
+  type PostgresClient,
+  type PostgresLedgerOptions,
+  postgresLedger,
+  postgresLedgerSchema,
+} from '../../src/postgres/index.ts'
 import { PostgresStore } from '../../src/postgres/store.ts'
 import type { ClaimRequest } from '../../src/settlement/ledger.ts'
 import { settlementLedgerConformance } from '../../src/testing/index.ts'
@@ -19,7 +24,7 @@ describe('a ledger in PGlite', () => {
 })
 
 describe('postgresLedger is refused', () => {
-  it.each([
+  it.each<[string, Partial<PostgresLedgerOptions>, string]>([
     [
       'without a client',
       { client: untyped(undefined) },

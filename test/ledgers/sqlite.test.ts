@@ -33,8 +33,9 @@ describe('what each driver calls an error is explained', () => {
     ['bun:sqlite', { code: 'SQLITE_FULL', errno: 13 }, 'the disk of x.db is full'],
     ['node:sqlite', { code: 'ERR_SQLITE_ERROR', errcode: 1032 }, 'x.db is read-only'],
     ['node:sqlite', { code: 'ERR_SQLITE_ERROR', errcode: 11 }, 'x.db is damaged'],
+    ['Deno', { code: 'ERR_SQLITE_ERROR', message: 'database is locked' }, 'another process holds x.db'],
   ])('of %s: %j', (_, error, message) => {
-    expect(sqliteFault(error, 'x.db').message).toContain(message)
+    expect(sqliteFault(Object.assign(new Error(), error), 'x.db').message).toContain(message)
   })
 })
 

@@ -15,6 +15,9 @@ const entries = [
   'known',
   'delivery',
   'ledger',
+  'probe',
+  'postgres',
+  'sqlite',
   'testing',
   'unsupported-runtime',
 ]
@@ -32,7 +35,7 @@ async function bundle(code: string): Promise<Metafile> {
     platform: 'browser',
     target: 'es2022',
     logLevel: 'silent',
-    external: ['@coinbase/cdp-sdk/auth'],
+    external: ['@coinbase/cdp-sdk/auth', 'better-sqlite3'],
   })
   return metafile
 }

@@ -10,6 +10,8 @@ const { trackDelivery } = require('x402-facilitator-aggregator/delivery')
 const { aggregatorFromEnv } = require('x402-facilitator-aggregator/env')
 const { createGateway } = require('x402-facilitator-aggregator/http')
 const { createFacilitatorConfig } = require('x402-facilitator-aggregator/node')
+const { postgresLedger } = require('x402-facilitator-aggregator/postgres')
+const { sqliteLedger } = require('x402-facilitator-aggregator/sqlite')
 
 async function main() {
   const aggregator = new FacilitatorAggregator({
@@ -29,6 +31,8 @@ async function main() {
   const { supported } = await createAuthHeaders()
   assert.equal((await fetch(`${url}/supported`, { headers: supported })).status, 502)
   await aggregator.stop()
+  assert.throws(() => postgresLedger({}), /client: expected an object with query/)
+  assert.throws(() => sqliteLedger({}), /path: expected the path of a file/)
   assert(aggregatorFromEnv({}) instanceof FacilitatorAggregator)
 }
 

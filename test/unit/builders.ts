@@ -11,6 +11,7 @@ import { expect, vi } from 'vitest'
 import {
   type AggregatorOptions,
   type CallOptions,
+  type ChainReader,
   FacilitatorAggregator,
   type FacilitatorClientLike,
   type MemoryLedger,
@@ -21,6 +22,7 @@ import {
   type SupportedAnswer,
 } from '../../src/index.ts'
 import { type LedgerStore, sharedLedger } from '../../src/ledger/index.ts'
+import { settlementProbe } from '../../src/probe/index.ts'
 
 export const network = 'eip155:84532'
 export const payer = '0x1111111111111111111111111111111111111111'
@@ -269,20 +271,30 @@ export function nextAnswer(script: ChainScript): ProbeAnswer {
 }
 
 export function probeOf(answer: () => ProbeAnswer): SettlementProbe {
-  return { supports: () => true, ask: async () => answer() }
+  return settlementProbe({ supports: () => true, ask: async () => answer() })
+}
+
+/** As the options have them, but that a reader does for a probe. */
+export interface SettlementByReaders extends Omit<SettlementOptions, 'probes'> {
+  readonly probes?: readonly (ChainReader | SettlementProbe)[]
+}
+
+function withProbes({ probes, ...settlement }: SettlementByReaders): SettlementOptions {
+  if (probes === undefined) return settlement
+  return { ...settlement, probes: probes.map(one => ('connect' in one ? one : settlementProbe(one))) }
 }
 
 /** An aggregator over these, in their order, that nobody else asks anything. */
 export function aggregatorOf(
   clients: Readonly<Record<string, FakeFacilitator>>,
-  settlement: SettlementOptions = {},
+  settlement: SettlementByReaders = {},
   options: Partial<AggregatorOptions> = {},
 ): FacilitatorAggregator {
   return new FacilitatorAggregator({
     facilitators: Object.entries(clients).map(([id, client]) => ({ id, client })),
     healthCheck: false,
     logger: false,
-    settlement,
+    settlement: withProbes(settlement),
     ...options,
   })
 }

@@ -6,7 +6,6 @@ import type {
   DryRun,
   FacilitatorAggregator,
   ProbeAnswer,
-  SettlementOptions,
 } from '../../src/index.ts'
 import { MemoryLedger } from '../../src/index.ts'
 import {
@@ -26,6 +25,7 @@ import {
   refused,
   requirements,
   requirementsV1,
+  type SettlementByReaders,
   settled,
   unspent,
   valid,
@@ -53,7 +53,7 @@ afterEach(async () => {
 /** Two facilitators, and a chain that would do this with a payment. */
 function pool(
   answer: Answer,
-  settlement: SettlementOptions = {},
+  settlement: SettlementByReaders = {},
   found: () => ProbeAnswer = () => unspent,
   options: Partial<AggregatorOptions> = {},
 ): { first: FakeFacilitator; second: FakeFacilitator } {

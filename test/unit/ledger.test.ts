@@ -43,7 +43,7 @@ describe('the conformance suite finds a ledger', () => {
       }
     }
     expect(await failing(() => new Slow())).toContain('grants one of many claims at the same time')
-  })
+  }, 30_000)
 
   it('that finds what was delivered', async () => {
     class Generous extends MemoryLedger {
@@ -64,7 +64,7 @@ describe('the conformance suite finds a ledger', () => {
     expect(await failing(() => new Gullible())).toContain(
       'stores no update of a claim that is not the holder',
     )
-  })
+  }, 30_000)
 })
 
 describe('the identity of a payment', () => {

@@ -5,6 +5,7 @@ import { FacilitatorAggregator, InvalidPaymentError } from '../../src/index.ts'
 import { caip2 } from '../../src/payment/networks.ts'
 import { readPayment } from '../../src/payment/payment.ts'
 import { identify } from '../../src/payment/payment-key.ts'
+import { settlementProbe } from '../../src/probe/index.ts'
 import { untyped } from '../untyped.ts'
 import {
   FakeFacilitator,
@@ -257,7 +258,7 @@ describe('a payment of which nothing is known that a chain accepts once', () => 
       const aggregator = new FacilitatorAggregator({
         facilitators: [{ id: 'idempotent', client }],
         healthCheck: false,
-        settlement: { probes: [{ supports, ask }], audit: 'always' },
+        settlement: { probes: [settlementProbe({ supports, ask })], audit: 'always' },
       })
       const answers = []
       for (let i = 0; i < 5; i++)

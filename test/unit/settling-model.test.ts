@@ -16,6 +16,7 @@ import {
   httpError,
   newPayload,
   payer,
+  probeOf,
   refusal,
   refused,
   requirements,
@@ -381,7 +382,7 @@ function enact(world: World) {
     deadlineMs,
     maxLogEntries: 0,
     settlement: {
-      probes: hasProbe ? [{ supports: () => true, ask: async () => world.ask() }] : [],
+      probes: hasProbe ? [probeOf(() => world.ask())] : [],
       ...(made === undefined ? {} : { ledger: made.ledger }),
       audit: hasProbe ? audit : 'off',
       onRetry,

@@ -1,12 +1,13 @@
 /** Ledgers that lose what they were given, or do not answer. */
 import {
+  type ChainReader,
   type ClaimRequest,
   type LedgerFilter,
   type LedgerUpdate,
   MemoryLedger,
-  type SettlementProbe,
 } from '../../../src/index.ts'
 import { type LedgerStore, sharedLedger } from '../../../src/ledger/index.ts'
+import { settlementProbe } from '../../../src/probe/index.ts'
 import { createBuyer } from '../../bed/buyer.ts'
 import { type Fault, startFacilitator } from '../../bed/facilitator.ts'
 import { price, startSeller } from '../../bed/seller.ts'
@@ -68,16 +69,16 @@ class HangsAfterClaim extends FaultyLedger {
   }
 }
 
-/** A probe whose node answers nothing at first. */
-class LateProbe implements SettlementProbe {
+/** Reads by a node that answers nothing at first. */
+class LateReader implements ChainReader {
   isBlind = true
 
-  constructor(private readonly inner: SettlementProbe) {}
+  constructor(private readonly inner: ChainReader) {}
 
-  supports(...about: Parameters<SettlementProbe['supports']>) {
+  supports(...about: Parameters<ChainReader['supports']>) {
     return this.inner.supports(...about)
   }
-  async ask(...question: Parameters<SettlementProbe['ask']>) {
+  async ask(...question: Parameters<ChainReader['ask']>) {
     return this.isBlind
       ? { state: 'cannot-tell' as const, reason: 'the node does not answer' }
       : this.inner.ask(...question)
@@ -91,9 +92,9 @@ export const hangsAfterClaim: Scenario = bed => sellWith(bed, new HangsAfterClai
 
 /** The first try ends in a 502, as no chain can be asked; then the chain can. */
 export const losesUnresolved: Scenario = bed => {
-  const probes = probesOf(bed).map(probe => new LateProbe(probe))
+  const readers = probesOf(bed).map(probe => new LateReader(probe))
   const fault: Fault = { kind: 'act-then', next: { kind: 'reset' } }
-  return sellWith(bed, new LosesUnresolved(), fault, probes)
+  return sellWith(bed, new LosesUnresolved(), fault, readers)
 }
 
 /** Each payment is sent twice, one after the other. */
@@ -101,15 +102,15 @@ async function sellWith(
   bed: Bed,
   ledger: FaultyLedger,
   fault?: Fault,
-  lateProbes: readonly LateProbe[] = [],
+  lateReaders: readonly LateReader[] = [],
 ) {
   const { chain } = bed
   const pool = await Promise.all(['first', 'second'].map(id => startFacilitator({ chain, id })))
   const members = pool.map(({ id, url }) => ({ id, url }))
-  const probes = lateProbes.length > 0 ? lateProbes : probesOf(bed)
+  const probes = lateReaders.length > 0 ? lateReaders.map(settlementProbe) : probesOf(bed)
   const aggregator = aggregatorOver(bed, members, {
     settlement: { ledger: sharedLedger(ledger), probes },
-    ...(lateProbes.length > 0 ? { deadlineMs: { settle: 4_000 } } : {}),
+    ...(lateReaders.length > 0 ? { deadlineMs: { settle: 4_000 } } : {}),
   })
   const seller = await startSeller(chain, aggregator)
   const buyer = await createBuyer(chain, price * BigInt(bed.payments))
@@ -121,7 +122,7 @@ async function sellWith(
     const payment = await buyer.sign(seller.url)
     return { payment, first: await buyer.replay(seller.url, payment.headers) }
   })
-  for (const probe of lateProbes) probe.isBlind = false
+  for (const reader of lateReaders) reader.isBlind = false
   const sales = await Promise.all(
     firsts.map(async ({ payment, first }): Promise<Sale> => {
       const second = await buyer.replay(seller.url, payment.headers)

@@ -7,11 +7,22 @@ import { evmSettlementProbe } from 'x402-facilitator-aggregator/evm'
 import { createGateway, createStatusHandler } from 'x402-facilitator-aggregator/http'
 import { known } from 'x402-facilitator-aggregator/known'
 import { createFacilitatorConfig, listen } from 'x402-facilitator-aggregator/node'
+import { type PostgresLedger, postgresLedger } from 'x402-facilitator-aggregator/postgres'
+import { settlementProbe } from 'x402-facilitator-aggregator/probe'
+import { sqliteLedger } from 'x402-facilitator-aggregator/sqlite'
 import { settlementLedgerConformance } from 'x402-facilitator-aggregator/testing'
 
 const aggregator: FacilitatorClient & FacilitatorAggregator = new FacilitatorAggregator({
   facilitators: [known('payai'), { id: 'mine', url: 'https://facilitator.example' }],
-  settlement: { probes: [evmSettlementProbe({ 'eip155:8453': { rpcUrl: 'https://node.example' } })] },
+  settlement: {
+    probes: [
+      evmSettlementProbe({ 'eip155:8453': { rpcUrl: 'https://node.example' } }),
+      settlementProbe({
+        supports: network => network === 'stellar:pubnet',
+        ask: async () => ({ state: 'unspent', asOf: 0 }),
+      }),
+    ],
+  },
 })
 aggregator.on('failover', (event: AggregatorEvents['failover']) => event.from.toUpperCase())
 // @ts-expect-error mistyped
@@ -25,3 +36,8 @@ export const status: (request: Request) => Promise<Response> = createStatusHandl
 export const fetched: (request: Request) => Promise<Response> = trackDelivery(aggregator).fetch(status)
 export const config = async (): Promise<string> => (await createFacilitatorConfig(aggregator)).url
 export const url = async (): Promise<string> => (await listen(createGateway(aggregator))).url
+export const inPostgres: PostgresLedger = postgresLedger({ client: { query: async () => ({ rows: [] }) } })
+export const durable = new FacilitatorAggregator({
+  facilitators: [known('payai')],
+  settlement: { ledger: sqliteLedger({ path: './x402.db' }) },
+})

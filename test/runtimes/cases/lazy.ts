@@ -111,7 +111,7 @@ function silentProbe(healthy?: SettlementProbe) {
   if (healthy === undefined) throw new Error('there is no probe')
   let isSilent = true
   const probe: SettlementProbe = {
-    supports: healthy.supports,
+    ...healthy,
     async ask(query, options) {
       return isSilent ? { state: 'cannot-tell', reason: 'the node is silent' } : healthy.ask(query, options)
     },

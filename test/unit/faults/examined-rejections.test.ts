@@ -1,7 +1,8 @@
 /** What the examination of rejections must not do to those who wait, to screened payments and to honest facilitators. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { httpFacilitatorClient } from '../../../src/facilitator/http-client.ts'
-import { FacilitatorAggregator, type ProbeAnswer, type SettlementProbe } from '../../../src/index.ts'
+import { type ChainReader, FacilitatorAggregator, type ProbeAnswer } from '../../../src/index.ts'
+import { settlementProbe } from '../../../src/probe/index.ts'
 import {
   after,
   aggregatorOf,
@@ -38,7 +39,7 @@ afterEach(() => {
 })
 
 /** Of the token's own authorizations, as a probe for a chain is. */
-function probe(dryRun: 'accepts' | 'refuses' | 'cannot-tell', takesMs = 0): SettlementProbe {
+function probe(dryRun: 'accepts' | 'refuses' | 'cannot-tell', takesMs = 0): ChainReader {
   return {
     supports: (_network, method) => method === 'eip3009',
     ask: async (): Promise<ProbeAnswer> => (performance.now() >= isPaidFrom ? paid : unspent),
@@ -50,7 +51,7 @@ function probe(dryRun: 'accepts' | 'refuses' | 'cannot-tell', takesMs = 0): Sett
   }
 }
 
-function pool(by: SettlementProbe, options = {}): FacilitatorAggregator {
+function pool(by: ChainReader, options = {}): FacilitatorAggregator {
   const aggregator = aggregatorOf({ first, second }, { probes: [by] }, { retries: 0, ...options })
   return aggregator.on('facilitator:contradicted', ({ facilitator }) => accused.push(facilitator))
 }
@@ -88,7 +89,7 @@ describe('a verdict', () => {
         healthCheck: false,
         logger: false,
         retries: 0,
-        settlement: { probes: [probe('accepts')] },
+        settlement: { probes: [settlementProbe(probe('accepts'))] },
       })
       const end = aggregator[operation](newPayload(), requirements()).catch(() => undefined)
       await done(Promise.resolve(end))

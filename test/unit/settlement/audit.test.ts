@@ -1,6 +1,6 @@
 /** Invariant 3 with `audit`: a claim of success waits for the chain, and a false one is found out. */
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
-import type { SettlementProbe } from '../../../src/index.ts'
+import type { ChainReader } from '../../../src/index.ts'
 import {
   after,
   done,
@@ -96,7 +96,7 @@ describe('an audit', () => {
   const claimed = `0x${'66'.repeat(32)}`
   const claim = { ...settled, transaction: claimed }
 
-  const audited = (by: SettlementProbe = probe) => poolWithoutRetries({ audit: 'always', probes: [by] })
+  const audited = (by: ChainReader = probe) => poolWithoutRetries({ audit: 'always', probes: [by] })
 
   it('believes the success of a purchase of nothing, which moves nothing', async () => {
     a.settleAnswer = { ...settled, transaction: '' }
@@ -196,7 +196,7 @@ describe('an audit by a node that is behind', () => {
       paidAtSecond = seconds()
       return settled
     }
-    const lagging: SettlementProbe = {
+    const lagging: ChainReader = {
       supports: () => true,
       ask: async () => {
         const asOf = seconds() - 8
@@ -212,7 +212,7 @@ describe('an audit by a node that is behind', () => {
 describe('an audit by a clock that is wrong', () => {
   it('quarantines nobody when it is slow by some seconds', async () => {
     const start = seconds()
-    const ahead: SettlementProbe = {
+    const ahead: ChainReader = {
       supports: () => true,
       ask: async () => {
         const asOf = seconds() + 2

@@ -3,6 +3,7 @@ import type { PaymentPayload, SettleResponse } from '@x402/core/types'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { FacilitatorAggregator, MemoryLedger, type ProbeAnswer } from '../../../src/index.ts'
+import { settlementProbe } from '../../../src/probe/index.ts'
 import {
   done,
   hanging,
@@ -62,7 +63,7 @@ class World {
         redeliveries: this.redeliveries,
         failoverAfterMs: 1_000,
         probeAfterMs: 500,
-        probes: [{ supports: () => true, ask: async ({ nonce }) => this.ask(nonce) }],
+        probes: [settlementProbe({ supports: () => true, ask: async ({ nonce }) => this.ask(nonce) })],
       },
     })
     return { process, aggregator, replies: aggregator.trackReplies() }

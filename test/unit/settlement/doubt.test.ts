@@ -3,11 +3,11 @@ import { HTTPFacilitatorClient } from '@x402/core/server'
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { evmSettlementProbe } from '../../../src/evm/index.ts'
 import {
+  type ChainReader,
   FacilitatorAggregator,
   MemoryLedger,
   type ProbeAnswer,
   SettlementIndeterminateError,
-  type SettlementProbe,
 } from '../../../src/index.ts'
 import { untyped } from '../../untyped.ts'
 import {
@@ -140,7 +140,7 @@ describe('a settlement, with a probe', () => {
 
   it('ends at the deadline even if the probe never answers', async () => {
     a.settleAnswer = httpError(502)
-    const deaf: SettlementProbe = { supports: () => true, ask: () => new Promise(() => {}) }
+    const deaf: ChainReader = { supports: () => true, ask: () => new Promise(() => {}) }
     const startedAt = performance.now()
     await expect(done(pool({ probes: [deaf] }).settle(newPayload(), requirements()))).rejects.toBeInstanceOf(
       SettlementIndeterminateError,
@@ -149,7 +149,7 @@ describe('a settlement, with a probe', () => {
   })
 
   it('is indeterminate, not refused, when a probe has a fault', async () => {
-    const broken: SettlementProbe = {
+    const broken: ChainReader = {
       supports: () => {
         throw new Error('bug')
       },
@@ -158,7 +158,7 @@ describe('a settlement, with a probe', () => {
     await expect(pool({ probes: [broken] }).settle(newPayload(), requirements())).rejects.toBeInstanceOf(
       SettlementIndeterminateError,
     )
-    const throwing: SettlementProbe = { supports: () => true, ask: () => Promise.reject(new Error('bug')) }
+    const throwing: ChainReader = { supports: () => true, ask: () => Promise.reject(new Error('bug')) }
     a.settleAnswer = httpError(502)
     await expect(
       done(pool({ probes: [throwing] }).settle(newPayload(), requirements())),
@@ -475,7 +475,7 @@ describe('a facilitator that failed in passing', () => {
   it('is not asked again before the chain shows that nothing came of it', async () => {
     a.settleAnswer = httpError(502)
     b.settleAnswer = httpError(502)
-    const old: SettlementProbe = {
+    const old: ChainReader = {
       supports: () => true,
       ask: async () => ({ state: 'unspent', asOf: Date.now() / 1000 - 60 }),
     }
@@ -488,7 +488,7 @@ describe('money that moved is never answered with a refusal', () => {
   it.each([used, 'insufficient_funds'])(
     'when both facilitators answer while the chain is being asked: %s',
     async bAnswer => {
-      const slowProbe: SettlementProbe = {
+      const slowProbe: ChainReader = {
         supports: () => true,
         ask: async () => {
           await after(300)
@@ -557,7 +557,7 @@ describe('money that moved is never answered with a refusal', () => {
 
   it('when a probe throws an error without a message', async () => {
     a.settleAnswer = httpError(502)
-    const odd: SettlementProbe = {
+    const odd: ChainReader = {
       supports: () => true,
       ask: () => Promise.reject(Object.assign(new Error(), { message: undefined })),
     }
@@ -632,7 +632,7 @@ it('a chain that dates its blocks back after a halt makes no replay of a new pay
   const start = seconds()
   const haltedAt = start - 300
   a.settleAnswer = httpError(502)
-  const catchingUp: SettlementProbe = {
+  const catchingUp: ChainReader = {
     supports: () => true,
     ask: async () => {
       const passed = seconds() - start
@@ -714,7 +714,7 @@ describe('an unconfirmed denial', () => {
   it('that "nonce used" may confirm is asked of a node that is behind until it has caught up', async () => {
     const start = seconds()
     b.settleAnswer = refusal(used)
-    const lagging: SettlementProbe = {
+    const lagging: ChainReader = {
       supports: () => true,
       ask: async () => (seconds() - start < 8 ? { state: 'unspent', asOf: seconds() - 8 } : paid),
     }
@@ -897,7 +897,7 @@ describe('a thrown value without a message changes no result', () => {
 
   it('from a probe, which is asked again', async () => {
     let questions = 0
-    const odd: SettlementProbe = {
+    const odd: ChainReader = {
       supports: () => true,
       ask: () => (++questions === 1 ? Promise.reject(nothing()) : Promise.resolve(paid)),
     }

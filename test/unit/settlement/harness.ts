@@ -6,7 +6,6 @@ import type {
   AggregatorOptions,
   FacilitatorAggregator,
   ProbeAnswer,
-  SettlementOptions,
 } from '../../../src/index.ts'
 import {
   aggregatorOf,
@@ -19,6 +18,7 @@ import {
   paid,
   probeOf,
   requirements,
+  type SettlementByReaders,
   type settled,
   unspent,
 } from '../builders.ts'
@@ -58,7 +58,7 @@ afterEach(() => {
 
 /** An aggregator over `a` and `b` that asks the chain. */
 export function pool(
-  settlement: SettlementOptions = {},
+  settlement: SettlementByReaders = {},
   options: Partial<AggregatorOptions> = {},
 ): FacilitatorAggregator {
   aggregator = aggregatorOf({ a, b }, { probes: [probe], ...settlement }, options)
@@ -76,7 +76,7 @@ export function pool(
 
 /** One that asks each facilitator once. */
 export function poolWithoutRetries(
-  settlement: SettlementOptions = {},
+  settlement: SettlementByReaders = {},
   options: Partial<AggregatorOptions> = {},
 ): FacilitatorAggregator {
   return pool(settlement, { retries: 0, ...options })

@@ -6,6 +6,7 @@ import {
   MemoryLedger,
   type SettlementOptions,
 } from '../../../src/index.ts'
+import { sharedLedger } from '../../../src/ledger/index.ts'
 import {
   done,
   hanging,
@@ -182,19 +183,22 @@ describe('a reply that is reported lost', () => {
   })
 })
 
-describe('a ledger that stores no undelivered payments', () => {
-  it('loses the reply, is warned about once, and delivers nothing twice', async () => {
+describe('a store that finds no charges by payer', () => {
+  it('credits nothing, and says so once', async () => {
     const inner = new MemoryLedger()
-    const update = async (one: LedgerUpdate) => one.settlement.state !== 'undelivered' && inner.update(one)
-    const { aggregator, replies, payment } = await settledOnce({ ledger: ledgerWith(inner, { update }) })
+    const { aggregator, replies, payment } = await settledOnce({
+      ledger: sharedLedger({
+        claim: request => inner.claim(request),
+        update: one => inner.update(one),
+        get: key => inner.get(key),
+        list: filter => inner.list(filter),
+      }),
+    })
     await replies.lost(payment)
-    expect(await settle(payment)).toBe(refusedAsDuplicate)
-    const another = newPayload()
-    expect(await settle(another)).toBe('success')
-    await replies.lost(another)
-    const warnings = aggregator.getRecentLogs().filter(({ event }) => event === 'ledger:error')
-    expect(warnings).toHaveLength(1)
-    expect(warnings[0]?.message).toContain('lost replies stay lost')
+    expect(await settle(newPayload())).toBe('success')
+    expect(a.calls.settle).toBe(2)
+    const said = aggregator.getRecentLogs().filter(({ event }) => event === 'ledger:error')
+    expect(said).toEqual([expect.objectContaining({ error: 'the ledger does not find charges by payer' })])
   })
 })
 

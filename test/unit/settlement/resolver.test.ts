@@ -1,12 +1,11 @@
 /** Unresolved settlements are watched until the chain shows what became of each, and it is announced once. */
 import { describe, expect, it, vi } from 'vitest'
 import {
+  type ChainReader,
   type FacilitatorAggregator,
   MemoryLedger,
   type ProbeAnswer,
   SettlementIndeterminateError,
-  type SettlementOptions,
-  type SettlementProbe,
 } from '../../../src/index.ts'
 import {
   after,
@@ -23,6 +22,7 @@ import {
   payer,
   permit2Payload,
   requirements,
+  type SettlementByReaders,
   settled,
   silent,
   supporting,
@@ -33,7 +33,7 @@ import { a, aggregator, b, briefly, chain, emitted, pool, resolved, settle } fro
 const spentOtherwise: ProbeAnswer = { state: 'spent-otherwise' }
 
 describe('an unresolved settlement', () => {
-  async function unresolved(settlement: SettlementOptions = {}) {
+  async function unresolved(settlement: SettlementByReaders = {}) {
     a.settleAnswer = httpError(502)
     chain.answer = silent
     const aggregator = pool(settlement, briefly)
@@ -129,7 +129,7 @@ describe('the watch', () => {
 
   it('does not announce what has been delivered while it asked', async () => {
     let isSlow = false
-    const once: SettlementProbe = {
+    const once: ChainReader = {
       supports: () => true,
       ask: async () => {
         const wasSlow = isSlow
@@ -151,7 +151,7 @@ describe('the watch', () => {
 
   it('sees what was added while it asked, after stop() and start() too', async () => {
     let isSlow = false
-    const slowOnce: SettlementProbe = {
+    const slowOnce: ChainReader = {
       supports: () => true,
       ask: async () => {
         const answer = chain.ask()
@@ -178,7 +178,7 @@ describe('the watch', () => {
 
   it('announces once what was paid at a time that proves nothing, and asks no more', async () => {
     let questions = 0
-    const counting: SettlementProbe = {
+    const counting: ChainReader = {
       supports: () => true,
       ask: async () => {
         questions++
@@ -275,7 +275,7 @@ describe('the watch', () => {
     b.supportedAnswer = a.supportedAnswer
     let moved = 0
     let node: 'up' | 'slow' | 'down' = 'down'
-    const metered: SettlementProbe = {
+    const metered: ChainReader = {
       supports: () => true,
       ask: async ({ amount }) => {
         if (node === 'down') return silent

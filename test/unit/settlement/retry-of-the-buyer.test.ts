@@ -1,10 +1,6 @@
 /** The buyer sends an unresolved payment again: it is delivered once, and he never pays twice. */
 import { describe, expect, it } from 'vitest'
-import {
-  SettlementIndeterminateError,
-  type SettlementOptions,
-  type SettlementProbe,
-} from '../../../src/index.ts'
+import { type ChainReader, SettlementIndeterminateError } from '../../../src/index.ts'
 import {
   done,
   hash,
@@ -17,6 +13,7 @@ import {
   permit2Payload,
   refused,
   requirements,
+  type SettlementByReaders,
   settled,
   silent,
   supporting,
@@ -25,7 +22,7 @@ import {
 import { a, aggregator, b, briefly, chain, emitted, pool, settle, settleCalls } from './harness.ts'
 
 describe("the buyer's retry of an unresolved payment", () => {
-  async function unresolved(settlement: SettlementOptions = {}) {
+  async function unresolved(settlement: SettlementByReaders = {}) {
     a.settleAnswer = httpError(502)
     chain.answer = silent
     const aggregator = pool(settlement, briefly)
@@ -126,7 +123,7 @@ describe('with upto, settled at less than was verified', () => {
     b.supportedAnswer = a.supportedAnswer
     const payment = permit2Payload()
     const asked: string[] = []
-    const watching: SettlementProbe = {
+    const watching: ChainReader = {
       supports: () => true,
       ask: async ({ amount }) => {
         asked.push(amount)
@@ -153,7 +150,7 @@ describe('with upto, settled at less the second time', () => {
     a.supportedAnswer = supporting(kind({ scheme: 'upto' }))
     b.supportedAnswer = a.supportedAnswer
     let moved = 0
-    const counting: SettlementProbe = {
+    const counting: ChainReader = {
       supports: () => true,
       ask: async ({ amount }) => {
         if (moved === 0) return unspent

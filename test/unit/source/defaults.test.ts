@@ -235,8 +235,8 @@ describe('the README gives the default of each variable', () => {
 const seconds = (ms: number) => `${ms / 1000} s`
 const settle = 2 * defaults.timeoutMs.settle
 const leaseMarginMs = constant('src/settlement/books.ts', 'leaseMarginMs')
-const updateMs = constant('src/settlement/bounded-ledger.ts', 'updateTimeoutMs')
-const ledgerMs = constant('src/settlement/bounded-ledger.ts', 'timeoutMs')
+const updateMs = constant('src/ledgers/shared-ledger.ts', 'updateTimeoutMs')
+const ledgerMs = constant('src/ledgers/shared-ledger.ts', 'timeoutMs')
 const ledgerTimes = `${seconds(updateMs)}, its other calls ${seconds(ledgerMs)}`
 const words = ['no', 'one', 'two', 'three', 'four', 'five']
 const probe = 'src/evm/index.ts'
@@ -272,7 +272,7 @@ const sentences = [
   ['README.md', `a longer \`timeoutMs\` (${grouped(defaults.timeoutMs.verify)} → 10,000)`],
   ['README.md', `\`update\` may take ${ledgerTimes}`],
   ['README.md', `the newest ${grouped(constant('src/observe/statistics.ts', 'windowSize'))} attempts`],
-  ['README.md', `(${grouped(constant('src/settlement/books.ts', 'maxOwnRecords'))} at most)`],
+  ['README.md', `(${grouped(constant('src/ledgers/shared-ledger.ts', 'maxRecords'))} at most)`],
   ['README.md', `a gateway (${port}) with tokens`],
   ['README.md', `logLimit=50" # ${logLimit} by default`],
   ['README.md', `(${logLimit}, at most ${grouped(constant('src/http/status.ts', 'maxSettlements'))})`],

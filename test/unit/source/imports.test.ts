@@ -13,8 +13,10 @@ const layers = [
   ['pool', 'settlement'],
   ['events.ts'],
   ['flows', 'options', 'testing', 'ledgers'],
-  ['aggregator.ts', 'evm', 'known', 'redis', 'durable-object'],
-  ['index.ts', 'env', 'http'],
+  // What comes with a probe is not the aggregator's: whoever has none does not bundle it.
+  ['aggregator.ts', 'chain', 'known', 'ledger', 'postgres', 'redis', 'sqlite'],
+  ['index.ts', 'probe', 'evm', 'delivery', 'durable-object'],
+  ['env', 'http'],
   ['node'],
   ['cli'],
 ]

@@ -14,8 +14,6 @@ const longSignatures: Record<string, readonly string[]> = {
   'src/observe/observer.ts': ['log', 'fault', 'emit'],
   'src/pool/route.ts': ['findRoute'],
   'src/runtime/bounded-map.ts': ['setBounded'],
-  'src/settlement/chain-view.ts': ['new ChainView'],
-  'src/settlement/resolver.ts': ['new Resolver'],
 }
 
 /** What users may implement either way, the handler that has the type of Hono's, and one on the way of each payment. */
