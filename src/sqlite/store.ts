@@ -1,30 +1,19 @@
 /** The settlements of a seller in a file of SQLite, which the processes of one machine share. */
 
-import {
-  boundsOf,
-  columnsOf,
-  entryOf,
-  lastMs,
-  pageOf,
-  queryOf,
-  type SettlementRow,
-  usableMarginMs,
-} from '../ledgers/settlement-row.ts'
 import type { LedgerStore } from '../ledgers/shared-ledger.ts'
-import { type SettlementQuery, withLesserAmount } from '../payment/payment-key.ts'
-import { toJson } from '../runtime/json.ts'
-import {
-  type Claim,
-  type ClaimRequest,
-  isOpen,
-  type LedgerEntry,
-  type LedgerFilter,
-  type LedgerPage,
-  type LedgerUpdate,
+import type { SettlementQuery } from '../payment/payment-key.ts'
+import type {
+  Claim,
+  ClaimRequest,
+  LedgerEntry,
+  LedgerFilter,
+  LedgerPage,
+  LedgerUpdate,
 } from '../settlement/ledger.ts'
 import { type Database, openDatabase } from './driver.ts'
 import { isBusy, ledgerFault, sqliteFault } from './faults.ts'
 import * as sql from './statements.ts'
+import { SettlementTable, tableVersion } from './table.ts'
 
 /** Milliseconds for which SQLite waits for another process by itself: nothing else happens here meanwhile. */
 const busyTimeoutMs = 20
@@ -36,9 +25,6 @@ const pauseMs = 20
 const pruneBatch = 1_000
 /** Milliseconds after which `prune` forgets no further batch. */
 const longestPruneMs = 3_000
-
-type KeptRow = SettlementRow & { readonly settlement_before: string | null }
-type Statement = ReturnType<Database['prepare']>
 
 export class SqliteStore implements LedgerStore {
   readonly #path: string
@@ -60,58 +46,30 @@ export class SqliteStore implements LedgerStore {
   }
 
   claim(request: ClaimRequest): Promise<Claim> {
-    return this.#write(opened => grantOrRefuse(opened, request))
+    return this.#write(({ table }) => table.claim(request))
   }
 
-  update({ key, claim, settlement }: LedgerUpdate): Promise<boolean> {
-    const { state } = settlement
-    const windowMs = state === 'undelivered' ? Math.ceil(settlement.windowMs) : null
-    const values = [state, toJson(settlement), state, windowMs, state, key, claim, state, state]
-    return this.#write(({ update }) => update.all(...values).length > 0)
+  update(update: LedgerUpdate): Promise<boolean> {
+    return this.#write(({ table }) => table.update(update))
   }
 
   get(key: string): Promise<LedgerEntry | undefined> {
-    return this.#read(({ select }) => {
-      const row = select.get(key) as SettlementRow | undefined
-      return row ? entryOf(row) : undefined
-    })
+    return this.#read(({ table }) => table.get(key))
   }
 
   list(filter: LedgerFilter): Promise<LedgerPage> {
-    const { fromMs, untilMs, after } = boundsOf(filter)
-    const conditions: string[] = []
-    const values: (string | number)[] = []
-    const add = (condition: string, ...own: (string | number)[]) => {
-      conditions.push(condition)
-      values.push(...own)
-    }
-    if (fromMs > 0) add('first_claimed_at >= ?', fromMs)
-    if (untilMs < lastMs) add('first_claimed_at < ?', untilMs)
-    if (after) add('(first_claimed_at, payment_key) > (?, ?)', after.sinceMs, after.key)
-    const text = sql.selectPage(filter.states, conditions)
-    return this.#read(({ database }) => {
-      const rows = database.prepare(text).all(...values, filter.limit + 1)
-      return pageOf(rows as SettlementRow[], filter.limit)
-    })
+    return this.#read(({ table }) => table.list(filter))
   }
 
-  async undelivered(query: SettlementQuery): Promise<readonly LedgerEntry[]> {
-    const { network, asset, payer, payee } = columnsOf(query)
-    // What nobody has signed is nobody's.
-    if (payer === null) return []
-    return this.#read(({ selectUndelivered }) =>
-      (selectUndelivered.all(payer, network, payee, asset) as SettlementRow[]).map(entryOf),
-    )
+  undelivered(query: SettlementQuery): Promise<readonly LedgerEntry[]> {
+    return this.#read(({ table }) => table.undelivered(query))
   }
 
   async prune({ olderThanMs }: { readonly olderThanMs: number }): Promise<number> {
     const begun = performance.now()
     let forgotten = 0
     for (;;) {
-      const inBatch = await this.#write(
-        ({ database }) =>
-          database.prepare(sql.deleteOver).all(Math.floor(olderThanMs), usableMarginMs, pruneBatch).length,
-      )
+      const inBatch = await this.#write(({ table }) => table.forgetSome(olderThanMs, pruneBatch))
       forgotten += inBatch
       if (inBatch < pruneBatch || performance.now() - begun > longestPruneMs) return forgotten
     }
@@ -149,12 +107,7 @@ export class SqliteStore implements LedgerStore {
 
 interface Opened {
   readonly database: Database
-  readonly now: Statement
-  readonly select: Statement
-  readonly insert: Statement
-  readonly takeOver: Statement
-  readonly update: Statement
-  readonly selectUndelivered: Statement
+  readonly table: SettlementTable
 }
 
 async function open(path: string): Promise<Opened> {
@@ -166,15 +119,7 @@ async function open(path: string): Promise<Opened> {
     if (journal_mode !== 'wal')
       throw ledgerFault(`${path} cannot be shared by processes: name a file on a disk of this machine`)
     await whenFree(path, () => makeTable(database, path))
-    return {
-      database,
-      now: database.prepare(sql.selectNow),
-      select: database.prepare(sql.selectOne),
-      insert: database.prepare(sql.insertOne),
-      takeOver: database.prepare(sql.takeOver),
-      update: database.prepare(sql.updateOne),
-      selectUndelivered: database.prepare(sql.selectUndelivered),
-    }
+    return { database, table: new SettlementTable(database) }
   } catch (error) {
     database.close()
     throw error
@@ -184,9 +129,7 @@ async function open(path: string): Promise<Opened> {
 function makeTable(database: Database, path: string): void {
   database.exec('BEGIN IMMEDIATE')
   try {
-    const { tables } = database.prepare(sql.selectTables).get() as { tables: number }
-    if (tables === 0) database.exec(sql.schema)
-    const { version } = database.prepare(sql.selectVersion).get() as { version: number }
+    const version = tableVersion(database)
     if (version !== sql.schemaVersion)
       throw ledgerFault(
         `${path} is of version ${version}, and this release needs version ${sql.schemaVersion}: use the release that made it, or name another file`,
@@ -195,47 +138,6 @@ function makeTable(database: Database, path: string): void {
   } catch (error) {
     rollBack(database)
     throw error
-  }
-}
-
-function grantOrRefuse(opened: Opened, { key, fingerprint, claim, leaseMs, query }: ClaimRequest): Claim {
-  const row = (opened.select.get(key) ?? undefined) as KeptRow | undefined
-  const { now } = opened.now.get() as { now: number }
-  const leaseEndsAt = now + Math.ceil(leaseMs)
-  if (row === undefined) {
-    const { network, asset, payer, payee, amount, authorizationEndsAt, lifetimeSeconds } = columnsOf(query)
-    const usableUntil = authorizationEndsAt ?? now + lifetimeSeconds * 1000
-    const text = toJson(query)
-    opened.insert.run(
-      key,
-      fingerprint,
-      claim,
-      now,
-      leaseEndsAt,
-      network,
-      asset,
-      payer,
-      payee,
-      amount,
-      text,
-      usableUntil,
-    )
-    return { kind: 'claimed', before: undefined, since: now, query }
-  }
-  const entry = entryOf(row)
-  // Its first answer was lost.
-  const isRepeated = row.claim_id === claim && JSON.parse(row.settlement).state === 'settling'
-  if (!isRepeated && !(entry.fingerprint === fingerprint && isOpen(entry.settlement)))
-    return { kind: 'refused', entry }
-  const before = isRepeated ? row.settlement_before : toJson(entry.settlement)
-  const lesser = withLesserAmount(entry.query, query)
-  const { amount } = columnsOf(lesser)
-  opened.takeOver.run(claim, leaseEndsAt, before, amount, key)
-  return {
-    kind: 'claimed',
-    before: before === null ? undefined : JSON.parse(before),
-    since: entry.since,
-    query: queryOf({ ...row, amount }),
   }
 }
 
