@@ -31,8 +31,6 @@ export interface RedisLedgerOptions {
   onWarning?: (message: string) => void
 }
 
-const dayMs = 24 * 60 * 60_000
-
 /**
  * A ledger for `settlement.ledger`, in Redis (6.2 or later) or Valkey. Leases and windows are judged by its clock; each call is one
  * script and one round trip.
@@ -53,7 +51,7 @@ const dayMs = 24 * 60 * 60_000
  * ```
  */
 export function redisLedger(options: RedisLedgerOptions): SettlementLedger {
-  const { client, prefix = 'x402', keepMs = dayMs, onWarning = warn } = options
+  const { client, prefix = 'x402', keepMs = 86_400_000, onWarning = console.warn } = options
   const problems: string[] = []
   if (!/^[^{}\s]{1,64}$/.test(prefix))
     problems.push('redisLedger: prefix: expected 1 to 64 characters without braces and blanks')
@@ -61,8 +59,4 @@ export function redisLedger(options: RedisLedgerOptions): SettlementLedger {
     problems.push('redisLedger: keepMs: expected a whole number of milliseconds')
   if (problems.length > 0) throw new InvalidOptionsError(problems)
   return sharedLedger(new RedisStore(scriptRunner(client), { prefix, keepMs, onWarning }))
-}
-
-function warn(message: string): void {
-  console.warn(message)
 }

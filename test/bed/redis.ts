@@ -56,13 +56,16 @@ export async function startRedis(settings: Readonly<Record<string, string>> = {}
   const command = (...words: string[]) => ask(port, words)
   const start = async () => {
     child = spawn(redisServer ?? 'redis-server', options, { stdio: 'ignore' })
+    process.once('exit', end)
     const failed = once(child, 'exit').then(([code]) => {
       throw new Error(`redis-server ended with ${code}`)
     })
     await Promise.race([failed, untilReady(port)])
     failed.catch(() => {})
   }
+  const end = () => child.kill('SIGKILL')
   const kill = async () => {
+    process.off('exit', end)
     if (child.exitCode !== null || child.signalCode !== null) return
     const exited = once(child, 'exit')
     child.kill('SIGKILL')
