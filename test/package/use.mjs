@@ -12,10 +12,12 @@ import {
   FacilitatorAggregator,
 } from 'x402-facilitator-aggregator'
 import { trackDelivery } from 'x402-facilitator-aggregator/delivery'
+import { durableObjectLedger, SettlementLedgerObject } from 'x402-facilitator-aggregator/durable-object'
 import { aggregatorFromEnv } from 'x402-facilitator-aggregator/env'
 import { createGateway } from 'x402-facilitator-aggregator/http'
 import { createFacilitatorConfig } from 'x402-facilitator-aggregator/node'
 import { postgresLedger } from 'x402-facilitator-aggregator/postgres'
+import { redisLedger } from 'x402-facilitator-aggregator/redis'
 import { sqliteLedger } from 'x402-facilitator-aggregator/sqlite'
 
 const options = { facilitators: [{ id: 'nobody', url: 'http://127.0.0.1:9' }], retries: 0, logger: false }
@@ -37,6 +39,9 @@ await assert.rejects(fetch(`${url}/supported`, { headers: supported }))
 assert(aggregatorFromEnv({}) instanceof FacilitatorAggregator)
 
 // Ledgers, without the packages that they may need: a runtime without SQLite says what to do.
+assert.throws(() => redisLedger({}), /client is none of redis/)
+assert.throws(() => durableObjectLedger(), /expected the binding of SettlementLedgerObject/)
+assert(new SettlementLedgerObject({ storage: {} }))
 assert.throws(() => postgresLedger({}), /client: expected an object with query/)
 const path = join(mkdtempSync(join(tmpdir(), 'x402-sqlite-')), 'x402.db')
 await sqliteLedger({ path })
