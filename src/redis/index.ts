@@ -1,11 +1,18 @@
 /** A ledger of settlements on Redis or Valkey, for the replicas of one seller. */
 import { InvalidOptionsError } from '../errors.ts'
+import type { AnswerStore } from '../ledgers/answer-store.ts'
 import { sharedLedger } from '../ledgers/shared-ledger.ts'
 import type { SettlementLedger } from '../settlement/ledger.ts'
 import { type RedisClient, scriptRunner } from './client.ts'
 import { RedisStore } from './store.ts'
 
+export type { AnswerStore } from '../ledgers/answer-store.ts'
 export type { IoRedisClient, NodeRedisClient, RedisClient, UpstashRedisClient } from './client.ts'
+
+export interface RedisLedger extends SettlementLedger {
+  /** For `answers` of a gateway, so that its replicas give one answer under an `Idempotency-Key`. */
+  readonly answers: AnswerStore
+}
 
 export interface RedisLedgerOptions {
   /**
@@ -50,7 +57,7 @@ export interface RedisLedgerOptions {
  * const aggregator = new FacilitatorAggregator({ facilitators, settlement: { ledger: redisLedger({ client }) } })
  * ```
  */
-export function redisLedger(options: RedisLedgerOptions): SettlementLedger {
+export function redisLedger(options: RedisLedgerOptions): RedisLedger {
   const { client, prefix = 'x402', keepMs = 86_400_000, onWarning = console.warn } = options
   const problems: string[] = []
   if (!/^[^{}\s]{1,64}$/.test(prefix))
@@ -58,5 +65,6 @@ export function redisLedger(options: RedisLedgerOptions): SettlementLedger {
   if (!(Number.isSafeInteger(keepMs) && keepMs >= 0))
     problems.push('redisLedger: keepMs: expected a whole number of milliseconds')
   if (problems.length > 0) throw new InvalidOptionsError(problems)
-  return sharedLedger(new RedisStore(scriptRunner(client), { prefix, keepMs, onWarning }))
+  const store = new RedisStore(scriptRunner(client), { prefix, keepMs, onWarning })
+  return Object.assign(sharedLedger(store), { answers: store.answers })
 }

@@ -11,6 +11,7 @@
  * | `open-payments`            | sorted set | those that are settling, unresolved or undelivered, by their first claim |
  * | `forget-at`                | sorted set | those that are over, by the time (ms) at which they may be forgotten    |
  * | `open-payments-of:<group>` | sorted set | the open ones of one payer, payee, token and network                    |
+ * | `answer:<name>`            | string     | an answer of the gateway                                                |
  * | `layout`                   | string     | the version of this table                                               |
  */
 
@@ -231,6 +232,18 @@ end
 return cjson.encode({ count = count, position = #keys == 2 * ${batch} and digits(tonumber(keys[#keys])) or nil })
 `
 
+/** Behind a sign, so that no client takes it for something else than a text. */
+const getAnswer = `
+local answer = redis.call('GET', base .. 'answer:' .. ARGV[1])
+return answer and '=' .. answer
+`
+
+const putAnswer = `
+local name, answer, keep_ms = unpack(ARGV)
+redis.call('SET', base .. 'answer:' .. name, answer, 'NX', 'PX', keep_ms)
+return '=' .. redis.call('GET', base .. 'answer:' .. name)
+`
+
 /** What the server says of itself; where it refuses to, nothing. */
 const inspect = `
 redis.call('SET', base .. 'layout', ARGV[1], 'NX')
@@ -252,6 +265,8 @@ const sources = {
   list,
   undelivered,
   prune,
+  getAnswer,
+  putAnswer,
   inspect,
 }
 

@@ -1,5 +1,6 @@
 /** The store of settlements in Redis. */
 import { LedgerError } from '../errors.ts'
+import type { AnswerStore } from '../ledgers/answer-store.ts'
 import { forEachShard, groupOf, shards } from '../ledgers/shards.ts'
 import type { LedgerStore } from '../ledgers/shared-ledger.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
@@ -173,6 +174,19 @@ export class RedisStore implements LedgerStore {
     return counts.reduce((sum, count) => sum + count, 0)
   }
 
+  /** What gateways have answered, spread by its name. */
+  readonly answers: AnswerStore = {
+    get: async name => {
+      const kept = await this.#run<string | null>('getAnswer', spread.ofKey(`||||${name}`), [name])
+      return kept?.slice(1)
+    },
+    putIfAbsent: async (name, answer, keepMs) => {
+      const parameters = [name, answer, `${keepMs}`]
+      const kept = await this.#run<string>('putAnswer', spread.ofKey(`||||${name}`), parameters)
+      return kept.slice(1)
+    },
+  }
+
   /** After the first call, which looks at the server: what it would not keep must not be recorded there. */
   async #run<T>(name: ScriptName, shard: number, parameters: string[]): Promise<T> {
     this.#inspection ??= this.#inspect().catch(error => {
@@ -230,9 +244,9 @@ export class RedisStore implements LedgerStore {
   }
 }
 
-/** A text, or what a client has made of it by itself. */
+/** JSON, or what a client has made of it by itself; or a text behind a sign. */
 function readAnswer<T>(answer: unknown): T {
-  return (typeof answer === 'string' ? JSON.parse(answer) : answer) as T
+  return (typeof answer === 'string' && !answer.startsWith('=') ? JSON.parse(answer) : answer) as T
 }
 
 function listOf<T>(list: LuaList<T>): readonly T[] {

@@ -146,6 +146,21 @@ describe.runIf(isThere)('the ledger on Redis', () => {
     expect(await ledger.undelivered?.(open.query)).toHaveLength(1)
   })
 
+  it.each(['redis', 'ioredis', 'upstash'])(
+    'by %s: keeps one answer of several gateways, for its time',
+    async name => {
+      const client = await connect(clients[name])
+      const { answers } = emptyLedger(client)
+      expect(await answers.get('one')).toBeUndefined()
+      const texts = Array.from({ length: 20 }, (_, index) => JSON.stringify({ answer: `${index}` }))
+      const kept = await Promise.all(texts.map(text => answers.putIfAbsent('one', text, 60_000)))
+      expect(new Set(kept)).toEqual(new Set([texts[0]]))
+      expect(await answers.get('one')).toBe(texts[0])
+      await answers.putIfAbsent('brief', '{}', 1)
+      await expect.poll(() => answers.get('brief')).toBeUndefined()
+    },
+  )
+
   it('lists payments of all shards by time, in pages of any size', async () => {
     const ledger = emptyLedger(await connect())
     const requests = Array.from({ length: 60 }, () => newClaim())
