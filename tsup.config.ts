@@ -9,8 +9,12 @@ const entry = {
   known: 'src/known/index.ts',
   delivery: 'src/delivery/index.ts',
   ledger: 'src/ledger/index.ts',
+  redis: 'src/redis/index.ts',
+  'durable-object': 'src/durable-object/index.ts',
   probe: 'src/probe/index.ts',
   svm: 'src/svm/index.ts',
+  postgres: 'src/postgres/index.ts',
+  sqlite: 'src/sqlite/index.ts',
   testing: 'src/testing/index.ts',
 }
 

@@ -17,6 +17,15 @@ export default defineConfig({
         },
       },
       {
+        // On real servers, where they are installed.
+        test: {
+          name: 'ledgers',
+          include: ['test/ledgers/**/*.test.ts'],
+          testTimeout: 30_000,
+          hookTimeout: 30_000,
+        },
+      },
+      {
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],

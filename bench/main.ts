@@ -1,7 +1,7 @@
 /**
  * What the aggregator costs on the healthy path: microseconds per operation over clients that answer at once,
  * beside a direct call, a naive fallback loop, and cockatiel's policies around the call. And whether its memory
- * grows. `npm run bench -- --json` prints one JSON object.
+ * grows. `npm run bench -- --json` prints one JSON object; with `--ledgers` the ledgers are measured instead.
  */
 import { parseArgs } from 'node:util'
 import type { PaymentPayload, PaymentRequirements, SettleResponse, VerifyResponse } from '@x402/core/types'
@@ -15,17 +15,26 @@ import {
   timeout,
   wrap,
 } from 'cockatiel'
-import type { FacilitatorClientLike } from '../src/index.ts'
+import type { FacilitatorClientLike, SettlementLedger } from '../src/index.ts'
+import { type LedgerEntryPoints, measureLedgers, printLedgers } from './ledgers.ts'
+
+export type Library = typeof import('../src/index.ts')
 
 // The built package, as sellers run it: the loader that runs the sources names every function that is made.
-const built: string = '../dist/index.js'
-const { FacilitatorAggregator, MemoryLedger } = (await import(built)) as typeof import('../src/index.ts')
+const built = (name: string): Promise<unknown> => import(`../dist/${name}.js`)
+const library = (await built('index')) as Library
+const { FacilitatorAggregator, MemoryLedger } = library
 
 const { values: flags } = parseArgs({
-  options: { json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
+  options: {
+    json: { type: 'boolean', default: false },
+    ledgers: { type: 'boolean', default: false },
+    only: { type: 'string', default: '' },
+    help: { type: 'boolean', default: false },
+  },
 })
 if (flags.help) {
-  console.log('usage: npm run bench -- [--json]')
+  console.log('usage: npm run bench -- [--json] [--ledgers [--only memory,redis,…]]')
   process.exit(0)
 }
 
@@ -142,10 +151,39 @@ async function measureHeapGrowth(): Promise<number> {
   return liveHeap() - before
 }
 
+/** Microseconds of a healthy settle with a ledger, one after the other; the median of rounds. */
+async function settleWith(ledger: SettlementLedger): Promise<number> {
+  const facilitators = clients.map((client, index) => ({ id: `facilitator-${index}`, client }))
+  const pool = new FacilitatorAggregator({ facilitators, logger: false, settlement: { ledger } })
+  await pool.getSupported()
+  const samples: number[] = []
+  for (let round = 0; round < 5; round++) {
+    const startedAt = performance.now()
+    for (let i = 0; i < 200; i++) await pool.settle(newPayload(), requirements)
+    samples.push(((performance.now() - startedAt) * 1000) / 200)
+  }
+  await pool.stop()
+  return Number(median(samples).toFixed(1))
+}
+
 function liveHeap(): number {
   if (globalThis.gc === undefined) throw new Error('run with node --expose-gc, as npm run bench does')
   for (let i = 0; i < 4; i++) globalThis.gc()
   return process.memoryUsage().heapUsed
+}
+
+if (flags.ledgers) {
+  const [redis, postgres, sqlite] = await Promise.all(['redis', 'postgres', 'sqlite'].map(built))
+  const entryPoints = { redis, postgres, sqlite } as LedgerEntryPoints
+  const results = await measureLedgers(
+    library,
+    entryPoints,
+    settleWith,
+    flags.only.split(',').filter(Boolean),
+  )
+  if (flags.json) console.log(JSON.stringify(results))
+  else printLedgers(results)
+  process.exit(0)
 }
 
 const result = {

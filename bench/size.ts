@@ -8,6 +8,10 @@ const budgets = [
   { entry: 'src/known/index.ts', kB: 3 },
   { entry: 'src/evm/index.ts', kB: 10.3 },
   { entry: 'src/svm/index.ts', kB: 8.6 },
+  { entry: 'src/postgres/index.ts', kB: 7.3 },
+  { entry: 'src/redis/index.ts', kB: 8.1 },
+  { entry: 'src/durable-object/index.ts', kB: 6.5 },
+  { entry: 'src/sqlite/index.ts', kB: 6.7 },
 ]
 
 let isTooLarge = false
@@ -21,7 +25,7 @@ for (const { entry, kB } of budgets) {
     target: 'es2022',
     platform: 'neutral',
     mainFields: ['module', 'main'],
-    external: ['@x402/core', 'viem', 'hono', '@solana/kit'],
+    external: ['@x402/core', 'viem', 'hono', '@solana/kit', 'better-sqlite3'],
   })
   const bytes = gzipSync(outputFiles[0]?.contents ?? new Uint8Array(), { level: 9 }).byteLength
   const fits = bytes <= kB * 1000

@@ -5,11 +5,17 @@ import { builtinModules, createRequire } from 'node:module'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 
+interface ObjectBinding {
+  readonly name: string
+  readonly class_name: string
+}
+
 interface Wrangler {
   readonly main: string
   readonly compatibility_date: string
   readonly compatibility_flags?: readonly string[]
   readonly vars: Readonly<Record<string, string>>
+  readonly durable_objects: { readonly bindings: readonly ObjectBinding[] }
 }
 
 const folder = process.cwd()
@@ -39,7 +45,17 @@ const variables = Object.entries({
   ...wrangler.vars,
   ...withPrefix(env, /^(PAY_TO$|STATUS_TOKEN$|FACILITATOR_|RPC_URL_)/),
 })
+const objects = wrangler.durable_objects.bindings
 const text = JSON.stringify
+const bindings = [
+  ...variables.map(([name, value]) => `(name = ${text(name)}, text = ${text(value)})`),
+  ...objects.map(
+    ({ name, class_name }) => `(name = ${text(name)}, durableObjectNamespace = ${text(class_name)})`,
+  ),
+]
+const classes = objects.map(
+  ({ class_name }) => `(className = ${text(class_name)}, uniqueKey = ${text(class_name)}, enableSql = true)`,
+)
 const config = `using Workerd = import "/workerd/workerd.capnp";
 
 const config :Workerd.Config = (
@@ -52,7 +68,9 @@ const config :Workerd.Config = (
 
 const worker :Workerd.Worker = (
   modules = [(name = "worker.mjs", esModule = embed "worker.mjs")],
-  bindings = [${variables.map(([name, value]) => `(name = ${text(name)}, text = ${text(value)})`).join(', ')}],
+  bindings = [${bindings.join(', ')}],
+  durableObjectNamespaces = [${classes.join(', ')}],
+  durableObjectStorage = (inMemory = void),
   compatibilityDate = ${text(wrangler.compatibility_date)},
   compatibilityFlags = [${(wrangler.compatibility_flags ?? []).map(flag => text(flag)).join(', ')}],
 );

@@ -5,6 +5,7 @@ import { requestId } from 'hono/request-id'
 import { secureHeaders } from 'hono/secure-headers'
 import type { FacilitatorAggregator } from '../aggregator.ts'
 import type { DiscoveryQuery } from '../facilitator/client.ts'
+import type { AnswerStore } from '../ledgers/answer-store.ts'
 import { unknownName } from '../options/unknown-name.ts'
 import { writeJson } from '../runtime/json.ts'
 import { readText } from '../runtime/read-text.ts'
@@ -19,7 +20,7 @@ import {
   retryable,
 } from './answers.ts'
 import { ClientAddresses, type ConnectionAddress, isLoopback } from './client-address.ts'
-import { IdempotentAnswers } from './idempotency.ts'
+import { IdempotentAnswers, maxAnswers } from './idempotency.ts'
 import { defaultRateLimit, RateLimit, type RateLimitOptions } from './rate-limit.ts'
 import { readiness } from './readiness.ts'
 import { readHost, refusalOf } from './request-checks.ts'
@@ -73,10 +74,15 @@ export interface GatewayOptions {
    */
   connectionAddress?: ConnectionAddress
   /**
-   * Milliseconds for which the answer to a settle with an `Idempotency-Key` is kept, in memory.
+   * Milliseconds for which the answer to a settle with an `Idempotency-Key` is kept.
    * @default 86400000
    */
   idempotencyMs?: number
+  /**
+   * Where these answers are kept for all replicas of this gateway, such as `answers` of a `redisLedger`. Without it each
+   * knows its own only, in memory.
+   */
+  answers?: AnswerStore
 }
 
 /** What Workers hand over with a request: a settle goes on when its caller has left. */
@@ -120,7 +126,7 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
   const addresses = new ClientAddresses(options.trustedProxies ?? [], options.connectionAddress)
   const limit = options.rateLimit === false ? undefined : new RateLimit(options.rateLimit ?? defaultRateLimit)
   const verified = new VerifiedPayments()
-  const answers = new AnswersByToken(options.idempotencyMs ?? 86_400_000)
+  const answers = new AnswersByToken(options.idempotencyMs ?? 86_400_000, options.answers)
   const maxBodyBytes = options.maxBodyBytes ?? 262_144
   const allowedHosts = options.allowedHosts?.map(readHost)
   let isDraining = false
@@ -259,11 +265,14 @@ type GatewayContext = Context<{ Variables: Variables }>
 class AnswersByToken {
   readonly #answers = new Map<string, IdempotentAnswers>()
 
-  constructor(private readonly keepMs: number) {}
+  constructor(
+    private readonly keepMs: number,
+    private readonly store: AnswerStore | undefined,
+  ) {}
 
   of(caller: Caller): IdempotentAnswers {
     const name = caller.kind === 'token' ? caller.name : ''
-    const answers = this.#answers.get(name) ?? new IdempotentAnswers(this.keepMs)
+    const answers = this.#answers.get(name) ?? new IdempotentAnswers(this.keepMs, maxAnswers, this.store)
     this.#answers.set(name, answers)
     return answers
   }
@@ -302,6 +311,7 @@ const optionNames = [
   'trustedProxies',
   'connectionAddress',
   'idempotencyMs',
+  'answers',
 ]
 
 /** @throws {TypeError} for what would leave the gateway open, or shut, without anybody noticing */

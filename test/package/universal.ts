@@ -18,6 +18,10 @@ const entries = [
   'ledger',
   'probe',
   'svm',
+  'durable-object',
+  'postgres',
+  'redis',
+  'sqlite',
   'testing',
   'unsupported-runtime',
 ]
@@ -35,7 +39,7 @@ async function bundle(code: string): Promise<Metafile> {
     platform: 'browser',
     target: 'es2022',
     logLevel: 'silent',
-    external: ['@coinbase/cdp-sdk/auth'],
+    external: ['@coinbase/cdp-sdk/auth', 'better-sqlite3'],
   })
   return metafile
 }

@@ -10,6 +10,10 @@ const { trackDelivery } = require('x402-facilitator-aggregator/delivery')
 const { aggregatorFromEnv } = require('x402-facilitator-aggregator/env')
 const { createGateway } = require('x402-facilitator-aggregator/http')
 const { createFacilitatorConfig } = require('x402-facilitator-aggregator/node')
+const { durableObjectLedger } = require('x402-facilitator-aggregator/durable-object')
+const { postgresLedger } = require('x402-facilitator-aggregator/postgres')
+const { redisLedger } = require('x402-facilitator-aggregator/redis')
+const { sqliteLedger } = require('x402-facilitator-aggregator/sqlite')
 
 async function main() {
   const aggregator = new FacilitatorAggregator({
@@ -29,6 +33,10 @@ async function main() {
   const { supported } = await createAuthHeaders()
   assert.equal((await fetch(`${url}/supported`, { headers: supported })).status, 502)
   await aggregator.stop()
+  assert.throws(() => redisLedger({}), /client is none of redis/)
+  assert.throws(() => durableObjectLedger(), /expected the binding of SettlementLedgerObject/)
+  assert.throws(() => postgresLedger({}), /client: expected an object with query/)
+  assert.throws(() => sqliteLedger({}), /path: expected the path of a file/)
   assert(aggregatorFromEnv({}) instanceof FacilitatorAggregator)
 }
 

@@ -2,6 +2,7 @@ import { HTTPFacilitatorClient } from '@x402/core/server'
 import { SettleError, VerifyError } from '@x402/core/types'
 import { describe, expect, it, vi } from 'vitest'
 import { IdempotentAnswers } from '../../src/http/idempotency.ts'
+import type { AnswerStore } from '../../src/http/index.ts'
 import { MemoryLedger } from '../../src/index.ts'
 import { listen } from '../../src/node/index.ts'
 import { untyped } from '../untyped.ts'
@@ -289,6 +290,49 @@ describe('Idempotency-Key', () => {
     expect(await settle(gateway)).toMatchObject({ status: 200, body: duplicate })
     expect(await settle(gateway, payment, { 'idempotency-key': 'other' })).toMatchObject({ body: duplicate })
     expect(await settle(gateway, payment, key)).toMatchObject({ body: settled })
+  })
+
+  describe('with a store that replicas share', () => {
+    const sharedStore = () => {
+      const kept = new Map<string, string>()
+      const answers: AnswerStore = {
+        get: async name => kept.get(name),
+        putIfAbsent: async (name, answer) => {
+          if (!kept.has(name)) kept.set(name, answer)
+          return kept.get(name) ?? ''
+        },
+      }
+      return { kept, answers }
+    }
+
+    it('gives the answer that another replica gave', async () => {
+      const { answers } = sharedStore()
+      const [one, other] = [open({ answers }), open({ answers })]
+      expect(await settle(one, payment, key)).toMatchObject({ status: 200, body: settled })
+      expect(await settle(other, payment, key)).toMatchObject({ status: 200, body: settled })
+      expect(a.calls.settle).toBe(1)
+    })
+
+    it('refuses a key under which another replica has answered for another payment', async () => {
+      const { answers } = sharedStore()
+      await settle(open({ answers }), payment, key)
+      const { status } = await settle(open({ answers }), { ...payment, x402Version: 1 }, key)
+      expect(status).toBe(422)
+    })
+
+    it('keeps nothing that decides nothing', async () => {
+      const { answers, kept } = sharedStore()
+      const gateway = open({ answers })
+      a.settleAnswer = b.settleAnswer = () => Promise.reject(new Error('down'))
+      await settle(gateway, payment, key)
+      expect(kept.size).toBe(0)
+    })
+
+    it('answers without it when it fails', async () => {
+      const fail = () => Promise.reject(new Error('no route'))
+      const gateway = open({ answers: { get: fail, putIfAbsent: fail } })
+      expect(await settle(gateway, payment, key)).toMatchObject({ status: 200, body: settled })
+    })
   })
 
   it('waits for the answer that is on its way', async () => {

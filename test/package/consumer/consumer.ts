@@ -2,12 +2,16 @@
 import type { FacilitatorClient } from '@x402/core/server'
 import { type AggregatorEvents, FacilitatorAggregator } from 'x402-facilitator-aggregator'
 import { trackDelivery } from 'x402-facilitator-aggregator/delivery'
+import { durableObjectLedger, SettlementLedgerObject } from 'x402-facilitator-aggregator/durable-object'
 import { aggregatorFromEnv } from 'x402-facilitator-aggregator/env'
 import { evmSettlementProbe } from 'x402-facilitator-aggregator/evm'
 import { createGateway, createStatusHandler } from 'x402-facilitator-aggregator/http'
 import { known } from 'x402-facilitator-aggregator/known'
 import { createFacilitatorConfig, listen } from 'x402-facilitator-aggregator/node'
+import { type PostgresLedger, postgresLedger } from 'x402-facilitator-aggregator/postgres'
 import { settlementProbe } from 'x402-facilitator-aggregator/probe'
+import { type RedisClient, redisLedger } from 'x402-facilitator-aggregator/redis'
+import { sqliteLedger } from 'x402-facilitator-aggregator/sqlite'
 import { svmSettlementProbe } from 'x402-facilitator-aggregator/svm'
 import { settlementLedgerConformance } from 'x402-facilitator-aggregator/testing'
 
@@ -36,3 +40,11 @@ export const status: (request: Request) => Promise<Response> = createStatusHandl
 export const fetched: (request: Request) => Promise<Response> = trackDelivery(aggregator).fetch(status)
 export const config = async (): Promise<string> => (await createFacilitatorConfig(aggregator)).url
 export const url = async (): Promise<string> => (await listen(createGateway(aggregator))).url
+export const inRedis = (client: RedisClient) => redisLedger({ client })
+export const inObjects = durableObjectLedger({ idFromName: name => name, get: () => ({ fetch }) })
+export class Settlements extends SettlementLedgerObject {}
+export const inPostgres: PostgresLedger = postgresLedger({ client: { query: async () => ({ rows: [] }) } })
+export const durable = new FacilitatorAggregator({
+  facilitators: [known('payai')],
+  settlement: { ledger: sqliteLedger({ path: './x402.db' }) },
+})

@@ -14,8 +14,8 @@ const layers = [
   ['events.ts'],
   ['flows', 'options', 'testing', 'ledgers'],
   // What comes with a probe is not the aggregator's: whoever has none does not bundle it.
-  ['aggregator.ts', 'chain', 'known', 'ledger'],
-  ['index.ts', 'probe', 'evm', 'svm', 'delivery'],
+  ['aggregator.ts', 'chain', 'known', 'ledger', 'postgres', 'redis', 'sqlite'],
+  ['index.ts', 'probe', 'evm', 'svm', 'delivery', 'durable-object'],
   ['env', 'http'],
   ['node'],
   ['cli'],
