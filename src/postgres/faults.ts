@@ -32,7 +32,7 @@ export function missing(table: string): string {
 }
 
 export function rightsMissing(table: string, role: string): string {
-  return `${role} may not write: GRANT SELECT, INSERT, UPDATE, DELETE ON ${table} to it, or migrate() as a role that may`
+  return `${role} may not write: GRANT SELECT, INSERT, UPDATE, DELETE ON ${table} to it; a role that may create tables makes a table that is missing`
 }
 
 export function postgresFault(error: unknown, table: string): LedgerError {
