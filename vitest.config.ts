@@ -11,9 +11,18 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
-          include: ['test/unit/**/*.test.ts', 'test/hostile/**/*.test.ts', 'test/ledgers/**/*.test.ts'],
+          include: ['test/unit/**/*.test.ts', 'test/hostile/**/*.test.ts'],
           // The SDK itself brings a hundred packages; examples/ use it for real.
           alias: { '@coinbase/cdp-sdk/auth': new URL('test/unit/cdp-sdk.ts', import.meta.url).pathname },
+        },
+      },
+      {
+        // On real servers, where they are installed.
+        test: {
+          name: 'ledgers',
+          include: ['test/ledgers/**/*.test.ts'],
+          testTimeout: 30_000,
+          hookTimeout: 30_000,
         },
       },
       {

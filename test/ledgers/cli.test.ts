@@ -12,7 +12,7 @@ import { openDatabase } from '../../src/sqlite/driver.ts'
 import { sqliteLedger } from '../../src/sqlite/index.ts'
 import { startGatewayProcess } from '../bed/gateway-process.ts'
 import { newClaim, settled, unresolved } from './claims.ts'
-import { postgresMissing, sqliteMissing, startPostgres } from './servers.ts'
+import { hasPostgres, hasSqlite, startPostgres } from './servers.ts'
 
 const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'x402-cli-'))
@@ -30,7 +30,7 @@ const run = (args: string[], env: Record<string, string> = {}) =>
     (error: { code: number; stdout: string; stderr: string }) => error,
   )
 
-const isWithoutSqlite = (await sqliteMissing()) !== undefined
+const isSqliteThere = await hasSqlite()
 const facilitator = { FACILITATOR_1_URL: 'http://127.0.0.1:9' }
 
 describe('the address of a ledger', () => {
@@ -83,7 +83,7 @@ describe('a ledger is pruned', () => {
 
 // Each starts a process or two, which takes seconds on a busy machine.
 describe('serve', { timeout: 60_000 }, () => {
-  it.skipIf(isWithoutSqlite)('records payments in the file that it is given, and says so', async () => {
+  it.runIf(isSqliteThere)('records payments in the file that it is given, and says so', async () => {
     const path = newPath()
     const gateway = await startGatewayProcess({ ...facilitator, FACILITATOR_LEDGER: `sqlite:${path}` })
     await vi.waitFor(() => expect(gateway.said()).toContain(`records payments in sqlite:${path}`))
@@ -103,23 +103,20 @@ describe('serve', { timeout: 60_000 }, () => {
     await gateway.end('SIGKILL')
   })
 
-  it.skipIf(postgresMissing() !== undefined)(
-    'records payments in Postgres, and makes its table',
-    async () => {
-      const server = await startPostgres()
-      const url = new URL(server.url)
-      url.password = 'hunter2'
-      const gateway = await startGatewayProcess(facilitator, ['--ledger', url.href, '--keep-days', '7'])
-      await vi.waitFor(() =>
-        expect(gateway.said()).toContain(`records payments in postgres at ${url.host}/postgres`),
-      )
-      expect(gateway.said()).not.toContain('hunter2')
-      expect(await gateway.end('SIGTERM')).toBe(0)
-      const { code, stdout } = await run(['export', '--ledger', url.href, '--format', 'json'])
-      expect([code, JSON.parse(stdout)]).toEqual([0, []])
-      await server.stop()
-    },
-  )
+  it.runIf(hasPostgres())('records payments in Postgres, and makes its table', async () => {
+    const server = await startPostgres()
+    const url = new URL(server.url)
+    url.password = 'hunter2'
+    const gateway = await startGatewayProcess(facilitator, ['--ledger', url.href, '--keep-days', '7'])
+    await vi.waitFor(() =>
+      expect(gateway.said()).toContain(`records payments in postgres at ${url.host}/postgres`),
+    )
+    expect(gateway.said()).not.toContain('hunter2')
+    expect(await gateway.end('SIGTERM')).toBe(0)
+    const { code, stdout } = await run(['export', '--ledger', url.href, '--format', 'json'])
+    expect([code, JSON.parse(stdout)]).toEqual([0, []])
+    await server.stop()
+  })
 
   it.each([
     ['postgres://me:hunter2@127.0.0.1:9/shop', 'the server does not answer: check host, port and network'],
@@ -134,7 +131,7 @@ describe('serve', { timeout: 60_000 }, () => {
   })
 })
 
-describe.skipIf(isWithoutSqlite)('export', { timeout: 60_000 }, () => {
+describe.runIf(isSqliteThere)('export', { timeout: 60_000 }, () => {
   const header = 'time,network,asset,amount,payer,payee,transaction,facilitator,state,key'
   const readyLedger = async () => {
     const path = newPath()
