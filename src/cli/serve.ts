@@ -158,14 +158,22 @@ async function prepareLedger(
   given: string | undefined,
   log: (message: string) => void,
 ): Promise<NamedLedger> {
-  const address = given ?? ((await hasDefaultLedger()) ? defaultLedger : 'memory')
-  const named = await openLedger(address)
-  await named.ledger?.migrate()
-  if (given === undefined && named.ledger === undefined)
+  if (given !== undefined) return migrated(given)
+  if (!(await hasDefaultLedger())) {
     log(
       'payments are recorded in memory, and a restart forgets them: npm install better-sqlite3, use Node.js 22.13 or ' +
         'newer, or give --ledger',
     )
+    return openLedger('memory')
+  }
+  return migrated(defaultLedger).catch(error => {
+    throw new UsageError(`${(error as Error).message} Give --ledger another file, or memory.`)
+  })
+}
+
+async function migrated(address: string): Promise<NamedLedger> {
+  const named = await openLedger(address)
+  await named.ledger?.migrate()
   return named
 }
 

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -14,15 +14,16 @@ import { startGatewayProcess } from '../bed/gateway-process.ts'
 import { newClaim, settled, unresolved } from './claims.ts'
 import { hasPostgres, hasSqlite, startPostgres } from './servers.ts'
 
+const tsx = import.meta.resolve('tsx')
 const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'x402-cli-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 let files = 0
 const newPath = () => join(folder, `${files++}.db`)
 
-const run = (args: string[], env: Record<string, string> = {}) =>
-  promisify(execFile)(process.execPath, ['--import', 'tsx', main, ...args], {
-    cwd: fileURLToPath(new URL('../../', import.meta.url)),
+const run = (args: string[], env: Record<string, string> = {}, cwd = process.cwd()) =>
+  promisify(execFile)(process.execPath, ['--import', tsx, main, ...args], {
+    cwd,
     env: { ...process.env, ...env },
     maxBuffer: 64 * 1024 * 1024,
   }).then(
@@ -117,6 +118,23 @@ describe('serve', { timeout: 60_000 }, () => {
     expect([code, JSON.parse(stdout)]).toEqual([0, []])
     await server.stop()
   })
+
+  it.runIf(isSqliteThere)(
+    'does not listen where its file cannot be made, and says what to give instead',
+    async () => {
+      const cwd = mkdtempSync(join(folder, 'serve-'))
+      mkdirSync(join(cwd, 'x402.db'))
+      const { code, stderr } = await run(
+        ['serve'],
+        { ...facilitator, PORT: '0', FACILITATOR_LEDGER: '' },
+        cwd,
+      )
+      expect(code).toBe(2)
+      expect(stderr).toContain('./x402.db cannot be opened')
+      expect(stderr).toContain('Give --ledger another file, or memory.')
+      expect(stderr.trim().split('\n')).toHaveLength(1)
+    },
+  )
 
   it.each([
     ['postgres://me:hunter2@127.0.0.1:9/shop', 'the server does not answer: check host, port and network'],
