@@ -1,12 +1,11 @@
 /** The face of the library: one facilitator client made of many. */
 import type { FacilitatorClient } from '@x402/core/server'
-import type { PaymentPayload, SettleResponse, SupportedResponse, VerifyResponse } from '@x402/core/types'
+import type { SettleResponse, SupportedResponse, VerifyResponse } from '@x402/core/types'
 import { AggregatorStoppedError, InvalidOptionsError } from './errors.ts'
 import type { AggregatorEvents, EventName, Listener } from './events.ts'
 import type { DiscoveryQuery, DiscoveryResponse } from './facilitator/client.ts'
 import type { Context } from './flows/context.ts'
 import { list } from './flows/list.ts'
-import { replyLost } from './flows/reply-lost.ts'
 import { settle } from './flows/settle.ts'
 import { Supported } from './flows/supported.ts'
 import { verify } from './flows/verify.ts'
@@ -38,20 +37,6 @@ export interface ReinitializableServer {
 export interface HealthStatus extends PoolHealth {
   /** How full the ledger is; absent where it does not tell. */
   ledger?: LedgerUsage | undefined
-}
-
-/** Reports replies that did not reach their buyers. What cannot be recorded is logged. */
-export interface ReplyReports {
-  /**
-   * A request was told of its payment's success, and its own reply was lost: the buyer's retry with the same payment is
-   * delivered without another charge. Only the request whose settle succeeded may report it, or anybody who replays
-   * what is public on chain could have it delivered again.
-   *
-   * @param requirements by default those that the payload names; version 1 names none
-   */
-  lost(payload: AnyPaymentPayload, requirements?: AnyPaymentRequirements): Promise<void>
-  /** Every request that presented this payment has ended without a reply. If it is being settled, its reply is lost. */
-  abandoned(payload: AnyPaymentPayload, requirements?: AnyPaymentRequirements): Promise<void>
 }
 
 /** The configuration in use, without secrets. */
@@ -229,17 +214,16 @@ export class FacilitatorAggregator implements FacilitatorClient {
     }
   }
 
-  /** For `trackDelivery` of `x402-facilitator-aggregator/delivery`, which follows the replies of Express, Fastify, Hono and Next. */
-  trackReplies(): ReplyReports {
-    const report =
-      (how: 'lost' | 'abandoned'): ReplyReports['lost'] =>
-      (payload, requirements = (payload as PaymentPayload).accepted) => {
-        const work = () => replyLost(this.#context, readPayment(payload, requirements), how)
-        const recorded = this.#contain(() => this.#track(work))
-        this.#keepAlive(recorded)
-        return recorded
-      }
-    return { lost: report('lost'), abandoned: report('abandoned') }
+  /**
+   * For the other entry points of this package: work beside the operations, which `stop()` waits for. What it throws is
+   * logged.
+   *
+   * @internal
+   */
+  attend(work: (context: Context) => Promise<unknown>): Promise<void> {
+    const done = this.#contain(() => this.#track(() => work(this.#context)))
+    this.#keepAlive(done)
+    return done
   }
 
   /** The health of each facilitator, with the circuit of each of its lanes. */

@@ -1,11 +1,11 @@
 /** Notices replies that do not reach their buyers, so that what was paid for can be delivered again. */
-import type { ReplyReports } from '../aggregator.ts'
 import { followNodeReply, type NodeRequest, type NodeResponse } from './node-reply.ts'
 import { OpenRequests } from './open-requests.ts'
+import { type Attended, replyReports } from './reply-reports.ts'
 import { followWebReply } from './web-reply.ts'
 
-export type { ReplyReports } from '../aggregator.ts'
 export type { NodeRequest, NodeResponse } from './node-reply.ts'
+export { type Attended, type ReplyReports, replyReports } from './reply-reports.ts'
 
 /** What Hono hands to its middleware. */
 export interface HonoContext {
@@ -49,8 +49,8 @@ export interface DeliveryTracking {
  * app.use(paymentMiddleware(routes, server))
  * ```
  */
-export function trackDelivery(aggregator: { trackReplies(): ReplyReports }): DeliveryTracking {
-  const requests = new OpenRequests(aggregator.trackReplies())
+export function trackDelivery(aggregator: Attended): DeliveryTracking {
+  const requests = new OpenRequests(replyReports(aggregator))
   return {
     express(request, response, next) {
       followNodeReply(requests, request, response)

@@ -1,9 +1,9 @@
 /** The requests with a payment whose replies have not ended, and what is reported of those that are lost. */
 import type { PaymentPayload } from '@x402/core/types'
-import type { ReplyReports } from '../aggregator.ts'
 import { type Payment, readPayment } from '../payment/payment.ts'
 import { identify } from '../payment/payment-key.ts'
 import { readHeader } from './headers.ts'
+import type { ReplyReports } from './reply-reports.ts'
 
 /** One request with a payment, on its way to its reply. */
 export interface OpenRequest {

@@ -28,8 +28,8 @@ export async function examine<O extends Operation>(
   const { reason = '', response } = rejection
   try {
     // A reason that nobody has listed may be about anything.
-    const isCheckable = settlement.crossExamine && meaningOf(reason)
-    const cause = isCheckable && (await chains?.crossExamine(payment, response, timeoutMs))
+    const isCheckable = chains && settlement.crossExamine && meaningOf(reason)
+    const cause = isCheckable && (await chains.crossExamine(payment, response, timeoutMs))
     if (!cause) return rejection
     if (cause === 'contradicted')
       observer.emit(

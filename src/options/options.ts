@@ -96,7 +96,9 @@ export interface HealthCheckOptions {
 
 export interface SettlementOptions {
   /**
-   * Ask chains what became of payments, such as `evmSettlementProbe(…)`. Without one, doubt ends in a 502.
+   * Ask chains what became of payments: `evmSettlementProbe(…)`, or `settlementProbe(reader)` of
+   * `x402-facilitator-aggregator/probe`. Of several, the first that supports a payment is asked. Without one, doubt ends
+   * in a 502.
    * @default []
    */
   probes?: readonly SettlementProbe[]
@@ -126,7 +128,7 @@ export interface SettlementOptions {
   onRetry?: 'deliver' | 'reject'
   /**
    * How often a payment may be delivered again whose reply was lost, within 10 minutes each. Lost replies are those that
-   * `trackDelivery` sees, or that `trackReplies()` is told of.
+   * `trackDelivery` sees, or that `replyReports` is told of.
    * @default 1
    */
   redeliveries?: number

@@ -45,20 +45,22 @@ export interface BooksOptions {
 }
 
 export class Books {
+  readonly ledger: SettlementLedger
   #wasNearlyFull: boolean | undefined
   /** By purchase, what ends when it is recorded that the reply to an earlier payment was lost. */
-  readonly #losses = new Map<string | undefined, Promise<unknown>>()
+  readonly losses = new Map<string | undefined, Promise<unknown>>()
 
   constructor(
     private readonly options: BooksOptions,
     private readonly observer: Observer<SettlementEvents>,
   ) {
-    options.ledger.attach?.((what, why) => observer.fault('ledger:error', what, why))
+    this.ledger = options.ledger
+    this.ledger.attach?.((what, why) => observer.fault('ledger:error', what, why))
   }
 
   /** Other processes may use the ledger too, and it may forget. */
   get isShared(): boolean {
-    return this.options.ledger.isShared
+    return this.ledger.isShared
   }
 
   /**
@@ -66,13 +68,18 @@ export class Books {
    * @throws {LedgerError} when it could not be recorded
    */
   async claim({ key, fingerprint, query }: KeyedPayment, deadlineMs: number): Promise<Held | Refused> {
-    const { ledger, redeliveries } = this.options
     const claim = crypto.randomUUID()
     // By our own clock, where the settlement begins here.
     const now = Date.now()
     let claimed: Claim
     try {
-      claimed = await ledger.claim({ key, fingerprint, query, claim, leaseMs: deadlineMs + leaseMarginMs })
+      claimed = await this.ledger.claim({
+        key,
+        fingerprint,
+        query,
+        claim,
+        leaseMs: deadlineMs + leaseMarginMs,
+      })
     } catch (error) {
       this.failed(error)
       throw ledgerError(error, '; nothing was sent to a facilitator')
@@ -88,10 +95,10 @@ export class Books {
       since: before ? claimed.since : now,
       before,
       claim,
-      redeliveries: redeliveriesLeft(before) ?? redeliveries,
+      redeliveries: redeliveriesLeft(before) ?? this.options.redeliveries,
     }
     if (!this.#rejectsRetry(before)) return held
-    await ledger.update({ key, claim, settlement: before }).catch(error => this.failed(error))
+    await this.ledger.update({ key, claim, settlement: before }).catch(error => this.failed(error))
     const entry = { ...held, settlement: before }
     this.#reportRejectedRetry(entry)
     return { kind: 'refused', entry }
@@ -99,7 +106,7 @@ export class Books {
 
   /** How full the ledger is, where it tells. */
   get usage(): LedgerUsage | undefined {
-    return this.options.ledger.usage?.()
+    return this.ledger.usage?.()
   }
 
   /** A ledger that fills is reported once, before it refuses payments, and anew when it has had room again. */
@@ -127,7 +134,7 @@ export class Books {
     let isHeld = true
     let fault: unknown = 'another claim holds the entry'
     try {
-      isHeld = await this.options.ledger.update({ key, claim, settlement })
+      isHeld = await this.ledger.update({ key, claim, settlement })
       if (isHeld) return true
     } catch (error) {
       fault = error
@@ -137,54 +144,20 @@ export class Books {
   }
 
   /**
-   * The reply to what was settled here did not reach the buyer: his retry may be delivered.
-   *
-   * @param settled ends before there is anything to be delivered again
-   */
-  async replyLost(payment: KeyedPayment, settled?: Promise<unknown>): Promise<void> {
-    const purchase = purchaseOf(payment.query)
-    const losses = Promise.all([this.#losses.get(purchase), this.#recordLost(payment, settled)])
-    this.#losses.set(purchase, losses)
-    await losses
-    if (this.#losses.get(purchase) === losses) this.#losses.delete(purchase)
-  }
-
-  async #recordLost({ key, fingerprint }: KeyedPayment, settled?: Promise<unknown>): Promise<void> {
-    const { ledger } = this.options
-    try {
-      await settled?.catch(() => {})
-      const entry = await ledger.get(key)
-      if (entry?.settlement.state !== 'settled' || entry.fingerprint !== fingerprint) return
-      const { transaction, redeliveries = 0 } = entry.settlement
-      if (redeliveries > 0)
-        await ledger.update({
-          key,
-          claim: entry.claim,
-          settlement: {
-            state: 'undelivered',
-            transaction,
-            redeliveries: redeliveries - 1,
-            windowMs: redeliveryMs,
-          },
-        })
-    } catch (error) {
-      this.failed(error)
-    }
-  }
-
-  /**
    * What this payer was charged for the same purchase, or may have been, and did not get. What is being recorded when it
    * is called is waited for, and nothing later: no two settlements wait for each other.
    *
    * @throws what the ledger throws
    */
   async creditsFor({ key, query }: KeyedPayment): Promise<readonly LedgerEntry[]> {
-    const { credit, ledger } = this.options
-    const purchase = purchaseOf(query)
-    if (!purchase || !credit || !ledger.undelivered) return []
-    await this.#losses.get(purchase)
+    const { ledger, losses } = this
+    if (!this.options.credit || !ledger.undelivered) return []
+    if (losses.size > 0) await losses.get(purchaseOf(query))
     const entries = await ledger.undelivered(query)
-    return entries.filter(entry => entry.key !== key && purchaseOf(entry.query) === purchase)
+    return entries.filter(entry => {
+      const purchase = purchaseOf(entry.query)
+      return purchase && purchase === purchaseOf(query) && entry.key !== key
+    })
   }
 
   /**
@@ -199,7 +172,7 @@ export class Books {
   }: KeyedPayment): Promise<'new' | 'suspect' | 'resumable' | 'settling' | 'duplicate'> {
     let entry: LedgerEntry | undefined
     try {
-      entry = await this.options.ledger.get(key)
+      entry = await this.ledger.get(key)
     } catch (error) {
       // Settle will not go on without its ledger; if they say that it was used, that may be our own doing.
       this.failed(error)
@@ -229,7 +202,7 @@ export class Books {
     const all: LedgerEntry[] = []
     let cursor: string | undefined
     do {
-      const page = await this.options.ledger.list({ states: ['unresolved'], limit: pageSize, cursor })
+      const page = await this.ledger.list({ states: ['unresolved'], limit: pageSize, cursor })
       all.push(...page.entries)
       cursor = page.cursor
     } while (cursor !== undefined)
@@ -238,7 +211,7 @@ export class Books {
 
   /** The entry, if it is unresolved now. */
   async findUnresolved(key: string): Promise<LedgerEntry | undefined> {
-    const entry = await this.options.ledger.get(key)
+    const entry = await this.ledger.get(key)
     return isUnresolved(entry) ? entry : undefined
   }
 
@@ -248,15 +221,14 @@ export class Books {
    * @returns false when another claim has taken it, or it may have been charged at a lesser amount meanwhile
    */
   async close(entry: LedgerEntry, reason = closedBySeller): Promise<boolean> {
-    const { ledger } = this.options
     const { key, query, settlement } = entry
     const claim = crypto.randomUUID()
-    const claimed = await ledger.claim({ ...entry, claim, leaseMs: leaseMarginMs })
+    const claimed = await this.ledger.claim({ ...entry, claim, leaseMs: leaseMarginMs })
     if (claimed.kind !== 'claimed') return false
     // A retry at a lesser amount may have been charged since the chain was asked about this one.
     const isSame = claimed.query.amount === query.amount
     const before = (claimed.before ?? settlement) as LedgerUpdate['settlement']
-    const isStored = await ledger.update({
+    const isStored = await this.ledger.update({
       key,
       claim,
       settlement: isSame ? { state: 'rejected', reason } : before,
@@ -266,7 +238,7 @@ export class Books {
 
   /** What could not be stored before. */
   async flush(): Promise<void> {
-    await this.options.ledger.flush?.()
+    await this.ledger.flush?.()
   }
 
   /** Reports a fault of the ledger that no caller can be told. */

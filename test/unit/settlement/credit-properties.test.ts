@@ -2,6 +2,7 @@
 import type { PaymentPayload, SettleResponse } from '@x402/core/types'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { replyReports } from '../../../src/delivery/index.ts'
 import { FacilitatorAggregator, MemoryLedger, type ProbeAnswer } from '../../../src/index.ts'
 import { settlementProbe } from '../../../src/probe/index.ts'
 import {
@@ -66,7 +67,7 @@ class World {
         probes: [settlementProbe({ supports: () => true, ask: async ({ nonce }) => this.ask(nonce) })],
       },
     })
-    return { process, aggregator, replies: aggregator.trackReplies() }
+    return { process, aggregator, replies: replyReports(aggregator) }
   }
 
   ask(nonce: string): ProbeAnswer {

@@ -1,6 +1,7 @@
 /** A charge that was not delivered is its payer's credit: his next purchase of the same thing uses it, once. */
 import type { PaymentPayload } from '@x402/core/types'
 import { describe, expect, it, vi } from 'vitest'
+import { replyReports } from '../../../src/delivery/index.ts'
 import { type FacilitatorAggregator, MemoryLedger, type SettlementOptions } from '../../../src/index.ts'
 import {
   after,
@@ -37,7 +38,7 @@ const duplicate = 'refused: duplicate_settlement'
 /** A payment that was settled, and whose reply was lost. */
 async function undelivered(settlement: SettlementOptions = {}, payment = newPayload()) {
   const by = poolWithoutRetries(settlement)
-  const replies = by.trackReplies()
+  const replies = replyReports(by)
   expect(await settle(payment)).toBe('success')
   await replies.lost(payment)
   return { replies, payment }
@@ -128,7 +129,7 @@ describe('a new payment of a payer whose reply was lost', () => {
   it('waits for an old one that is being settled, and abandoned', async () => {
     let answer = (_: typeof settled) => {}
     const by = poolWithoutRetries()
-    const replies = by.trackReplies()
+    const replies = replyReports(by)
     a.settleAnswer = () =>
       new Promise(resolve => {
         answer = resolve
@@ -148,7 +149,7 @@ describe('a new payment of a payer whose reply was lost', () => {
     chain.answer = silent
     a.settleAnswer = () => after(100).then(() => Promise.reject(httpError(502)))
     const by = poolWithoutRetries({}, briefly)
-    const replies = by.trackReplies()
+    const replies = replyReports(by)
     const old = newPayload()
     const first = outcome(by.settle(old, requirements()))
     await vi.advanceTimersByTimeAsync(1)
@@ -159,7 +160,7 @@ describe('a new payment of a payer whose reply was lost', () => {
   })
 
   it('is charged while the old one is settled and nobody has left: two purchases are two purchases', async () => {
-    poolWithoutRetries().trackReplies()
+    replyReports(poolWithoutRetries())
     const both = [1, 2].map(() => outcome(aggregator.settle(newPayload(), requirements())))
     expect(await done(Promise.all(both))).toEqual(['success', 'success'])
     expect(settleCalls()).toEqual([2, 0])
@@ -232,7 +233,7 @@ describe('a new payment of a payer whose reply was lost', () => {
       reads++
       return inner.get(key)
     }
-    poolWithoutRetries({ ledger: ledgerWith(inner, { get }) }).trackReplies()
+    replyReports(poolWithoutRetries({ ledger: ledgerWith(inner, { get }) }))
     expect(await settle()).toBe('success')
     expect([a.calls, reads]).toEqual([{ verify: 0, settle: 1, supported: 0 }, 0])
   })
@@ -290,7 +291,7 @@ describe('a new payment of a payer who may have been charged', () => {
   it('uses another charge of his that is known, though one is in doubt', async () => {
     chain.answer = silent
     const by = poolWithoutRetries({}, briefly)
-    const replies = by.trackReplies()
+    const replies = replyReports(by)
     a.settleAnswer = () => {
       a.settleAnswer = settled
       throw httpError(502)

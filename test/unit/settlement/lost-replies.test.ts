@@ -1,5 +1,6 @@
 /** A settled payment whose reply was lost is delivered again: to the same payment, a few times at most, at no charge. */
 import { describe, expect, it, vi } from 'vitest'
+import { replyReports } from '../../../src/delivery/index.ts'
 import {
   type FacilitatorAggregator,
   type LedgerUpdate,
@@ -34,7 +35,7 @@ import {
 /** One payment that was settled, and an aggregator that can be told of its reply. */
 async function settledOnce(settlement: SettlementOptions = {}, payment = newPayload()) {
   const aggregator = poolWithoutRetries(settlement)
-  const replies = aggregator.trackReplies()
+  const replies = replyReports(aggregator)
   expect(await settle(payment)).toBe('success')
   return { aggregator, replies, payment }
 }
@@ -108,7 +109,7 @@ describe('a settled payment whose reply was lost', () => {
     const payment = newSvmPayload()
     const terms = requirements({ network: solana })
     const aggregator = poolWithoutRetries({ probes: [] })
-    const replies = aggregator.trackReplies()
+    const replies = replyReports(aggregator)
     const settleIt = () => done(outcome(aggregator.settle(payment, terms)))
     expect(await settleIt()).toBe('success')
     await done(replies.lost(payment, terms))
@@ -119,7 +120,7 @@ describe('a settled payment whose reply was lost', () => {
 
 describe('a reply that is reported lost', () => {
   it('of a payment that this process has not settled is nothing', async () => {
-    const replies = pool().trackReplies()
+    const replies = replyReports(pool())
     const payment = newPayload()
     await replies.lost(payment)
     await replies.abandoned(payment)
@@ -128,7 +129,7 @@ describe('a reply that is reported lost', () => {
   })
 
   it('of what is no payment hurts nobody', async () => {
-    const replies = pool().trackReplies()
+    const replies = replyReports(pool())
     await replies.lost({} as ReturnType<typeof newPayload>)
     expect(aggregator.getRecentLogs()).toMatchObject([{ level: 'error', event: 'background' }])
   })
@@ -146,7 +147,7 @@ describe('a reply that is reported lost', () => {
       new Promise(resolve => {
         answer = resolve
       })
-    const replies = aggregator.trackReplies()
+    const replies = replyReports(aggregator)
     const payment = newPayload()
     const first = outcome(aggregator.settle(payment, requirements()))
     await vi.advanceTimersByTimeAsync(1)
@@ -218,7 +219,7 @@ describe('a process that dies', () => {
     await vi.advanceTimersByTimeAsync(1)
     vi.setSystemTime(Date.now() + 10 * 60_000)
     const replica: FacilitatorAggregator = poolWithoutRetries({ ledger: inner })
-    const others = replica.trackReplies()
+    const others = replyReports(replica)
     expect(await settleBy(replica, payment)).toBe('success')
     await others.lost(payment)
     expect(await settleBy(replica, payment)).toBe(refusedAsDuplicate)
@@ -229,7 +230,7 @@ describe('a payment that was in doubt before its reply was lost', () => {
   it('is delivered again as often as any other', async () => {
     a.settleAnswer = charges(new Error('the connection was closed'))
     const aggregator = poolWithoutRetries({}, briefly)
-    const replies = aggregator.trackReplies()
+    const replies = replyReports(aggregator)
     const payment = newPayload()
     chain.answer = silent
     a.settleAnswer = new Error('the connection was closed')
