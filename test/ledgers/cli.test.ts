@@ -32,6 +32,7 @@ const run = (args: string[], env: Record<string, string> = {}, cwd = process.cwd
   )
 
 const isSqliteThere = await hasSqlite()
+const withoutSqlite = `--import ${new URL('without-sqlite.mjs', import.meta.url).href}`
 const facilitator = { FACILITATOR_1_URL: 'http://127.0.0.1:9' }
 
 describe('the address of a ledger', () => {
@@ -93,11 +94,10 @@ describe('serve', { timeout: 60_000 }, () => {
   })
 
   it('has a ledger in memory where there is no SQLite, and says so', async () => {
-    const hooks = new URL('without-sqlite.mjs', import.meta.url).href
     const gateway = await startGatewayProcess({
       ...facilitator,
       FACILITATOR_LEDGER: '',
-      NODE_OPTIONS: `--import ${hooks}`,
+      NODE_OPTIONS: withoutSqlite,
     })
     await vi.waitFor(() => expect(gateway.said()).toContain('records payments in memory'))
     expect(gateway.said()).toContain('a restart forgets them: npm install better-sqlite3')
@@ -239,6 +239,16 @@ describe.runIf(isSqliteThere)('export', { timeout: 60_000 }, () => {
     expect(stderr).not.toContain('hunter2')
     expect(stderr.trim().split('\n')).toHaveLength(1)
     expect(existsSync('no-such.db')).toBe(false)
+  })
+
+  it('says what a runtime without SQLite needs', async () => {
+    const { address, ledger } = await readyLedger()
+    await ledger.close()
+    const { code, stderr } = await run(['export', '--ledger', address], { NODE_OPTIONS: withoutSqlite })
+    expect(code).toBe(2)
+    expect(stderr).toContain(
+      'this runtime has no SQLite: use Node.js 22.13 or newer, Bun or Deno, or npm install better-sqlite3.',
+    )
   })
 
   it('says what is wrong with a file that is no ledger', async () => {
