@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import type { PaymentPayload } from '@x402/core/types'
 import pg from 'pg'
 import type { Address, Hex } from 'viem'
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { FacilitatorAggregator } from '../../src/index.ts'
 import { postgresLedger } from '../../src/postgres/index.ts'
 import type { SettlementLedger } from '../../src/settlement/ledger.ts'
@@ -103,8 +103,13 @@ describe.each(ledgers)('gateways that share a ledger in $name', { timeout: 240_0
     await durable?.close()
   })
 
-  const startGateway = () =>
-    startGatewayProcess(
+  const running: Gateway[] = []
+  afterEach(async () => {
+    await Promise.all(running.splice(0).map(gateway => gateway.end('SIGKILL')))
+  })
+
+  const startGateway = async () => {
+    const gateway = await startGatewayProcess(
       {
         FACILITATOR_1_URL: pool[0]?.url ?? '',
         FACILITATOR_2_URL: pool[1]?.url ?? '',
@@ -113,6 +118,9 @@ describe.each(ledgers)('gateways that share a ledger in $name', { timeout: 240_0
       },
       ['--ledger', durable.address],
     )
+    running.push(gateway)
+    return gateway
+  }
 
   /** By buyers of their own: what one of them is owed is not used for another payment. */
   async function sign(count: number, buyers = count): Promise<PaymentPayload[]> {
@@ -171,7 +179,6 @@ describe.each(ledgers)('gateways that share a ledger in $name', { timeout: 240_0
     expect((await durable.ledger.list({ states: ['settled'], limit: 300 })).entries).toHaveLength(200)
     expect(pool[0]?.broadcasts).toBeGreaterThan(0)
     pool[0]?.fault({})
-    await Promise.all(gateways.map(gateway => gateway.end('SIGKILL')))
   })
 
   it('lose no payment, and deliver none twice, when one is killed while settlements run', async () => {
@@ -210,6 +217,5 @@ describe.each(ledgers)('gateways that share a ledger in $name', { timeout: 240_0
       else expect(delivered).toBe(1)
     }
     expect(await Promise.all(payloads.map(isSpent))).toEqual(payloads.map(() => true))
-    await second.end('SIGKILL')
   })
 })
