@@ -12,7 +12,7 @@ import {
   type LedgerPage,
   type LedgerUpdate,
 } from '../settlement/ledger.ts'
-import { isWorthRepeating, ledgerFault, missing, postgresFault, readOnly, rightsMissing } from './faults.ts'
+import { ledgerFault, missing, postgresFault, readOnly, rightsMissing, triesAfter } from './faults.ts'
 import { commentPrefix, migration, readTableName, schemaVersion } from './schema.ts'
 import {
   claimStatement,
@@ -31,7 +31,7 @@ export interface PostgresClient {
   query(text: string, values: (string | null)[]): Promise<{ readonly rows: readonly unknown[] }>
 }
 
-/** How often a statement is run that gave way to others. */
+/** How often an entry is claimed that changes meanwhile. */
 const maxTries = 10
 /** Milliseconds after which `prune` forgets no further batch: it would hold up others. */
 const longestPruneMs = 3_000
@@ -148,15 +148,10 @@ export class PostgresStore implements LedgerStore {
           throw ledgerFault('query(text, values) of the client does not answer with { rows }')
         return answer.rows
       } catch (error) {
-        const mayRepeat = isWorthRepeating(error) && tries < (isConflict(error) ? maxTries : 2)
-        if (!mayRepeat) throw postgresFault(error, this.#table)
+        if (tries >= triesAfter(error)) throw postgresFault(error, this.#table)
       }
     }
   }
-}
-
-function isConflict(error: unknown): boolean {
-  return ['40001', '40P01'].includes(`${(Object(error) as { code?: unknown }).code}`)
 }
 
 function problemOf(standing: Standing, table: string, purpose: 'read' | 'write'): string | undefined {
