@@ -11,7 +11,7 @@ import pg from 'pg'
 import { createClient } from 'redis'
 import type { ClaimRequest, LedgerUpdate, SettlementLedger } from '../src/index.ts'
 import { redisServer, startRedis } from '../test/bed/redis.ts'
-import { postgresMissing, startPostgres } from '../test/ledgers/servers.ts'
+import { hasPostgres, startPostgres } from '../test/ledgers/servers.ts'
 import type { Library } from './main.ts'
 
 /** A ledger in place, and the barest call of its client; absent where the client goes nowhere. */
@@ -84,7 +84,7 @@ function contenders(library: Library, { redis, postgres, sqlite }: LedgerEntryPo
     {
       name: 'postgres',
       bareName: 'SELECT 1',
-      missing: postgresMissing(),
+      missing: hasPostgres() ? undefined : 'PostgreSQL is not installed',
       async open() {
         const server = await startPostgres()
         const client = new pg.Pool({ connectionString: server.url, max: 16 })

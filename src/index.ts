@@ -55,4 +55,5 @@ export type {
   SettlementState,
 } from './settlement/ledger.ts'
 export { MemoryLedger, type MemoryLedgerOptions } from './settlement/memory-ledger.ts'
-export type { ChainReader, DryRun, ProbeAnswer, SettlementProbe, SignedPayment } from './settlement/probe.ts'
+export type { ChainReader, DryRun, SettlementProbe, SignedPayment } from './settlement/probe.ts'
+export type { ProbeAnswer } from './settlement/probe-answer.ts'

@@ -2,7 +2,8 @@
 import { messageOf } from '../observe/redact.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
 import { never, now, within } from '../runtime/clock.ts'
-import type { ChainReader, Chains, ChainView, ProbeAnswer, ProbeHost } from '../settlement/probe.ts'
+import type { ChainReader, Chains, ChainView, ProbeHost } from '../settlement/probe.ts'
+import type { ProbeAnswer } from '../settlement/probe-answer.ts'
 
 /** Milliseconds that one question may take. */
 const questionTimeoutMs = 10_000

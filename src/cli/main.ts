@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The command line: `x402-aggregator serve | check | status`. */
+/** The command line: `x402-aggregator serve | check | status | export`. */
 import { createRequire } from 'node:module'
 import { AggregatorError } from '../errors.ts'
 import { nearest } from '../options/nearest.ts'
@@ -14,11 +14,13 @@ commands:
   serve          a gateway that looks like one facilitator, for servers in any language
   check          asks every configured facilitator once; exit code 1 when one cannot be used
   status <url>   live table of a running gateway
+  export         the payments of a ledger, as CSV or JSON
 
 examples:
   FACILITATOR_1_URL=https://facilitator.x402.rs x402-aggregator check
   FACILITATOR_GATEWAY_TOKEN=… x402-aggregator serve --port 4020
   x402-aggregator status http://127.0.0.1:4020
+  x402-aggregator export --since 30d > payments.csv
 
 \`x402-aggregator <command> --help\` lists the options. Facilitators come from environment variables
 (FACILITATOR_<n>_URL, …), or from a JSON file of the same names given by --config; variables win.`
@@ -29,6 +31,7 @@ const commands: Record<string, () => Promise<Command>> = {
   serve: async () => (await import('./serve.ts')).serve,
   check: async () => (await import('./check.ts')).check,
   status: async () => (await import('./status.ts')).status,
+  export: async () => (await import('./export.ts')).exportPayments,
 }
 
 async function main([name, ...args]: string[]): Promise<number> {

@@ -7,7 +7,9 @@ import type { Logger } from '../observe/log.ts'
 import { readArguments } from './arguments.ts'
 import { readConfiguration } from './configuration.ts'
 import { readGatewayOptions } from './gateway-options.ts'
+import { defaultLedger, hasDefaultLedger, type NamedLedger, openLedger } from './ledger.ts'
 import { printable } from './printable.ts'
+import { pruneDaily } from './prune.ts'
 import { UsageError } from './usage-error.ts'
 
 const help = `usage: x402-aggregator serve [options]
@@ -22,6 +24,9 @@ options:
   --tls-cert <file>         serves HTTPS with this certificate and its chain (PEM), read at the start
   --tls-key <file>          and its key (PEM)
   --max-connections <n>     500 by default; then a new one takes the place of an idle or slow one
+  --ledger <address>        where payments are recorded: sqlite:<file>, postgres://user:password@host/database, or memory,
+                            which a restart forgets; sqlite:./x402.db by default, memory without SQLite
+  --keep-days <n>           forgets payments that are over after so many days, 30 by default; memory forgets sooner
   --config <file>           JSON with the names of the variables; variables win
   --grace <seconds>         for what is in flight when a signal comes, 25 by default, as Kubernetes gives 30 in all;
                             Docker gives 10: --grace 6, or docker stop --time 30
@@ -36,6 +41,7 @@ variables:
                                     them; <name>=<token> names one in the log, sha256:<hex> gives its digest alone
   FACILITATOR_GATEWAY_READ_TOKEN    the same to see the status
   FACILITATOR_GATEWAY_ADMIN_TOKEN   the same to do everything
+  FACILITATOR_LEDGER                as --ledger; a password is better kept here
   FACILITATOR_GATEWAY_ALLOWED_HOSTS, FACILITATOR_GATEWAY_RATE_LIMIT, FACILITATOR_GATEWAY_TRUSTED_PROXIES
                                     as the options above, with commas
   ENABLE_FACILITATOR_AGGREGATOR     true by default here
@@ -53,6 +59,8 @@ export async function serve(args: string[]): Promise<number> {
       'tls-cert': { type: 'string' },
       'tls-key': { type: 'string' },
       'max-connections': { type: 'string', default: '500' },
+      ledger: { type: 'string' },
+      'keep-days': { type: 'string', default: '30' },
       config: { type: 'string' },
       grace: { type: 'string', default: '25' },
       'allow-unauthenticated': { type: 'boolean', default: false },
@@ -79,6 +87,7 @@ export async function serve(args: string[]): Promise<number> {
     least: 1,
     most: 1_000_000,
   })
+  const keepDays = readNumber('--keep-days', values['keep-days'], { least: 1, most: 36_500 })
   const gatewayOptions = readAllVariables(env, {
     ...env,
     ...(values['allowed-host'] && { FACILITATOR_GATEWAY_ALLOWED_HOSTS: values['allowed-host'].join() }),
@@ -97,7 +106,12 @@ export async function serve(args: string[]): Promise<number> {
   process.stderr.on('error', () => {})
   const log = (message: string) => console.error(`x402-aggregator: ${printable(message)}`)
   const isVerbose = variables.flag('FACILITATOR_LOGGING') ?? false
+  const { ledger, name: ledgerName } = await prepareLedger(
+    values.ledger ?? variables.text('FACILITATOR_LEDGER'),
+    log,
+  )
   const aggregator = aggregatorFromEnv(env, {
+    ...(ledger !== undefined && { settlement: { ledger } }),
     // Which facilitator served a payment is kept for the status, whatever is printed.
     logger: isVerbose ? lineLogger : { ...lineLogger, info: () => {} },
     logLevel: isVerbose ? 'debug' : 'info',
@@ -127,6 +141,8 @@ export async function serve(args: string[]): Promise<number> {
   const { tokens } = gatewayOptions
   if (tokens.length > 0) log(`tokens: ${tokens.map(({ name, role }) => `${name} (${role})`).join(', ')}`)
   log(`takes ${gateway.rateLimit}`)
+  log(`records payments in ${ledgerName}`)
+  if (ledger !== undefined) pruneDaily(ledger, keepDays, log)
   const chains = [...new Set(Object.keys(env).flatMap(name => networkOfRpc(name) ?? []))]
   log(
     chains.length > 0
@@ -137,6 +153,30 @@ export async function serve(args: string[]): Promise<number> {
   if (summary.healthy < summary.total)
     log(`${summary.unhealthy} of ${summary.total} facilitators are unhealthy`)
   return 0
+}
+
+/** Ready for the first payment: what is wrong with a ledger is known before the gateway listens. */
+async function prepareLedger(
+  given: string | undefined,
+  log: (message: string) => void,
+): Promise<NamedLedger> {
+  if (given !== undefined) return migrated(given)
+  if (!(await hasDefaultLedger())) {
+    log(
+      'payments are recorded in memory, and a restart forgets them: npm install better-sqlite3, use Node.js 22.13 or ' +
+        'newer, or give --ledger',
+    )
+    return openLedger('memory')
+  }
+  return migrated(defaultLedger).catch(error => {
+    throw new UsageError(`${(error as Error).message} Give --ledger another file, or memory.`)
+  })
+}
+
+async function migrated(address: string): Promise<NamedLedger> {
+  const named = await openLedger(address)
+  await named.ledger?.migrate()
+  return named
 }
 
 /** @throws {InvalidEnvironmentError} with the problems of the gateway's variables and of the facilitators' together */

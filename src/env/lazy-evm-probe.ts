@@ -3,7 +3,8 @@ import { connect } from '../chain/connect.ts'
 import type { EvmChainOptions } from '../evm/index.ts'
 import { messageOf } from '../observe/redact.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
-import type { DryRun, ProbeAnswer, SettlementProbe, SignedPayment } from '../settlement/probe.ts'
+import type { DryRun, SettlementProbe, SignedPayment } from '../settlement/probe.ts'
+import type { ProbeAnswer } from '../settlement/probe-answer.ts'
 
 export class LazyEvmProbe implements SettlementProbe {
   readonly connect = connect

@@ -2,7 +2,8 @@
 import { connect } from '../chain/connect.ts'
 import { messageOf } from '../observe/redact.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
-import type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
+import type { SettlementProbe } from '../settlement/probe.ts'
+import type { ProbeAnswer } from '../settlement/probe-answer.ts'
 import type { SvmClusterOptions } from '../svm/index.ts'
 
 export class LazySvmProbe implements SettlementProbe {

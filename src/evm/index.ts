@@ -8,7 +8,8 @@ import { nodes } from './nodes.ts'
 import { type ChainAccess, lookUp } from './payment-search.ts'
 
 export type { SettlementQuery } from '../payment/payment-key.ts'
-export type { ChainReader, DryRun, ProbeAnswer, SettlementProbe, SignedPayment } from '../settlement/probe.ts'
+export type { ChainReader, DryRun, SettlementProbe, SignedPayment } from '../settlement/probe.ts'
+export type { ProbeAnswer } from '../settlement/probe-answer.ts'
 
 /** How to reach one chain. */
 export interface EvmChainOptions {

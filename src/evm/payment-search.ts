@@ -10,7 +10,7 @@ import {
   toEventSelector,
 } from 'viem'
 import type { SettlementQuery } from '../payment/payment-key.ts'
-import type { ProbeAnswer } from '../settlement/probe.ts'
+import type { ProbeAnswer } from '../settlement/probe-answer.ts'
 import { permit2 } from './authorization-uses.ts'
 import { judge } from './evidence.ts'
 

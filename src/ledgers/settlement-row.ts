@@ -42,7 +42,7 @@ export const usableMarginMs = 60_000
 const longestSeconds = 24 * 60 * 60
 
 export function columnsOf(query: SettlementQuery): QueryColumns {
-  const { network, asset, payer, payTo, amount, validBefore, lifetimeSeconds } = query
+  const { network, asset, payer, payTo, amount, validBefore } = query
   const fold = (name: string) => (network.startsWith('eip155:') ? name.toLowerCase() : name)
   return {
     network,
@@ -51,7 +51,7 @@ export function columnsOf(query: SettlementQuery): QueryColumns {
     payee: fold(payTo),
     amount: /^(\d{1,78}|0x[\da-f]{1,64})$/i.test(amount) ? `${BigInt(amount)}` : null,
     authorizationEndsAt: validBefore === undefined ? null : clampMs(validBefore * 1000),
-    lifetimeSeconds: lifetimeSeconds ?? longestSeconds,
+    lifetimeSeconds: longestSeconds,
   }
 }
 

@@ -16,8 +16,7 @@ const meanings: Readonly<Record<string, (table: string) => string>> = {
   '28P01': () => refused,
   '28000': () => refused,
   '3D000': () => 'there is no such database: create it, or check its name in the connection',
-  '53300': () =>
-    'the server has no connection left: give the client fewer, or the server more (max_connections)',
+  '53300': () => 'the server has no connection left: raise its max_connections',
   ECONNREFUSED: () => unreachable,
   ENOTFOUND: () => unreachable,
   EAI_AGAIN: () => unreachable,
@@ -32,7 +31,7 @@ export function missing(table: string): string {
 }
 
 export function rightsMissing(table: string, role: string): string {
-  return `${role} may not write: GRANT SELECT, INSERT, UPDATE, DELETE ON ${table} to it, or migrate() as a role that may`
+  return `${role} may not write: GRANT SELECT, INSERT, UPDATE, DELETE ON ${table} to it; a role that may create tables makes a table that is missing`
 }
 
 export function postgresFault(error: unknown, table: string): LedgerError {
@@ -46,13 +45,14 @@ export function ledgerFault(problem: string): LedgerError {
 }
 
 /**
- * The statement may succeed if it comes once more: the connection was lost, or the transaction gave way to another one.
- * Each statement of the ledger may come twice.
+ * How often a statement is run that fails so. Each of the ledger's may come twice: it comes again when the connection was
+ * lost, and more often when the transaction gave way to another one.
  */
-export function isWorthRepeating(error: unknown): boolean {
+export function triesAfter(error: unknown): number {
   const code = codeOf(error)
-  if (['40001', '40P01'].includes(code) || /^(08|57P)/.test(code)) return true
-  return ['', 'ECONNRESET', 'EPIPE'].includes(code) && !(error instanceof TypeError)
+  if (/^40(001|P01)$/.test(code)) return 10
+  const isLost = /^(08...|57P..|ECONNRESET|EPIPE|)$/.test(code) && !(error instanceof TypeError)
+  return isLost ? 2 : 1
 }
 
 function codeOf(error: unknown): string {

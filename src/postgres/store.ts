@@ -12,7 +12,7 @@ import {
   type LedgerPage,
   type LedgerUpdate,
 } from '../settlement/ledger.ts'
-import { isWorthRepeating, ledgerFault, missing, postgresFault, readOnly, rightsMissing } from './faults.ts'
+import { ledgerFault, missing, postgresFault, readOnly, rightsMissing, triesAfter } from './faults.ts'
 import { commentPrefix, migration, readTableName, schemaVersion } from './schema.ts'
 import {
   claimStatement,
@@ -31,7 +31,7 @@ export interface PostgresClient {
   query(text: string, values: (string | null)[]): Promise<{ readonly rows: readonly unknown[] }>
 }
 
-/** How often a statement is run that gave way to others. */
+/** How often an entry is claimed that changes meanwhile. */
 const maxTries = 10
 /** Milliseconds after which `prune` forgets no further batch: it would hold up others. */
 const longestPruneMs = 3_000
@@ -51,8 +51,8 @@ interface Standing {
 export class PostgresStore implements LedgerStore {
   readonly #table: string
   readonly #migration: string
-  /** That the table can be used; asked once more after a failure. */
-  #checked: Promise<void> | undefined
+  /** What the connection may do; asked once more after a failure. */
+  #standing: Promise<Standing> | undefined
 
   constructor(
     private readonly client: PostgresClient,
@@ -64,12 +64,12 @@ export class PostgresStore implements LedgerStore {
 
   async migrate(): Promise<void> {
     await this.#run({ text: this.#migration, values: [] })
-    this.#checked = undefined
-    await this.#check()
+    this.#standing = undefined
+    await this.#check('write')
   }
 
   async claim(request: ClaimRequest): Promise<Claim> {
-    await this.#check()
+    await this.#check('write')
     const statement = claimStatement(this.#table, request)
     for (let tries = 0; tries < maxTries; tries++) {
       const [row] = await this.#run<ClaimRow>(statement)
@@ -86,30 +86,30 @@ export class PostgresStore implements LedgerStore {
   }
 
   async update(update: LedgerUpdate): Promise<boolean> {
-    await this.#check()
+    await this.#check('write')
     return (await this.#run(updateStatement(this.#table, update))).length > 0
   }
 
   async get(key: string): Promise<LedgerEntry | undefined> {
-    await this.#check()
+    await this.#check('read')
     const [row] = await this.#run<SettlementRow>(getStatement(this.#table, key))
     return row && entryOf(row)
   }
 
   async list(filter: LedgerFilter): Promise<LedgerPage> {
-    await this.#check()
+    await this.#check('read')
     return pageOf(await this.#run<SettlementRow>(listStatement(this.#table, filter)), filter.limit)
   }
 
   async undelivered(query: SettlementQuery): Promise<readonly LedgerEntry[]> {
     // What nobody has signed is nobody's.
     if (query.payer === undefined) return []
-    await this.#check()
+    await this.#check('read')
     return (await this.#run<SettlementRow>(undeliveredStatement(this.#table, query))).map(entryOf)
   }
 
   async prune({ olderThanMs }: { readonly olderThanMs: number }): Promise<number> {
-    await this.#check()
+    await this.#check('write')
     const statement = pruneStatement(this.#table, olderThanMs)
     const begun = performance.now()
     let forgotten = 0
@@ -122,18 +122,21 @@ export class PostgresStore implements LedgerStore {
   }
 
   /** Before the first statement: what would fail after money has moved fails here. */
-  #check(): Promise<void> {
-    this.#checked ??= this.#askStanding().catch(error => {
-      this.#checked = undefined
+  async #check(purpose: 'read' | 'write'): Promise<void> {
+    this.#standing ??= this.#askStanding()
+    try {
+      const problem = problemOf(await this.#standing, this.#table, purpose)
+      if (problem !== undefined) throw ledgerFault(problem)
+    } catch (error) {
+      this.#standing = undefined
       throw error
-    })
-    return this.#checked
+    }
   }
 
-  async #askStanding(): Promise<void> {
+  async #askStanding(): Promise<Standing> {
     const [standing] = await this.#run<Standing>(standingStatement(this.#table))
-    const problem = standing ? problemOf(standing, this.#table) : 'the client answers without rows'
-    if (problem !== undefined) throw ledgerFault(problem)
+    if (standing === undefined) throw ledgerFault('the client answers without rows')
+    return standing
   }
 
   /** One statement is one transaction, and may run twice: a claim and an update answer the same again. */
@@ -145,26 +148,22 @@ export class PostgresStore implements LedgerStore {
           throw ledgerFault('query(text, values) of the client does not answer with { rows }')
         return answer.rows
       } catch (error) {
-        const mayRepeat = isWorthRepeating(error) && tries < (isConflict(error) ? maxTries : 2)
-        if (!mayRepeat) throw postgresFault(error, this.#table)
+        if (tries >= triesAfter(error)) throw postgresFault(error, this.#table)
       }
     }
   }
 }
 
-function isConflict(error: unknown): boolean {
-  return ['40001', '40P01'].includes(`${(Object(error) as { code?: unknown }).code}`)
-}
-
-function problemOf(standing: Standing, table: string): string | undefined {
+function problemOf(standing: Standing, table: string, purpose: 'read' | 'write'): string | undefined {
   const { user, relation, comment, may_write, is_read_only, commits_late, is_unlogged } = standing
-  if (is_read_only) return readOnly
+  if (is_read_only && purpose === 'write') return readOnly
   if (relation === null) return missing(table)
   const version = comment?.startsWith(commentPrefix) ? comment.slice(commentPrefix.length) : undefined
   if (version === undefined)
     return `the table ${table} is not a ledger's, or has lost its comment "${commentPrefix}${schemaVersion}": name another table, or set the comment again`
   if (version !== `${schemaVersion}`)
     return `the table ${table} is of version ${version}, and this release needs version ${schemaVersion}: use the release that made it, or name another table`
+  if (purpose === 'read') return undefined
   if (!may_write) return rightsMissing(table, `the role ${user}`)
   if (is_unlogged)
     return `the table ${table} is unlogged, and a crash empties it: ALTER TABLE ${table} SET LOGGED`

@@ -3,7 +3,8 @@ import { connect } from '../chain/connect.ts'
 import type { ChainReader, SettlementProbe } from '../settlement/probe.ts'
 
 export type { SettlementQuery } from '../payment/payment-key.ts'
-export type { ChainReader, DryRun, ProbeAnswer, SettlementProbe, SignedPayment } from '../settlement/probe.ts'
+export type { ChainReader, DryRun, SettlementProbe, SignedPayment } from '../settlement/probe.ts'
+export type { ProbeAnswer } from '../settlement/probe-answer.ts'
 
 /**
  * A probe for `settlement.probes` that asks `reader`.

@@ -75,7 +75,7 @@ export class RedisStore implements LedgerStore {
   ) {}
 
   async claim({ key, fingerprint, query, claim, leaseMs }: ClaimRequest): Promise<Claim> {
-    const { amount, validBefore, lifetimeSeconds } = query
+    const { amount, validBefore } = query
     const answer = await this.#run<{ kind: 'claimed' | 'refused'; entry: View }>('claim', spread.ofKey(key), [
       key,
       fingerprint,
@@ -85,7 +85,7 @@ export class RedisStore implements LedgerStore {
       amount,
       numberOf(amount),
       validBefore === undefined ? '' : `${validBefore * 1000}`,
-      `${lifetimeSeconds ?? ''}`,
+      '',
       groupOf(query) ?? '',
     ])
     const entry = entryOf(answer.entry)

@@ -1,6 +1,6 @@
 /** Claims of success, judged by what the chain shows in the end. */
 import { type Attempt, type Evidence, isMadeBy } from './evidence.ts'
-import type { ProbeAnswer } from './probe.ts'
+import type { ProbeAnswer } from './probe-answer.ts'
 
 /** The attempt's claim of success is false. */
 export interface Accusation {

@@ -12,7 +12,7 @@ import {
   repeatLater,
   type State,
 } from './machine.ts'
-import type { ProbeAnswer } from './probe.ts'
+import type { ProbeAnswer } from './probe-answer.ts'
 
 /** The longest pause (ms) between questions to the chain. */
 const longestPauseMs = 2_000

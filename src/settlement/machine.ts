@@ -23,7 +23,7 @@ import {
   wasReached,
 } from './evidence.ts'
 import type { SettlementState } from './ledger.ts'
-import type { ProbeAnswer } from './probe.ts'
+import type { ProbeAnswer } from './probe-answer.ts'
 
 /** What does not change while a payment is settled. */
 export interface Rules {

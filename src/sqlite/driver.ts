@@ -32,6 +32,14 @@ export async function openDatabase(path: string): Promise<Database> {
   return new Driver(path)
 }
 
+/** Whether this runtime can open such a file. */
+export async function hasDriver(): Promise<boolean> {
+  return findDriver().then(
+    () => true,
+    () => false,
+  )
+}
+
 async function findDriver(): Promise<Open> {
   const { process, Bun } = globalThis as Host
   if (Bun !== undefined) {

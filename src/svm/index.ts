@@ -4,12 +4,14 @@ import { unknownName } from '../options/unknown-name.ts'
 import { caip2 } from '../payment/networks.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
 import { now, untilAborted } from '../runtime/clock.ts'
-import type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
+import type { SettlementProbe } from '../settlement/probe.ts'
+import type { ProbeAnswer } from '../settlement/probe-answer.ts'
 import { connectTo } from './nodes.ts'
 import { type ClusterAccess, lookUp } from './payment-search.ts'
 
 export type { SettlementQuery } from '../payment/payment-key.ts'
-export type { DryRun, ProbeAnswer, SettlementProbe, SignedPayment } from '../settlement/probe.ts'
+export type { DryRun, SettlementProbe, SignedPayment } from '../settlement/probe.ts'
+export type { ProbeAnswer } from '../settlement/probe-answer.ts'
 
 /** How to reach one cluster. */
 export interface SvmClusterOptions {

@@ -3,7 +3,7 @@ import { getBase64Encoder, getTransactionDecoder, type Signature } from '@solana
 import type { SettlementQuery } from '../payment/payment-key.ts'
 import { setBounded } from '../runtime/bounded-map.ts'
 import { sha256 } from '../runtime/hash.ts'
-import type { ProbeAnswer } from '../settlement/probe.ts'
+import type { ProbeAnswer } from '../settlement/probe-answer.ts'
 import { type LandedTransaction, payerOf } from './evidence.ts'
 import { type Lifetime, lifetimeBlocks, lifetimeOf, type Sighting } from './lifetime.ts'
 import { readMessage, type SignedMessage } from './message.ts'

@@ -5,10 +5,10 @@ import { fileURLToPath } from 'node:url'
 
 const cli = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 
-/** @param args the port is free by default */
+/** @param args the port is free, and the ledger in memory, by default */
 export async function startGatewayProcess(env: Record<string, string>, args: string[] = []) {
   const gateway = spawn(process.execPath, ['--import', 'tsx', cli, 'serve', ...args], {
-    env: { ...process.env, PORT: '0', ...env },
+    env: { ...process.env, PORT: '0', FACILITATOR_LEDGER: 'memory', ...env },
     stdio: ['ignore', 'inherit', 'pipe'],
   })
   const kill = () => gateway.kill('SIGKILL')

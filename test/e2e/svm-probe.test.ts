@@ -3,7 +3,7 @@ import { type Address, generateKeyPairSigner, type KeyPairSigner } from '@solana
 import { afterEach, describe, expect, it } from 'vitest'
 import { readPayment } from '../../src/payment/payment.ts'
 import { identify, type SettlementQuery } from '../../src/payment/payment-key.ts'
-import type { ProbeAnswer } from '../../src/settlement/probe.ts'
+import type { ProbeAnswer } from '../../src/settlement/probe-answer.ts'
 import { type SvmClusterOptions, svmSettlementProbe } from '../../src/svm/index.ts'
 import { type Market, network, openMarket, price } from '../bed/solana/market.ts'
 import { putTokenAccount, token2022Program, transferChecked } from '../bed/solana/token.ts'

@@ -18,7 +18,7 @@ import {
   step,
   wakesAt,
 } from '../../src/settlement/machine.ts'
-import type { ProbeAnswer } from '../../src/settlement/probe.ts'
+import type { ProbeAnswer } from '../../src/settlement/probe-answer.ts'
 
 export interface Setup {
   readonly name: string

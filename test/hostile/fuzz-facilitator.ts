@@ -11,6 +11,7 @@ import {
   SettlementIndeterminateError,
 } from '../../src/index.ts'
 import { settlementProbe } from '../../src/probe/index.ts'
+import { untyped } from '../untyped.ts'
 import {
   anyText,
   type Json,
@@ -450,11 +451,11 @@ function clientOf(world: World, facilitator: number): FacilitatorClientLike {
     if (gives.kind === 'throw') {
       const oddity = oddityOf(gives.what)
       if (oddity === undefined) throw throwableOf(gives.what)
-      return oddity.value as never
+      return untyped(oddity.value)
     }
     const returned = parse(write(documentOf(operation, gives, payment)))
     world.note(operation, payment, returned, true)
-    return returned as never
+    return untyped(returned)
   }
   return {
     verify: payload => give('verify', payload),

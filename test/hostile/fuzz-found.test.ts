@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { createGateway } from '../../src/http/index.ts'
 import { FacilitatorAggregator, type FacilitatorClientLike } from '../../src/index.ts'
 import { FakeFacilitator, payload, requirements, signature, supporting } from '../unit/builders.ts'
+import { untyped } from '../untyped.ts'
 
 function over(...clients: FacilitatorClientLike[]): FacilitatorAggregator {
   return new FacilitatorAggregator({
@@ -20,7 +21,7 @@ function nested(depth: number): unknown {
 function advertising(deep: unknown): FakeFacilitator {
   const [kind] = supporting().kinds
   return new FakeFacilitator({
-    supportedAnswer: JSON.parse(JSON.stringify(supporting({ ...kind, extra: { deep } } as never))),
+    supportedAnswer: JSON.parse(JSON.stringify(supporting(untyped({ ...kind, extra: { deep } })))),
   })
 }
 
@@ -35,7 +36,7 @@ describe('a facilitator that advertises arrays in arrays', () => {
 it('what a client object adds to a kind of payment is not passed on', async () => {
   const [kind] = supporting().kinds
   const supported = await over(
-    new FakeFacilitator({ supportedAnswer: supporting({ ...kind, deep: nested(20_000) } as never) }),
+    new FakeFacilitator({ supportedAnswer: supporting(untyped({ ...kind, deep: nested(20_000) })) }),
   ).getSupported()
   expect(supported.kinds).toEqual([kind])
 })

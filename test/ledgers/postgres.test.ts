@@ -12,7 +12,7 @@ import type { ClaimRequest } from '../../src/settlement/ledger.ts'
 import { settlementLedgerConformance } from '../../src/testing/index.ts'
 import { untyped } from '../untyped.ts'
 import { newClaim, settled, unresolved } from './claims.ts'
-import { postgresMissing, type Server, startPostgres } from './servers.ts'
+import { hasPostgres, type Server, startPostgres } from './servers.ts'
 
 describe('a ledger in PGlite', () => {
   const client = new PGlite()
@@ -70,7 +70,7 @@ describe('postgresLedger is refused', () => {
   })
 })
 
-describe.skipIf(postgresMissing() !== undefined)('a ledger in Postgres', { timeout: 30_000 }, () => {
+describe.runIf(hasPostgres())('a ledger in Postgres', { timeout: 30_000 }, () => {
   let server: Server
   let pool: pg.Pool
   beforeAll(async () => {
@@ -218,6 +218,19 @@ describe.skipIf(postgresMissing() !== undefined)('a ledger in Postgres', { timeo
       expect(isLost).toBe(false)
     },
   )
+
+  it('reads, for an export, where it may not write', async () => {
+    const table = newTable()
+    const ledger = await newLedger(table)
+    const request = newClaim()
+    await ledger.claim(request)
+    const options = '-c default_transaction_read_only=on'
+    const replica = new pg.Pool({ connectionString: server.url, options })
+    const reader = postgresLedger({ client: replica, table })
+    expect((await reader.list({ limit: 10 })).entries.map(({ key }) => key)).toEqual([request.key])
+    await expect(reader.claim(newClaim())).rejects.toThrow('the database is read-only')
+    await replica.end()
+  })
 
   it('lets ten replicas migrate at the same time', async () => {
     const table = newTable()

@@ -5,17 +5,20 @@ import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
-import { openDatabase } from '../../src/sqlite/driver.ts'
+import { hasDriver } from '../../src/sqlite/driver.ts'
+import { hasServer } from '../bed/ledger-servers.ts'
 
 export interface Server {
   readonly url: string
   stop(): Promise<void>
 }
 
-/** Why there is no Postgres here, if there is none. */
-export function postgresMissing(): string | undefined {
-  if (process.env.TEST_POSTGRES_URL || postgresFolder()) return undefined
-  return 'no initdb and postgres are installed: apt-get install postgresql, or set TEST_POSTGRES_URL'
+const programsOfPostgres = 'initdb and postgres: apt-get install postgresql, or set TEST_POSTGRES_URL'
+
+/** Whether the tests can have a Postgres; says so where they cannot. */
+export function hasPostgres(): boolean {
+  const isThere = Boolean(process.env.TEST_POSTGRES_URL || postgresFolder())
+  return hasServer('Postgres', programsOfPostgres, isThere)
 }
 
 /** @throws where there is none, saying what to do */
@@ -23,7 +26,7 @@ export async function startPostgres(): Promise<Server> {
   const given = process.env.TEST_POSTGRES_URL
   if (given) return { url: given, stop: async () => {} }
   const programs = postgresFolder()
-  if (programs === undefined) throw new Error(`Postgres: ${postgresMissing()}`)
+  if (programs === undefined) throw new Error(`there is no ${programsOfPostgres}`)
   const folder = mkdtempSync(join(tmpdir(), 'x402-postgres-'))
   const user = unprivileged()
   if (user) chownSync(folder, user.uid, user.gid)
@@ -102,13 +105,7 @@ function ready(server: ChildProcess, sign: RegExp): Promise<void> {
   })
 }
 
-/** Why there is no SQLite here, if there is none. */
-export async function sqliteMissing(): Promise<string | undefined> {
-  try {
-    const database = await openDatabase(':memory:')
-    database.close()
-    return undefined
-  } catch (error) {
-    return (error as Error).message
-  }
+/** Whether this runtime has SQLite; says so where it has not. */
+export async function hasSqlite(): Promise<boolean> {
+  return hasServer('SQLite', 'node:sqlite (Node.js 22.13) and no better-sqlite3', await hasDriver())
 }

@@ -13,7 +13,7 @@ import { SqliteStore } from '../../src/sqlite/store.ts'
 import { settlementLedgerConformance } from '../../src/testing/index.ts'
 import { untyped } from '../untyped.ts'
 import { newClaim, settled, unresolved } from './claims.ts'
-import { sqliteMissing } from './servers.ts'
+import { hasSqlite } from './servers.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'x402-sqlite-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -39,7 +39,7 @@ describe('what each driver calls an error is explained', () => {
   })
 })
 
-describe.skipIf((await sqliteMissing()) !== undefined)('a ledger in SQLite', { timeout: 30_000 }, () => {
+describe.runIf(await hasSqlite())('a ledger in SQLite', { timeout: 30_000 }, () => {
   describe('conforms:', () => {
     for (const { name, run } of settlementLedgerConformance(() => sqliteLedger({ path: newPath() })))
       it(name, run)

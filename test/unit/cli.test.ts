@@ -104,12 +104,12 @@ describe('x402-aggregator', { timeout: 30_000 }, () => {
   it('lists what it can do', async () => {
     const { code, stdout } = await run('--help')
     expect(code).toBe(0)
-    for (const command of ['serve', 'check', 'status']) expect(stdout).toContain(command)
+    for (const command of ['serve', 'check', 'status', 'export']) expect(stdout).toContain(command)
   })
 
   it.each([
-    [['sevre'], '"sevre" is not a command; there are serve, check, status: did you mean serve?'],
-    [['sell'], '"sell" is not a command; there are serve, check, status'],
+    [['sevre'], '"sevre" is not a command; there are serve, check, status, export: did you mean serve?'],
+    [['sell'], '"sell" is not a command; there are serve, check, status, export'],
     [['serve', '--prot', '1'], "Unknown option '--prot'; did you mean --port? --help lists the options"],
     [['check', '--wait'], "Unknown option '--wait'; --help lists the options"],
     [['check', '\x1b[2J'], "Unexpected argument '\\u001b[2J'"],
@@ -141,7 +141,7 @@ describe('x402-aggregator', { timeout: 30_000 }, () => {
     expect(stderr).toContain(message)
   })
 
-  it.each(['serve', 'check', 'status'])('%s --help gives an example', async command => {
+  it.each(['serve', 'check', 'status', 'export'])('%s --help gives an example', async command => {
     expect((await run(command, '--help')).stdout).toContain('example')
   })
 
