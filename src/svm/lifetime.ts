@@ -31,9 +31,10 @@ export async function lifetimeOf(
   message: SignedMessage,
   before: Sighting | undefined,
 ): Promise<Lifetime> {
-  const firstHeight =
-    before?.firstHeight ?? (await node.ask(rpc => rpc.getBlockHeight({ commitment: 'processed' })))
-  const { absoluteSlot, blockHeight } = await node.ask(rpc => rpc.getEpochInfo({ commitment: 'finalized' }))
+  const [firstHeight, { absoluteSlot, blockHeight }] = await Promise.all([
+    before?.firstHeight ?? node.ask(rpc => rpc.getBlockHeight({ commitment: 'processed' })),
+    node.ask(rpc => rpc.getEpochInfo({ commitment: 'finalized' })),
+  ])
   const finalized = await stateOf(node, message, { commitment: 'finalized', minContextSlot: absoluteSlot })
   const alive = finalized.isAlive ? { slot: finalized.slot, height: blockHeight } : before?.alive
   const isExpired =
