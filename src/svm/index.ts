@@ -4,6 +4,7 @@ import { caip2 } from '../payment/networks.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
 import { now, untilAborted } from '../runtime/clock.ts'
 import type { ProbeAnswer, SettlementProbe } from '../settlement/probe.ts'
+import { loadKit } from './kit.ts'
 import { connect } from './nodes.ts'
 import { type ClusterAccess, lookUp } from './payment-search.ts'
 
@@ -64,7 +65,8 @@ export function svmSettlementProbe(clusters: Readonly<Record<string, SvmClusterO
     async ask(query, { signal, since }) {
       const cluster = access.get(query.network)
       if (cluster === undefined) return { state: 'cannot-tell', reason: `no node for ${query.network}` }
-      return untilAborted(askInTurn(cluster, query, since), signal).catch(cannotTell)
+      const answer = loadKit().then(() => askInTurn(cluster, query, since))
+      return untilAborted(answer, signal).catch(cannotTell)
     },
   }
 }

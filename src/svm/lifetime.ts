@@ -1,5 +1,6 @@
 /** Whether a transaction that is not on chain may land still. */
-import { type Blockhash, type Commitment, getBase58Decoder, getBase64Encoder } from '@solana/kit'
+import type { Blockhash, Commitment } from '@solana/kit'
+import { kit } from './kit.ts'
 import type { SignedMessage } from './message.ts'
 import type { Node } from './nodes.ts'
 
@@ -63,5 +64,5 @@ async function stateOf(
 
 /** Behind two numbers of four bytes and the authority. */
 function nonceIn(data: string): string {
-  return getBase58Decoder().decode(getBase64Encoder().encode(data).slice(40, 72))
+  return kit.getBase58Decoder().decode(kit.getBase64Encoder().encode(data).slice(40, 72))
 }
