@@ -12,14 +12,24 @@ import { price, startSeller } from '../../test/bed/seller.ts'
 import { Narrator } from './narrator.ts'
 
 const { values: flags } = parseArgs({
-  options: { purchases: { type: 'string', default: '6' }, help: { type: 'boolean', default: false } },
+  options: {
+    purchases: { type: 'string', default: '6' },
+    chain: { type: 'string', default: 'evm' },
+    help: { type: 'boolean', default: false },
+  },
 })
 const perAct = Number(flags.purchases)
-if (flags.help || !Number.isInteger(perAct) || perAct < 1) {
+if (flags.help || !Number.isInteger(perAct) || perAct < 1 || !['evm', 'solana'].includes(flags.chain)) {
   console.log(
-    'usage: npm run demo -- [--purchases N]\n\n  --purchases N   purchases in each of the five acts, 6 by default',
+    'usage: npm run demo -- [--purchases N] [--chain evm|solana]\n\n' +
+      '  --purchases N   purchases in each act, 6 by default\n' +
+      '  --chain         evm by default',
   )
   process.exit(flags.help ? 0 : 1)
+}
+if (flags.chain === 'solana') {
+  const { demonstrateSolana } = await import('./solana.ts')
+  process.exit((await demonstrateSolana(perAct)) ? 0 : 1)
 }
 
 const say = new Narrator()

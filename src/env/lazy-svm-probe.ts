@@ -1,4 +1,4 @@
-/** The probe for Solana, loaded with the first payment: @solana/kit is needed only where `RPC_URL_SOLANA` is set. */
+/** The probe for Solana, loaded with the first payment, where `RPC_URL_SOLANA` is set. */
 import { connect } from '../chain/connect.ts'
 import { messageOf } from '../observe/redact.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
@@ -24,23 +24,8 @@ export class LazySvmProbe implements SettlementProbe {
     }
   }
 
-  /** @throws {Error} without @solana/kit */
   load(): Promise<SettlementProbe> {
-    this.#probe ??= loadProbe(this.chains)
+    this.#probe ??= import('../svm/index.ts').then(svm => svm.svmSettlementProbe(this.chains))
     return this.#probe
   }
-}
-
-async function loadProbe(chains: Readonly<Record<string, SvmClusterOptions>>): Promise<SettlementProbe> {
-  let svm: typeof import('../svm/index.ts')
-  // Bundlers take an import that may fail for optional only inside a `try`.
-  try {
-    svm = await import('../svm/index.ts')
-  } catch (cause) {
-    throw new Error(
-      'RPC_URL_SOLANA needs @solana/kit, and payments are not looked up on Solana: npm install @solana/kit',
-      { cause },
-    )
-  }
-  return svm.svmSettlementProbe(chains)
 }

@@ -58,7 +58,7 @@ const vocabulary: readonly (readonly [ReasonMeaning, ...RegExp[]])[] = [
     /(^|_)(facilitator|fee_payer|network|authorizer_address)_mismatch$/,
     /^upto_unauthorized_facilitator$|fee_payer_not_managed_by_facilitator$/,
     /_(program|factory)_not_allowed$|_eip3009_not_supported$/,
-    /_(priority_fee|compute_price_instruction)_too_high$/,
+    /_(fee|price_instruction|units)_too_high$/,
     /_not_configured$|_erc20_approval_unavailable$|_undeployed_smart_wallet$|^permit2_proxy_not_deployed$/,
   ],
   [
@@ -67,7 +67,7 @@ const vocabulary: readonly (readonly [ReasonMeaning, ...RegExp[]])[] = [
     // Seen with an empty gas wallet (HTTP 200, `success: false`), and for a day at a public facilitator whose /verify
     // and /supported were fine.
     /^(failed_to_execute_transfer|batch_send_failed)$/,
-    /smart_wallet_deployment_failed$|_broadcast_failed$|_rpc_read_failed$|_state_unavailable$|_channel_busy$/,
+    /smart_wallet_deployment_failed$|_broadcast_failed$|_rpc_read_failed$|_state_unavailable$|_channel_busy$|_resolution_/,
   ],
   ['simulation', /(^|_)simulation(_failed)?$/],
   [
@@ -76,7 +76,7 @@ const vocabulary: readonly (readonly [ReasonMeaning, ...RegExp[]])[] = [
     /_(recipient|value|amount|token_name|token_version|echo)_mismatch$|_signature(_address)?$/,
     /_authorization_(value|typed_data)|_valid_(after|before)|_exceeds_(amount|permitted)$|_block_height_exceeded$/,
     /_insufficient_balance$|_missing_eip712_domain$/,
-    /^(invalid_)?(permit2|eip2612|erc20_approval)_|^invalid_(exact_svm_payload|siwx|batch_settlement_evm)_/,
+    /^(invalid_)?(permit2|eip2612|erc20_approval)_|^invalid_(\w+_svm|siwx|batch_settlement_evm)_/,
   ],
 ]
 

@@ -1,21 +1,13 @@
 /** What one transaction has paid. */
-import {
-  type Address,
-  address,
-  getAddressEncoder,
-  getBase58Encoder,
-  getBase64Encoder,
-  getCompiledTransactionMessageDecoder,
-  getProgramDerivedAddress,
-  getTransactionDecoder,
-} from '@solana/kit'
+import type { Address } from '@solana/kit'
 import type { SettlementQuery } from '../payment/payment-key.ts'
+import { kit } from './kit.ts'
 
 const tokenPrograms = [
   'TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA',
   'TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb',
 ] as const
-const associatedTokenProgram = address('ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL')
+const associatedTokenProgram = 'ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL' as Address
 
 interface TokenBalance {
   readonly accountIndex: number
@@ -98,8 +90,8 @@ export async function payerOf(
 }
 
 function messageOf({ transaction: [wire] }: LandedTransaction) {
-  const { messageBytes } = getTransactionDecoder().decode(getBase64Encoder().encode(wire))
-  const message = getCompiledTransactionMessageDecoder().decode(messageBytes)
+  const { messageBytes } = kit.getTransactionDecoder().decode(kit.getBase64Encoder().encode(wire))
+  const message = kit.getCompiledTransactionMessageDecoder().decode(messageBytes)
   // The core takes no payment of a later version.
   if (message.version === 1) throw new Error('a transaction of a version that is not known here')
   return message
@@ -113,7 +105,8 @@ function* instructionsOf(
   for (const { programAddressIndex, accountIndices = [], data = [] } of instructions)
     yield { programIdIndex: programAddressIndex, accounts: accountIndices, data }
   for (const { instructions } of innerInstructions ?? [])
-    for (const { data, ...inner } of instructions) yield { ...inner, data: getBase58Encoder().encode(data) }
+    for (const { data, ...inner } of instructions)
+      yield { ...inner, data: kit.getBase58Encoder().encode(data) }
 }
 
 /** Where its accounts begin with the source, and where the mint stands before the destination. */
@@ -135,6 +128,6 @@ function readTransfer({ accounts, data }: Instruction) {
 }
 
 async function tokenAccountOf({ payTo, asset }: SettlementQuery, program: string): Promise<Address> {
-  const seeds = [payTo, program, asset].map(one => getAddressEncoder().encode(address(one)))
-  return (await getProgramDerivedAddress({ programAddress: associatedTokenProgram, seeds }))[0]
+  const seeds = [payTo, program, asset].map(one => kit.getAddressEncoder().encode(kit.address(one)))
+  return (await kit.getProgramDerivedAddress({ programAddress: associatedTokenProgram, seeds }))[0]
 }

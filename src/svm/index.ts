@@ -6,6 +6,7 @@ import type { SettlementQuery } from '../payment/payment-key.ts'
 import { now, untilAborted } from '../runtime/clock.ts'
 import type { SettlementProbe } from '../settlement/probe.ts'
 import type { ProbeAnswer } from '../settlement/probe-answer.ts'
+import { loadKit } from './kit.ts'
 import { connectTo } from './nodes.ts'
 import { type ClusterAccess, lookUp } from './payment-search.ts'
 
@@ -67,7 +68,8 @@ export function svmSettlementProbe(clusters: Readonly<Record<string, SvmClusterO
     async ask(query, { signal, since }) {
       const cluster = access.get(query.network)
       if (cluster === undefined) return { state: 'cannot-tell', reason: `no node for ${query.network}` }
-      return untilAborted(askInTurn(cluster, query, since), signal).catch(cannotTell)
+      const answer = loadKit().then(() => askInTurn(cluster, query, since))
+      return untilAborted(answer, signal).catch(cannotTell)
     },
     connect,
   }

@@ -1,5 +1,6 @@
 /** Whether a transaction that is not on chain may land still. */
-import { type Blockhash, type Commitment, getBase58Decoder, getBase64Encoder } from '@solana/kit'
+import type { Blockhash, Commitment } from '@solana/kit'
+import { kit } from './kit.ts'
 import type { SignedMessage } from './message.ts'
 import type { Node } from './nodes.ts'
 
@@ -31,9 +32,10 @@ export async function lifetimeOf(
   message: SignedMessage,
   before: Sighting | undefined,
 ): Promise<Lifetime> {
-  const firstHeight =
-    before?.firstHeight ?? (await node.ask(rpc => rpc.getBlockHeight({ commitment: 'processed' })))
-  const { absoluteSlot, blockHeight } = await node.ask(rpc => rpc.getEpochInfo({ commitment: 'finalized' }))
+  const [firstHeight, { absoluteSlot, blockHeight }] = await Promise.all([
+    before?.firstHeight ?? node.ask(rpc => rpc.getBlockHeight({ commitment: 'processed' })),
+    node.ask(rpc => rpc.getEpochInfo({ commitment: 'finalized' })),
+  ])
   const finalized = await stateOf(node, message, { commitment: 'finalized', minContextSlot: absoluteSlot })
   const alive = finalized.isAlive ? { slot: finalized.slot, height: blockHeight } : before?.alive
   const isExpired =
@@ -62,5 +64,5 @@ async function stateOf(
 
 /** Behind two numbers of four bytes and the authority. */
 function nonceIn(data: string): string {
-  return getBase58Decoder().decode(getBase64Encoder().encode(data).slice(40, 72))
+  return kit.getBase58Decoder().decode(kit.getBase64Encoder().encode(data).slice(40, 72))
 }

@@ -1,13 +1,7 @@
 /** What the transaction of a payment says of itself. */
-import {
-  type Address,
-  getBase58Decoder,
-  getBase64Encoder,
-  getCompiledTransactionMessageDecoder,
-  getTransactionDecoder,
-  type Signature,
-} from '@solana/kit'
+import type { Address, Signature } from '@solana/kit'
 import type { SettlementQuery } from '../payment/payment-key.ts'
+import { kit } from './kit.ts'
 
 export interface SignedMessage {
   /** Known before it is sent only where the buyer pays the fee: it is the fee payer's signature. */
@@ -27,8 +21,10 @@ const advanceNonceAccount = '4,0,0,0'
 /** @throws {Error} when it is no transaction, or has not been kept with the query */
 export function readMessage({ transaction }: SettlementQuery): SignedMessage {
   if (transaction === undefined) throw new Error('the transaction was not recorded')
-  const { messageBytes, signatures } = getTransactionDecoder().decode(getBase64Encoder().encode(transaction))
-  const message = getCompiledTransactionMessageDecoder().decode(messageBytes)
+  const { messageBytes, signatures } = kit
+    .getTransactionDecoder()
+    .decode(kit.getBase64Encoder().encode(transaction))
+  const message = kit.getCompiledTransactionMessageDecoder().decode(messageBytes)
   const { staticAccounts, header, lifetimeToken } = message
   const [first] = 'instructions' in message ? message.instructions : []
   const advancesNonce =
@@ -38,7 +34,7 @@ export function readMessage({ transaction }: SettlementQuery): SignedMessage {
   if (signer === undefined) throw new Error('nobody signs the transaction')
   const [feePayer] = Object.values(signatures)
   return {
-    signature: feePayer ? (getBase58Decoder().decode(feePayer) as Signature) : undefined,
+    signature: feePayer ? (kit.getBase58Decoder().decode(feePayer) as Signature) : undefined,
     signer,
     lifetime: lifetimeToken,
     nonceAccount: advancesNonce ? staticAccounts[first?.accountIndices?.[0] ?? -1] : undefined,

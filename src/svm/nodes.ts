@@ -1,14 +1,7 @@
 /** The nodes of a cluster, each asked nothing before it has shown that it is of that cluster. */
-import {
-  createDefaultRpcTransport,
-  createSolanaRpcFromTransport,
-  isSolanaError,
-  type PendingRpcRequest,
-  type Rpc,
-  SOLANA_ERROR__RPC__TRANSPORT_HTTP_ERROR,
-  type SolanaRpcApi,
-} from '@solana/kit'
+import type { PendingRpcRequest, Rpc, SolanaRpcApi } from '@solana/kit'
 import { now, within } from '../runtime/clock.ts'
+import { kit } from './kit.ts'
 
 /** Milliseconds for which a node that did not answer is passed over: a question has no time to wait for it twice. */
 const restMs = 10_000
@@ -28,7 +21,7 @@ export interface Node {
  * once, and anew when it has failed; a CAIP-2 name has the first 32 letters of it.
  */
 export function connectTo(url: string, network: string, timeoutMs: number): Node {
-  const { rpc, send } = open(url, timeoutMs)
+  let opened: ReturnType<typeof open> | undefined
   let isOfCluster = false
   let restsUntil = 0
   return {
@@ -36,6 +29,8 @@ export function connectTo(url: string, network: string, timeoutMs: number): Node
       return restsUntil
     },
     async ask(request) {
+      opened ??= open(url, timeoutMs)
+      const { rpc, send } = opened
       try {
         if (!isOfCluster) {
           const cluster = `solana:${(await send(rpc.getGenesisHash())).slice(0, 32)}`
@@ -58,9 +53,9 @@ function open(url: string, timeoutMs: number) {
   // `fetch` takes no credentials in a URL.
   const { username, password, ...parts } = credentialsOf(url)
   const headers = username + password && { authorization: `Basic ${btoa(`${username}:${password}`)}` }
-  const transport = createDefaultRpcTransport({ url: parts.href, ...(headers && { headers }) })
+  const transport = kit.createDefaultRpcTransport({ url: parts.href, ...(headers && { headers }) })
   return {
-    rpc: createSolanaRpcFromTransport(transport) as Rpc<SolanaRpcApi>,
+    rpc: kit.createSolanaRpcFromTransport(transport) as Rpc<SolanaRpcApi>,
     send: <T>(request: PendingRpcRequest<T>) =>
       within(timeoutMs, abortSignal => request.send({ abortSignal })),
   }
@@ -80,5 +75,5 @@ function credentialsOf(url: string) {
 
 /** Whether the node has failed, and not the request. */
 function isDown(error: unknown): boolean {
-  return !isSolanaError(error) || isSolanaError(error, SOLANA_ERROR__RPC__TRANSPORT_HTTP_ERROR)
+  return !kit.isSolanaError(error) || kit.isSolanaError(error, kit.SOLANA_ERROR__RPC__TRANSPORT_HTTP_ERROR)
 }

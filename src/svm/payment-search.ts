@@ -1,10 +1,11 @@
 /** Finds out what became of one payment, by one node. */
-import { getBase64Encoder, getTransactionDecoder, type Signature } from '@solana/kit'
+import type { Signature } from '@solana/kit'
 import type { SettlementQuery } from '../payment/payment-key.ts'
 import { setBounded } from '../runtime/bounded-map.ts'
 import { sha256 } from '../runtime/hash.ts'
 import type { ProbeAnswer } from '../settlement/probe-answer.ts'
 import { type LandedTransaction, payerOf } from './evidence.ts'
+import { kit } from './kit.ts'
 import { type Lifetime, lifetimeBlocks, lifetimeOf, type Sighting } from './lifetime.ts'
 import { readMessage, type SignedMessage } from './message.ts'
 import type { Node } from './nodes.ts'
@@ -151,9 +152,9 @@ async function isUnder({ node, cluster, query }: Search, signature: Signature): 
   if (hash === undefined) {
     const transaction = await transactionOf(node, signature)
     if (transaction === null) throw new Error('the node lists a transaction that it does not have')
-    const { messageBytes } = getTransactionDecoder().decode(
-      getBase64Encoder().encode(transaction.transaction[0]),
-    )
+    const { messageBytes } = kit
+      .getTransactionDecoder()
+      .decode(kit.getBase64Encoder().encode(transaction.transaction[0]))
     hash = await sha256(Uint8Array.from(messageBytes))
     setBounded(cluster.messages, signature, hash, maxMessages)
   }

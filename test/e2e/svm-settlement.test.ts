@@ -9,7 +9,6 @@ import {
 } from '../bed/solana/facilitator.ts'
 import { type Market, network, openMarket, price } from '../bed/solana/market.ts'
 import { createSolanaBuyer, startSolanaShop } from '../bed/solana/shop.ts'
-import { readTokenBalance } from '../bed/solana/token.ts'
 
 let market: Market
 let a: SolanaFacilitator
@@ -54,8 +53,7 @@ const once = <N extends keyof AggregatorEvents>(aggregator: FacilitatorAggregato
 
 /** What the payee has, in purchases. */
 function purchasesPaid(): number {
-  const account = market.cluster.accountAt(market.accounts.payee, Number.POSITIVE_INFINITY)
-  return Number(account ? (readTokenBalance(account, 0)?.uiTokenAmount.amount ?? 0) : 0) / Number(price)
+  return Number(market.balanceAt(market.accounts.payee)) / Number(price)
 }
 
 describe('a purchase on Solana', () => {

@@ -3,26 +3,37 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { meaningOf, type ReasonMeaning } from '../../src/facilitator/reasons.ts'
 
-/** What each reason that upstream's packages can give means to us; `*` stands for `invalid_batch_settlement_evm`. */
+/** What each reason that upstream's packages can give means to us; `*` stands for `invalid_batch_settlement_evm`, `#` for `invalid_exact_svm`. */
 const expected: Partial<Record<ReasonMeaning, string>> = {
   pending: 'settlement_pending',
-  spent: 'invalid_exact_evm_nonce_already_used permit2_invalid_nonce *_nothing_to_settle',
+  spent:
+    'invalid_exact_evm_nonce_already_used permit2_invalid_nonce duplicate_settlement *_nothing_to_settle',
   reverted: `
     invalid_transaction_state invalid_exact_evm_transaction_failed invalid_upto_evm_transaction_failed
-    *_claim_transaction_failed *_deposit_transaction_failed *_refund_transaction_failed *_settle_transaction_failed`,
-  'maybe-broadcast': 'invalid_exact_evm_transfer_event_mismatch erc20_approval_tx_failed',
+    *_claim_transaction_failed *_deposit_transaction_failed *_refund_transaction_failed *_settle_transaction_failed
+    #_transaction_failed transaction_failed`,
+  'maybe-broadcast':
+    'invalid_exact_evm_transfer_event_mismatch erc20_approval_tx_failed post_settlement_transfer_not_confirmed',
   ability: `
     eip6492_factory_not_allowed invalid_exact_evm_eip3009_not_supported invalid_exact_evm_network_mismatch
     invalid_exact_evm_scheme invalid_upto_evm_network_mismatch invalid_upto_evm_scheme unsupported_payload_type
     upto_facilitator_mismatch upto_unauthorized_facilitator permit2_proxy_not_deployed *_authorizer_not_configured
     *_authorizer_address_mismatch *_eip6492_factory_not_allowed *_erc20_approval_unavailable *_network_mismatch
-    *_scheme *_payload_type`,
+    *_scheme *_payload_type
+    fee_payer_not_managed_by_facilitator network_mismatch unsupported_scheme #_fee_payer_mismatch
+    #_fee_payer_not_managed_by_facilitator #_network_mismatch #_unsupported_scheme
+    #_payload_transaction_instructions_compute_price_instruction_too_high #_smart_wallet_compute_units_too_high
+    #_smart_wallet_priority_fee_too_high #_smart_wallet_program_not_allowed
+    #_smart_wallet_unsupported_compute_budget_instruction`,
   trouble: `
     erc20_approval_broadcast_failed smart_wallet_deployment_failed *_channel_busy *_rpc_read_failed
-    *_smart_wallet_deployment_failed *_verification_state_unavailable`,
+    *_smart_wallet_deployment_failed *_verification_state_unavailable
+    #_smart_wallet_alt_resolution_failed #_smart_wallet_alt_resolution_not_available`,
   simulation: `
     invalid_exact_evm_transaction_simulation_failed permit2_simulation_failed *_claim_simulation_failed
-    *_deposit_simulation_failed *_refund_simulation_failed *_settle_simulation_failed`,
+    *_deposit_simulation_failed *_refund_simulation_failed *_settle_simulation_failed
+    #_smart_wallet_no_transfer_in_simulation #_smart_wallet_simulation_failed #_transaction_simulation_failed
+    invalid_upto_svm_settlement_simulation transaction_simulation_failed`,
   verdict: `
     asset_not_deployed_contract eip2612_asset_mismatch eip2612_deadline_expired eip2612_from_mismatch
     eip2612_spender_not_permit2 erc20_approval_asset_mismatch erc20_approval_from_mismatch
@@ -50,14 +61,35 @@ const expected: Partial<Record<ReasonMeaning, string>> = {
     *_permit2_authorization_required *_permit2_deadline_expired *_permit2_invalid_signature
     *_permit2_invalid_spender *_receive_authorization_signature *_receiver_authorizer_mismatch
     *_receiver_mismatch *_refund_amount_invalid *_refund_no_balance *_refund_payload *_token_mismatch
-    *_voucher_signature *_withdraw_delay_mismatch *_withdraw_delay_out_of_range`,
+    *_voucher_signature *_withdraw_delay_mismatch *_withdraw_delay_out_of_range
+    invalid_upto_svm_channel_state invalid_upto_svm_payment_requirements
+    #_payload_amount_mismatch #_payload_excessive_signers #_payload_memo_count #_payload_memo_mismatch
+    #_payload_mint_mismatch #_payload_missing_fee_payer #_payload_no_transfer_instruction
+    #_payload_recipient_mismatch #_payload_signature_invalid #_payload_transaction
+    #_payload_transaction_could_not_be_decoded #_payload_transaction_fee_payer_transferring_funds
+    #_payload_transaction_instructions_compute_limit_instruction
+    #_payload_transaction_instructions_compute_limit_instruction_too_high
+    #_payload_transaction_instructions_compute_price_instruction
+    #_payload_transaction_instructions_length #_payload_unknown_fifth_instruction
+    #_payload_unknown_fourth_instruction #_payload_unknown_optional_instruction
+    #_payload_unknown_seventh_instruction #_payload_unknown_sixth_instruction
+    #_smart_wallet_cannot_derive_destination_ata #_smart_wallet_compute_budget_violation
+    #_smart_wallet_fee_payer_not_isolated #_smart_wallet_malformed_compute_budget
+    #_smart_wallet_malformed_compute_limit #_smart_wallet_malformed_compute_price
+    #_smart_wallet_multiple_matching_transfers #_smart_wallet_transfer_mismatch #_verification_failed`,
 }
 
 const meanings = Object.entries(expected).flatMap(([meaning, reasons]) =>
   reasons
     .trim()
     .split(/\s+/)
-    .map(reason => [reason.replace('*', 'invalid_batch_settlement_evm'), meaning] as const),
+    .map(
+      reason =>
+        [
+          reason.replace('*', 'invalid_batch_settlement_evm').replace('#', 'invalid_exact_svm'),
+          meaning,
+        ] as const,
+    ),
 )
 
 /** Every reason that the installed packages name: as a constant, or in an answer. */

@@ -9,7 +9,7 @@ import {
 import type { PaymentPayload, PaymentRequirements } from '@x402/core/types'
 import { createCluster } from './cluster.ts'
 import { type NodeFaults, startNode } from './node.ts'
-import { putMint, putTokenAccount, tokenProgram, transferChecked } from './token.ts'
+import { putMint, putTokenAccount, readTokenBalance, tokenProgram, transferChecked } from './token.ts'
 import { addSignature, memo, signTransaction } from './transactions.ts'
 
 export const genesisHash = 'EtWTRABZaYq6iMfeYKouRu166VU2xqa1wcaWoxPkrZBG'
@@ -105,6 +105,10 @@ export async function openMarket(
   })
 
   const nodes = [node]
+  const balanceAt = (key: Address): bigint => {
+    const held = cluster.accountAt(key, Number.POSITIVE_INFINITY)
+    return BigInt((held && readTokenBalance(held, 0)?.uiTokenAmount.amount) ?? 0)
+  }
   return {
     cluster,
     node,
@@ -120,6 +124,8 @@ export async function openMarket(
     facilitator,
     accounts,
     account,
+    /** Of a token account, now. */
+    balanceAt,
     give,
     transfer,
     sign,

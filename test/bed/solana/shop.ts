@@ -27,6 +27,7 @@ export async function startSolanaShop(market: Market, facilitator: FacilitatorCl
   await new Promise(resolve => server.once('listening', resolve))
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/goods`,
+    resourceServer,
     async stop() {
       server.closeAllConnections()
       await new Promise(resolve => server.close(resolve))
