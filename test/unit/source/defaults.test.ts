@@ -332,6 +332,23 @@ const sentences = [
     'src/cli/serve.ts',
     `--grace <seconds> for what is in flight when a signal comes, ${graceMs / 1000} by default`,
   ],
+  [
+    'README.md',
+    `too long for a header | ${grouped(constant('src/http/answers.ts', 'longestHeader'))} characters`,
+  ],
+  [
+    'README.md',
+    `| ${limit('headersTimeout')}, ${limit('requestTimeout')}, ${seconds(unreadMs)}; checked every ${seconds(constant('src/node/connections.ts', 'checkIntervalMs'))} |`,
+  ],
+  ['README.md', `| ${limit('keepAliveTimeout')}, as proxies keep theirs for up to 75 s`],
+  [
+    'README.md',
+    `| ${grouped(constant('src/http/rate-limit.ts', 'maxClients'))}; ${grouped(constant('src/http/verified-payments.ts', 'maxPayments'))}, for ${rememberedMs / 60_000} min and ${constant('src/http/verified-payments.ts', 'settlesPerVerify')} settles each; ${grouped(constant('src/http/idempotency.ts', 'maxAnswers'))} for each token`,
+  ],
+  [
+    'README.md',
+    `| ${logLimit}, or \`settlementLimit\`, ${grouped(constant('src/http/status.ts', 'maxSettlements'))} at most`,
+  ],
   ['src/cli/serve.ts', `grace: { type: 'string', default: '${graceMs / 1000}' }`],
 ]
 
