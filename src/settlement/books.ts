@@ -71,6 +71,7 @@ export class Books {
     const claim = crypto.randomUUID()
     // By our own clock, where the settlement begins here.
     const now = Date.now()
+    this.#watchUsage()
     let claimed: Claim
     try {
       claimed = await this.ledger.claim({
@@ -84,7 +85,6 @@ export class Books {
       this.failed(error)
       throw ledgerError(error, '; nothing was sent to a facilitator')
     }
-    this.#watchUsage()
     if (claimed.kind === 'refused') return claimed
     const { before } = claimed
     const held: Held = {

@@ -223,3 +223,10 @@ it('a full ledger takes payments at once where those that it has are over, thoug
   const { claim } = await ledgerOf(10, many(10, settledState), { validBefore: 1 })
   expect(await claim()).toBe('claimed')
 })
+
+it('a ledger that is full from the start says so, though it takes no payment', async () => {
+  const { ledger } = await ledgerOf(2, many(2, { state: 'unresolved' }))
+  const aggregator = aggregatorOf({ a: new FakeFacilitator() }, { ledger }, {})
+  await expect(aggregator.settle(newPayload(), requirements())).rejects.toMatchObject({ code: 'LEDGER_FULL' })
+  expect(aggregator.getRecentLogs()).toContainEqual(expect.objectContaining({ event: 'ledger:usage' }))
+})
