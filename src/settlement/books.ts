@@ -1,8 +1,10 @@
 /** The settlements of this seller, as its ledger and this process know them: claimed, recorded, closed. */
+import type { SettleResponse } from '@x402/core/types'
 import { LedgerError } from '../errors.ts'
 import type { Observer } from '../observe/observer.ts'
 import { safeMessageOf } from '../observe/redact.ts'
 import { type KeyedPayment, purchaseOf } from '../payment/payment-key.ts'
+import { sortedBy } from '../runtime/sorted-by.ts'
 import type { SettlementEvents, SettlementSummary } from './events.ts'
 import {
   type Claim,
@@ -46,7 +48,7 @@ export interface BooksOptions {
 
 export class Books {
   #wasNearlyFull: boolean | undefined
-  /** By purchase, what ends when it is recorded that the reply to an earlier payment was lost. */
+  /** By payment and by purchase, what ends when it is recorded that a reply to it was lost. */
   readonly #losses = new Map<string | undefined, Promise<unknown>>()
 
   constructor(
@@ -139,20 +141,26 @@ export class Books {
   /**
    * The reply to what was settled here did not reach the buyer: his retry may be delivered.
    *
-   * @param settled ends before there is anything to be delivered again
+   * @param settling ends before there is anything to be delivered again: nothing, if it is no success
    */
-  async replyLost(payment: KeyedPayment, settled?: Promise<unknown>): Promise<void> {
-    const purchase = purchaseOf(payment.query)
-    const losses = Promise.all([this.#losses.get(purchase), this.#recordLost(payment, settled)])
-    this.#losses.set(purchase, losses)
+  async replyLost(payment: KeyedPayment, settling?: Promise<SettleResponse>): Promise<void> {
+    const ids = [payment.key, purchaseOf(payment.query)]
+    const losses = Promise.all([this.#losses.get(ids[1]), this.#recordLost(payment, settling)])
+    for (const id of ids) this.#losses.set(id, losses)
     await losses
-    if (this.#losses.get(purchase) === losses) this.#losses.delete(purchase)
+    for (const id of ids) if (this.#losses.get(id) === losses) this.#losses.delete(id)
   }
 
-  async #recordLost({ key, fingerprint }: KeyedPayment, settled?: Promise<unknown>): Promise<void> {
+  /** Whether all who presented a payment that is being settled here have left. */
+  isAbandoned({ key }: Held): boolean {
+    return this.#losses.has(key)
+  }
+
+  async #recordLost({ key, fingerprint }: KeyedPayment, settling?: Promise<SettleResponse>): Promise<void> {
     const { ledger } = this.options
     try {
-      await settled?.catch(() => {})
+      const isDelivered = ({ success }: SettleResponse) => success
+      if ((await settling?.then(isDelivered, () => false)) === false) return
       const entry = await ledger.get(key)
       if (entry?.settlement.state !== 'settled' || entry.fingerprint !== fingerprint) return
       const { transaction, redeliveries = 0 } = entry.settlement
@@ -174,7 +182,7 @@ export class Books {
 
   /**
    * What this payer was charged for the same purchase, or may have been, and did not get. What is being recorded when it
-   * is called is waited for, and nothing later: no two settlements wait for each other.
+   * is called is waited for, and nothing later: no two settlements wait for each other. What is known comes first.
    *
    * @throws what the ledger throws
    */
@@ -184,7 +192,8 @@ export class Books {
     if (!purchase || !credit || !ledger.undelivered) return []
     await this.#losses.get(purchase)
     const entries = await ledger.undelivered(query)
-    return entries.filter(entry => entry.key !== key && purchaseOf(entry.query) === purchase)
+    const credits = entries.filter(entry => entry.key !== key && purchaseOf(entry.query) === purchase)
+    return sortedBy(credits, entry => Number(isUnresolved(entry)))
   }
 
   /**
