@@ -133,10 +133,7 @@ const groups = {
       withinMs: 9_000,
     }),
   ],
-  agents: [
-    ...scenario('agents', 'random faults, lost replies', agents(1)),
-    ...scenario('agents', 'random faults, lost replies, replicas killed', agents(2)),
-  ],
+  agents: [...scenario('agents', 'random faults, lost replies', agents(1))],
   permit2: [
     ...scenario('permit2', 'cancelled beside a settled one', cancelledBeside),
     ...scenario('permit2', 'nothing used, audited', nothingUsed, settledByBoth, audited),

@@ -60,12 +60,6 @@ export const creditMutations: Readonly<Record<string, CreditMutation>> = {
     from: 'redeliveries: redeliveries - 1',
     to: 'redeliveries',
   },
-  'a loss of what was no success': {
-    setup: 'credit, departures beside a process that sleeps',
-    file: 'settlement/books.ts',
-    from: 'if ((await settling?.then(isDelivered, () => false)) === false) return',
-    to: 'await settling?.then(isDelivered, () => false)',
-  },
   'a lost reply that is not recorded': {
     setup: 'credit, lost replies',
     file: 'settlement/books.ts',
