@@ -107,6 +107,7 @@ export class FacilitatorAggregator implements FacilitatorClient {
     const { probes, ...settlement } = this.#settings.settlement
     this.#books = new Books(settlement, this.#observer)
     const host = {
+      pool: this.#pool,
       observer: this.#observer,
       alarms: this.#alarms,
       settlement,
@@ -115,7 +116,6 @@ export class FacilitatorAggregator implements FacilitatorClient {
     }
     this.#context = {
       ...host,
-      pool: this.#pool,
       chains: probes[0]?.connect(probes, host),
       settling: new Map(),
       deadlineMs,

@@ -2,6 +2,7 @@
 import { messageOf } from '../observe/redact.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
 import { never, now, within } from '../runtime/clock.ts'
+import type { ChainEvent } from '../settlement/machine.ts'
 import type { ChainReader, Chains, ChainView, ProbeHost } from '../settlement/probe.ts'
 import type { ProbeAnswer } from '../settlement/probe-answer.ts'
 
@@ -84,8 +85,14 @@ class DatedView implements ChainView {
     private readonly onSilence: (reason: string) => void,
   ) {}
 
+  async ask(timeoutMs = questionTimeoutMs): Promise<ChainEvent> {
+    const answer = await this.#ask(timeoutMs)
+    const blockAt = 'asOf' in answer ? answer.asOf * 1000 - Date.now() + now() : 0
+    return { kind: 'chain', answer, blockAt }
+  }
+
   /** A reader that throws, against its contract, cannot tell. */
-  async ask(timeoutMs = questionTimeoutMs): Promise<ProbeAnswer> {
+  async #ask(timeoutMs: number): Promise<ProbeAnswer> {
     const longestMs = Math.max(1, Math.ceil(Math.min(timeoutMs, questionTimeoutMs)))
     const since = this.#searchSince
     try {

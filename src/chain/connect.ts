@@ -1,6 +1,7 @@
 /** What an aggregator does with the chains that its probes can read. */
 import { chainReading } from '../settlement/chain-reading.ts'
 import type { ChainReader, Chains, ProbeHost } from '../settlement/probe.ts'
+import { auditor } from './audit.ts'
 import { chainViewer } from './chain-view.ts'
 import { crossExaminer } from './cross-examination.ts'
 import { BackgroundWatcher } from './watcher.ts'
@@ -10,6 +11,7 @@ export function connect(readers: readonly ChainReader[], host: ProbeHost): Chain
   return {
     viewOf,
     reading: chainReading,
+    ...auditor(host),
     crossExamine: crossExaminer(readers, host),
     watcher: new BackgroundWatcher(viewOf, host),
   }

@@ -111,7 +111,7 @@ export class BackgroundWatcher implements Watcher {
   async #resolve(entry: LedgerEntry): Promise<Finding | undefined> {
     const view = this.viewOf(entry, !this.host.books.isShared)
     if (!view) return nothingMore
-    const answer = await view.ask()
+    const { answer } = await view.ask()
     switch (answer.state) {
       case 'paid': {
         const before = entry.settlement

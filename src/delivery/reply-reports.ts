@@ -1,5 +1,5 @@
 /** Replies that did not reach their buyers, reported to the aggregator that settled their payments. */
-import type { PaymentPayload } from '@x402/core/types'
+import type { PaymentPayload, SettleResponse } from '@x402/core/types'
 import type { FacilitatorAggregator } from '../aggregator.ts'
 import type { Context } from '../flows/context.ts'
 import {
@@ -45,19 +45,24 @@ async function replyLost(context: Context, payment: Payment, how: keyof ReplyRep
   const { losses } = context.books
   const purchase = purchaseOf(keyed.query)
   const all = Promise.all([losses.get(purchase), recordLost(context, keyed, running)])
-  losses.set(purchase, all)
+  for (const id of [keyed.key, purchase]) losses.set(id, all)
   await all
-  if (losses.get(purchase) === all) losses.delete(purchase)
+  for (const id of [keyed.key, purchase]) if (losses.get(id) === all) losses.delete(id)
 }
 
-/** The buyer's retry may be delivered. `settled` ends before there is anything to be delivered again. */
+/**
+ * The buyer's retry may be delivered.
+ *
+ * @param settling ends before there is anything to be delivered again: nothing, if it is no success
+ */
 async function recordLost(
   { books }: Context,
   { key, fingerprint }: KeyedPayment,
-  settled: Promise<unknown> | undefined,
+  settling: Promise<SettleResponse> | undefined,
 ): Promise<void> {
   try {
-    await settled?.catch(() => {})
+    const isDelivered = ({ success }: SettleResponse) => success
+    if ((await settling?.then(isDelivered, () => false)) === false) return
     const entry = await books.ledger.get(key)
     if (entry?.settlement.state !== 'settled' || entry.fingerprint !== fingerprint) return
     const { transaction, redeliveries = 0 } = entry.settlement

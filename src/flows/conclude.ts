@@ -8,10 +8,7 @@ import type { ChainView } from '../settlement/probe.ts'
 import type { Context } from './context.ts'
 import { drive } from './drive.ts'
 import type { Run } from './run.ts'
-import { quarantine, type Settling, success } from './settle-answer.ts'
-
-/** The share of successes that `audit: 'sample'` looks up. */
-const sampleShare = 0.1
+import { type Settling, success } from './settle-answer.ts'
 
 export async function conclude(run: Run<'settle'>, { payment, held }: Settling): Promise<Conclusion> {
   const { context } = run
@@ -21,7 +18,7 @@ export async function conclude(run: Run<'settle'>, { payment, held }: Settling):
     return { kind: 'settled', response: success(payment, before.transaction, held?.query.payer) }
   try {
     const chain = held && viewOf(held, context)
-    const { audit, probeAfterMs, failoverAfterMs } = context.settlement
+    const { probeAfterMs, failoverAfterMs } = context.settlement
     const isProtected = held !== undefined && held.query.method !== 'payload'
     run.mayRepeatUnconfirmed = isProtected
     return await drive({
@@ -33,7 +30,7 @@ export async function conclude(run: Run<'settle'>, { payment, held }: Settling):
         chain: chain && context.chains?.reading,
         isProtected,
         isExclusive: context.books.isShared,
-        isAudited: audit === 'always' || (audit === 'sample' && Math.random() < sampleShare),
+        isAudited: context.chains?.isAudited() === true,
         isFree: Number(amountOf(payment.requirements)) === 0,
         expiresAt: chain?.expiresAt ?? never,
         network: payment.requirements.network,
@@ -41,7 +38,7 @@ export async function conclude(run: Run<'settle'>, { payment, held }: Settling):
         failoverAfterMs,
         may: guards,
       },
-      accuse: (member, transaction) => quarantine(context, { member, network: payment.network, transaction }),
+      accuse: (member, transaction) => context.chains?.accuse(member, payment.network, transaction),
     })
   } catch (error) {
     // A fault of ours must not read as "not charged".

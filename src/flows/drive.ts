@@ -54,10 +54,7 @@ export async function drive({ run, rules, before, chain, accuse }: Drive): Promi
       case 'ask-again':
         return ask(memberOf(action.attempt))
       case 'ask-chain':
-        return chain?.ask(rules.deadline - now()).then(answer => {
-          const blockAt = 'asOf' in answer ? answer.asOf * 1000 - Date.now() + now() : 0
-          report({ kind: 'chain', answer, blockAt })
-        })
+        return chain?.ask(rules.deadline - now()).then(report)
       case 'overtake':
         return run.overtake(memberOf(action.attempt), rules.failoverAfterMs)
       case 'accuse':

@@ -23,6 +23,8 @@ export interface RunRequest extends Request {
   readonly route?: Route | undefined
   /** What the chain may be asked about, once, if a facilitator rejects the payment. */
   readonly examinable?: SettlementQuery | undefined
+  /** Monotonic time (ms), where the operation has begun before. */
+  readonly deadline?: number | undefined
 }
 
 export class Run<O extends Operation> {
@@ -54,7 +56,7 @@ export class Run<O extends Operation> {
     this.#route = request.route ?? context.pool.route(operation, request.payment)
     this.#examinable = request.examinable
     this.#signal = context.alarms.signal
-    this.deadline = now() + context.deadlineMs[operation]
+    this.deadline = request.deadline ?? now() + context.deadlineMs[operation]
   }
 
   /**

@@ -3,12 +3,10 @@ import type { SettleResponse } from '@x402/core/types'
 import { SettlementIndeterminateError } from '../errors.ts'
 import type { Payment } from '../payment/payment.ts'
 import { amountOf } from '../payment/payment-key.ts'
-import type { Member } from '../pool/member.ts'
 import { writeJson } from '../runtime/json.ts'
 import { type Held, summaryOf } from '../settlement/books.ts'
 import type { SettlementSummary } from '../settlement/events.ts'
 import type { Conclusion } from '../settlement/machine.ts'
-import type { Context } from './context.ts'
 import { allFailed } from './failure.ts'
 import type { Run } from './run.ts'
 
@@ -69,22 +67,4 @@ function summarize({ payment: { requirements }, held }: Settling): SettlementSum
   if (held) return summaryOf(held)
   const { network, payTo, asset } = requirements
   return { network, payTo, asset, amount: amountOf(requirements) }
-}
-
-/** A facilitator claimed a success that the chain does not know. */
-export interface FalseClaim {
-  readonly member: Member
-  readonly network: string
-  readonly transaction: string
-}
-
-export function quarantine({ pool, observer }: Context, { member, network, transaction }: FalseClaim): void {
-  pool.quarantine(member)
-  observer.emit(
-    'facilitator:quarantined',
-    { facilitator: member.id, network, transaction },
-    'error',
-    event =>
-      `${event.facilitator} is quarantined: the chain does not know its settlement ${event.transaction}`,
-  )
 }

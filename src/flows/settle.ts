@@ -1,6 +1,7 @@
 import type { SettleResponse } from '@x402/core/types'
 import type { Payment } from '../payment/payment.ts'
 import { identify } from '../payment/payment-key.ts'
+import { now } from '../runtime/clock.ts'
 import { duplicate, isSettling, isUnresolved, type LedgerEntry } from '../settlement/ledger.ts'
 import { conclude, inDoubt, record, stateAfter } from './conclude.ts'
 import type { Context } from './context.ts'
@@ -40,11 +41,12 @@ export async function settle(context: Context, payment: Payment): Promise<Settle
 
 async function perform(context: Context, settling: Settling): Promise<SettleResponse> {
   const { payment, held } = settling
+  const deadline = now() + context.deadlineMs.settle
   const credited = held && (await useCredit(context, payment, held))
   if (credited) return credited
   // While an earlier settlement of it is in doubt, the chain is asked about that alone.
   const examinable = held?.before?.state === 'unresolved' ? undefined : held?.query
-  const run = new Run(context, 'settle', { payment, examinable })
+  const run = new Run(context, 'settle', { payment, examinable, deadline })
   const conclusion = await conclude(run, settling)
   run.end()
   const isHeld = !held || (await record(context, held, stateAfter(conclusion, held.redeliveries)))

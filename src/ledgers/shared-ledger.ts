@@ -1,11 +1,12 @@
 /** What makes a ledger of a store that replicas share, and that may be slow, be down, or forget. */
-import { withLesserAmount } from '../payment/payment-key.ts'
+import { relationOf, withLesserAmount } from '../payment/payment-key.ts'
 import { setBounded } from '../runtime/bounded-map.ts'
 import { setBackgroundTimeout, within } from '../runtime/clock.ts'
 import {
   type Claim,
   type ClaimRequest,
   isOpen,
+  isUnresolved,
   type LedgerEntry,
   type LedgerFilter,
   type LedgerPage,
@@ -193,7 +194,17 @@ class SharedLedger implements SettlementLedger {
 
   async #undelivered(query: LedgerEntry['query']): Promise<readonly LedgerEntry[]> {
     const entries = await within(timeoutMs, async () => this.store.undelivered?.(query) ?? [])
-    return entries.filter(entry => !this.#isDelivered(entry))
+    const listed = entries.filter(entry => !this.#isDelivered(entry))
+    const relation = relationOf(query)
+    // What the store has lost: if it has not, its claim is refused where it is over.
+    for (const own of this.#own.values())
+      if (
+        isUnresolved(own) &&
+        relationOf(own.query) === relation &&
+        !entries.some(({ key }) => key === own.key)
+      )
+        listed.push(own)
+    return listed
   }
 
   #isDelivered({ key }: LedgerEntry): boolean {

@@ -3,6 +3,7 @@ import { LedgerError } from '../errors.ts'
 import type { Observer } from '../observe/observer.ts'
 import { safeMessageOf } from '../observe/redact.ts'
 import { type KeyedPayment, purchaseOf } from '../payment/payment-key.ts'
+import { sortedBy } from '../runtime/sorted-by.ts'
 import type { SettlementEvents, SettlementSummary } from './events.ts'
 import {
   type Claim,
@@ -47,7 +48,7 @@ export interface BooksOptions {
 export class Books {
   readonly ledger: SettlementLedger
   #wasNearlyFull: boolean | undefined
-  /** By purchase, what ends when it is recorded that the reply to an earlier payment was lost. */
+  /** By payment and by purchase, what ends when it is recorded that a reply to it was lost. */
   readonly losses = new Map<string | undefined, Promise<unknown>>()
 
   constructor(
@@ -143,9 +144,14 @@ export class Books {
     return isHeld
   }
 
+  /** Whether all who presented a payment that is being settled here have left. */
+  isAbandoned({ key }: Held): boolean {
+    return this.losses.has(key)
+  }
+
   /**
    * What this payer was charged for the same purchase, or may have been, and did not get. What is being recorded when it
-   * is called is waited for, and nothing later: no two settlements wait for each other.
+   * is called is waited for, and nothing later: no two settlements wait for each other. What is known comes first.
    *
    * @throws what the ledger throws
    */
@@ -154,10 +160,11 @@ export class Books {
     if (!this.options.credit || !ledger.undelivered) return []
     if (losses.size > 0) await losses.get(purchaseOf(query))
     const entries = await ledger.undelivered(query)
-    return entries.filter(entry => {
+    const credits = entries.filter(entry => {
       const purchase = purchaseOf(entry.query)
       return purchase && purchase === purchaseOf(query) && entry.key !== key
     })
+    return sortedBy(credits, entry => Number(isUnresolved(entry)))
   }
 
   /**

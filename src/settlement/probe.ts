@@ -9,7 +9,7 @@ import type { Alarms } from '../runtime/clock.ts'
 import type { Books } from './books.ts'
 import type { SettlementEvents, UnresolvedSettlement } from './events.ts'
 import type { LedgerEntry } from './ledger.ts'
-import type { ChainReading } from './machine.ts'
+import type { ChainEvent, ChainReading } from './machine.ts'
 import type { ProbeAnswer } from './probe-answer.ts'
 
 /** A payment with what is signed of it. */
@@ -84,6 +84,10 @@ export interface Chains {
     examined: Examined<O>,
   ): Promise<Extract<Outcome<O>, { kind: 'declined' }> | undefined>
   readonly reading: ChainReading
+  /** Whether the chain has to confirm the next settlement's claims of success. */
+  isAudited(): boolean
+  /** A facilitator claimed a success that the chain does not know: it is asked no more. */
+  accuse(member: Accused, network: string, transaction: string): void
   readonly watcher: Watcher
 }
 
@@ -99,14 +103,20 @@ export interface Examined<O extends Operation> {
   readonly timeoutMs: number
 }
 
+/** A facilitator of the pool that the probe works for. */
+export interface Accused {
+  readonly id: string
+  quarantine(): void
+}
+
 /** What the chain says of one payment. */
 export interface ChainView {
   /**
-   * One question. A payment that was made before its settlement began is a replay of another one: spent otherwise.
+   * One question, and its answer as an event of the settlement. A payment that was made before its settlement began is a replay of another one: spent otherwise.
    *
    * @param timeoutMs milliseconds that it may take, where they are fewer than a question may take anyway
    */
-  ask(timeoutMs?: number): Promise<ProbeAnswer>
+  ask(timeoutMs?: number): Promise<ChainEvent>
   /** Unix seconds from which an unused authorization counts as run out: then it can never be charged. */
   readonly expiresAt: number
 }
@@ -134,9 +144,11 @@ export interface Watcher {
  */
 export interface ProbeHost {
   readonly books: Pick<Books, 'isShared' | 'unresolved' | 'findUnresolved' | 'close' | 'failed'>
+  readonly pool: { quarantine(member: Accused): void }
   readonly observer: Pick<Observer<SettlementEvents>, 'emit'>
   readonly alarms: Pick<Alarms, 'setTimeout' | 'clearTimeout'>
   readonly settlement: {
+    readonly audit: 'off' | 'sample' | 'always'
     readonly crossExamine: boolean
     /** Milliseconds between looks. */
     readonly watchIntervalMs: number

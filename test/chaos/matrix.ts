@@ -3,6 +3,7 @@ import { runCell } from './cell.ts'
 import { denials, type FaultName, faults, sequences } from './faults.ts'
 import type { CellResult } from './result.ts'
 import type { Bed, ClientName } from './scenario.ts'
+import { agents } from './scenarios/agents.ts'
 import { gatewayWallet } from './scenarios/gateway-wallet.ts'
 import { capitals, nonceOutOfRange, unknownPayload, unknownV1Network } from './scenarios/identity.ts'
 import {
@@ -132,6 +133,7 @@ const groups = {
       withinMs: 9_000,
     }),
   ],
+  agents: [...scenario('agents', 'random faults, lost replies', agents(1))],
   permit2: [
     ...scenario('permit2', 'cancelled beside a settled one', cancelledBeside),
     ...scenario('permit2', 'nothing used, audited', nothingUsed, settledByBoth, audited),
@@ -169,6 +171,7 @@ export type GroupName =
   | 'patience'
   | 'replicas'
   | 'ledgers'
+  | 'agents'
   | 'permit2'
   | 'identity'
   | 'gateway wallet'

@@ -1,22 +1,27 @@
 /**
- * Explores the settlement machine: every interleaving of callers, facilitators, chain, node and ledger, the promises
- * checked in each world. `npm run explore -- --help`.
+ * Explores the settlement machine, every interleaving of callers, facilitators, chain, node and ledger, and credit, every
+ * interleaving of purchases at processes that share a ledger; the promises are checked in each world.
+ * `npm run explore -- --help`.
  */
 import { fork } from 'node:child_process'
 import { parseArgs } from 'node:util'
 import { guards } from '../../src/settlement/machine.ts'
+import { exploreCredit } from './credit-explore.ts'
+import { codeWith, creditMutations } from './credit-mutations.ts'
+import { creditSetups } from './credit-setups.ts'
 import { type Exploration, explore } from './explore.ts'
 import { mutations } from './mutations.ts'
 import { setups } from './setups.ts'
 
 const usage = `usage: npm run explore -- [options]
 
-  --states N   distinct worlds in each setup, at most (250000; with --mutate 300000)
+  --states N   distinct worlds in each setup of the machine, at most (250000; with --mutate 300000)
+  --credit-states N  the same in each setup of credit, which runs the library itself (10000)
   --setup NAME only this setup; may be repeated
   --mutate     removes or weakens each guard of the machine in turn: each mutation has to be caught
   --json       one JSON object a line instead of the table
 
-setups: ${setups.map(({ name }) => name).join(', ')}`
+setups: ${[...setups, ...creditSetups].map(({ name }) => name).join('; ')}`
 
 interface Task {
   readonly setup: string
@@ -33,17 +38,23 @@ else await main()
 
 function work(): void {
   process.on('message', (task: Task) => {
-    const setup = setups.find(({ name }) => name === task.setup)
-    if (setup === undefined) throw new Error(`there is no setup ${task.setup}`)
-    const mutated = { ...guards, ...mutations[task.mutation ?? ''] }
-    process.send?.({ ...task, exploration: explore(setup, mutated, task.states) } satisfies Result)
+    void exploreOne(task).then(exploration => process.send?.({ ...task, exploration } satisfies Result))
   })
+}
+
+async function exploreOne({ setup: name, mutation, states }: Task): Promise<Exploration> {
+  const credit = creditSetups.find(one => one.name === name)
+  if (credit !== undefined) return exploreCredit(credit, await codeWith(mutation), states)
+  const setup = setups.find(one => one.name === name)
+  if (setup === undefined) throw new Error(`there is no setup ${name}`)
+  return explore(setup, { ...guards, ...mutations[mutation ?? ''] }, states)
 }
 
 async function main(): Promise<void> {
   const { values: flags } = parseArgs({
     options: {
       states: { type: 'string' },
+      'credit-states': { type: 'string', default: '10000' },
       setup: { type: 'string', multiple: true },
       mutate: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
@@ -51,27 +62,35 @@ async function main(): Promise<void> {
     },
   })
   const states = Number(flags.states ?? (flags.mutate ? 300_000 : 250_000))
-  const names = flags.setup ?? setups.map(({ name }) => name)
+  const creditStates = Number(flags['credit-states'])
+  const all = [...creditSetups, ...setups].map(({ name }) => name)
+  const names = flags.setup ?? all
   const isWrong =
-    !(Number.isInteger(states) && states > 0) || names.some(name => !setups.some(one => one.name === name))
+    ![states, creditStates].every(number => Number.isInteger(number) && number > 0) ||
+    names.some(name => !all.includes(name))
   if (flags.help || isWrong) {
     console.log(usage)
     process.exit(flags.help ? 0 : 1)
   }
   const startedAt = performance.now()
   const show = (line: string, result: unknown) => console.log(flags.json ? JSON.stringify(result) : line)
-  const isKept = flags.mutate ? await mutate(names, states, show) : await exploreAll(names, states, show)
+  const tasks = names.map(setup => ({ setup, states: isOfCredit(setup) ? creditStates : states }))
+  const isKept = flags.mutate ? await mutate(tasks, show) : await exploreAll(tasks, show)
   if (!flags.json) console.log(`${((performance.now() - startedAt) / 1000).toFixed(1)} s on 2 processes`)
   process.exitCode = isKept ? 0 : 1
 }
 
+function isOfCredit(setup: string): boolean {
+  return creditSetups.some(({ name }) => name === setup)
+}
+
 type Show = (line: string, result: unknown) => void
 
-async function exploreAll(names: readonly string[], states: number, show: Show): Promise<boolean> {
+async function exploreAll(tasks: readonly Omit<Task, 'mutation'>[], show: Show): Promise<boolean> {
   let isKept = true
   let total = 0
   await inTwoProcesses(
-    names.map(setup => ({ setup, mutation: undefined, states })),
+    tasks.map(task => ({ ...task, mutation: undefined })),
     result => {
       const { setup, exploration } = result
       const { states: seen, transitions, depth, seconds, isComplete, violation } = exploration
@@ -90,11 +109,16 @@ async function exploreAll(names: readonly string[], states: number, show: Show):
 }
 
 /** A mutation is caught when one of the setups shows what it breaks. */
-async function mutate(names: readonly string[], states: number, show: Show): Promise<boolean> {
-  const all = Object.keys(mutations)
+async function mutate(tasks: readonly Omit<Task, 'mutation'>[], show: Show): Promise<boolean> {
+  const ofCredit = Object.entries(creditMutations).flatMap(([mutation, { setup }]) =>
+    tasks.filter(task => task.setup === setup).map(task => ({ ...task, mutation })),
+  )
+  const ofMachine = tasks.filter(({ setup }) => !isOfCredit(setup))
+  const mutated = Object.keys(mutations).flatMap(mutation => ofMachine.map(task => ({ ...task, mutation })))
+  const all = [...new Set([...ofCredit, ...mutated].map(({ mutation }) => mutation))]
   const left = new Set(all)
   await inTwoProcesses(
-    all.flatMap(mutation => names.map(setup => ({ setup, mutation, states }))),
+    [...ofCredit, ...mutated],
     result => {
       const { mutation = '', setup, exploration } = result
       if (exploration.violation === undefined || !left.delete(mutation)) return
