@@ -5,6 +5,7 @@ import { OpenRequests } from './open-requests.ts'
 import { followWebReply } from './web-reply.ts'
 
 export type { ReplyReports } from '../aggregator.ts'
+export { type GuardedAggregator, guardMcp, type McpGuard } from './mcp/guard.ts'
 export type { NodeRequest, NodeResponse } from './node-reply.ts'
 
 /** What Hono hands to its middleware. */

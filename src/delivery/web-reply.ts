@@ -1,5 +1,5 @@
 /** A reply of the web's standard: a `Response`, whose body somebody reads. */
-import { paymentHeaders, saysSettled } from './headers.ts'
+import { presentedPayment, saysSettled } from './headers.ts'
 import type { OpenRequest, OpenRequests } from './open-requests.ts'
 
 /**
@@ -11,7 +11,7 @@ export async function followWebReply(
   request: Request,
   respond: () => Response | Promise<Response>,
 ): Promise<Response> {
-  const open = requests.begin(paymentHeaders.map(name => request.headers.get(name)).find(Boolean))
+  const open = requests.begin(presentedPayment(name => request.headers.get(name)))
   if (open === undefined) return respond()
   const abandon = () => open.abandon()
   const { signal } = request
