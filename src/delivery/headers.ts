@@ -29,3 +29,11 @@ export function saysSettled(headerOf: (name: string) => unknown): boolean {
     return settlement?.success === true
   })
 }
+
+/** Headers that are given by name, as a list of pairs, or of names and values in turn. */
+export function lowerCased(headers: unknown): Record<string, unknown> {
+  if (typeof headers !== 'object' || headers === null) return {}
+  const flat = (Array.isArray(headers) ? headers : Object.entries(headers)).flat()
+  const named = flat.flatMap((name, at) => (at % 2 === 0 ? [[`${name}`.toLowerCase(), flat[at + 1]]] : []))
+  return Object.fromEntries(named)
+}

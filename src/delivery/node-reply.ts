@@ -1,5 +1,5 @@
 /** A reply of Node's `http`, and of the frameworks on top of it. */
-import { presentedPayment, saysSettled } from './headers.ts'
+import { lowerCased, presentedPayment, saysSettled } from './headers.ts'
 import type { OpenRequests } from './open-requests.ts'
 
 /** An `http.IncomingMessage`, of which the headers are read. */
@@ -54,12 +54,4 @@ export function followNodeReply(
     else if (ended === 'settled') request.lose()
     else request.abandon()
   })
-}
-
-/** Given by name, as a list of pairs, or of names and values in turn. */
-function lowerCased(headers: unknown): Record<string, unknown> {
-  if (typeof headers !== 'object' || headers === null) return {}
-  const flat = (Array.isArray(headers) ? headers : Object.entries(headers)).flat()
-  const named = flat.flatMap((name, at) => (at % 2 === 0 ? [[`${name}`.toLowerCase(), flat[at + 1]]] : []))
-  return Object.fromEntries(named)
 }
