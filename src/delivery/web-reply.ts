@@ -4,7 +4,7 @@ import type { OpenRequest, OpenRequests } from './open-requests.ts'
 
 /**
  * Follows the reply that `respond` makes. It is lost when the body is cancelled, or fails, before its last byte was
- * read, or the request was aborted before it was made.
+ * read, or the request was aborted before that.
  */
 export async function followWebReply(
   requests: OpenRequests,
@@ -28,18 +28,24 @@ export async function followWebReply(
   if (!saysSettled(name => response.headers.get(name))) open.end()
   else if (signal.aborted) open.lose()
   else if (response.body === null) open.end()
-  else return new Response(followed(response.body, open), response)
+  else return new Response(followed(response.body, open, signal), response)
   return response
 }
 
-function followed(body: ReadableStream<Uint8Array>, open: OpenRequest): ReadableStream<Uint8Array> {
+function followed(
+  body: ReadableStream<Uint8Array>,
+  open: OpenRequest,
+  signal: AbortSignal,
+): ReadableStream<Uint8Array> {
   const reader = body.getReader()
   return new ReadableStream({
     async pull(controller) {
       try {
         const { done, value } = await reader.read()
         if (!done) return controller.enqueue(value)
-        open.end()
+        // Who sends it may read ahead of what the connection takes.
+        if (signal.aborted) open.lose()
+        else open.end()
         controller.close()
       } catch (error) {
         open.lose()
