@@ -273,9 +273,11 @@ describe('on Workers', () => {
 })
 
 describe('a purchase that its buyer has named', () => {
-  const named = (changes: Partial<PaymentPayload> = {}) =>
-    pay(newPayload({ extensions: { 'payment-identifier': { info: { required: false, id } } }, ...changes }))
   const id = 'pay_7d5d747be160e280504c099d984bcfe0'
+  const named = (changes: Partial<PaymentPayload> = {}, name = id) => {
+    const extensions = { 'payment-identifier': { info: { required: false, id: name } } }
+    return pay(newPayload({ extensions, ...changes }))
+  }
   const reused = { status: 409, body: { error: 'PAYMENT_IDENTIFIER_REUSED' } }
 
   it('is charged for by one payment: another one is refused by verify and by settle', async () => {
@@ -287,9 +289,20 @@ describe('a purchase that its buyer has named', () => {
   })
 
   it('is charged once when two payments for it are settled at once', async () => {
+    let finish = () => {}
+    a.settleAnswer = () =>
+      new Promise(resolve => {
+        finish = () => resolve(settled)
+      })
     const gateway = open()
-    const answers = await Promise.all([settle(gateway, named()), settle(gateway, named())])
-    expect(answers).toMatchObject([{ status: 200, body: settled }, reused])
+    const first = settle(gateway, named())
+    await vi.waitFor(() => expect(a.calls.settle).toBe(1))
+    const second = settle(gateway, named())
+    // Other purchases, which are read in the same way, are answered meanwhile.
+    for (let i = 0; i < 3; i++) await post(gateway, '/verify', named({}, `${id}_${i}`))
+    expect(a.calls.settle).toBe(1)
+    finish()
+    expect(await Promise.all([first, second])).toMatchObject([{ status: 200, body: settled }, reused])
     expect(a.calls.settle).toBe(1)
   })
 
