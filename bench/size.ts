@@ -8,10 +8,10 @@ const budgets = [
   { entry: 'src/known/index.ts', kB: 3 },
   { entry: 'src/evm/index.ts', kB: 10.5 },
   { entry: 'src/svm/index.ts', kB: 8.8 },
-  { entry: 'src/postgres/index.ts', kB: 7.3 },
-  { entry: 'src/redis/index.ts', kB: 8.1 },
+  { entry: 'src/postgres/index.ts', kB: 7.4 },
+  { entry: 'src/redis/index.ts', kB: 8.2 },
   { entry: 'src/durable-object/index.ts', kB: 6.5 },
-  { entry: 'src/sqlite/index.ts', kB: 6.7 },
+  { entry: 'src/sqlite/index.ts', kB: 6.8 },
 ]
 
 let isTooLarge = false

@@ -1,20 +1,21 @@
 /** Notices replies that do not reach their buyers, so that what was paid for can be delivered again. */
+import { type HonoContext, setReply } from './hono.ts'
 import { followNodeReply, type NodeRequest, type NodeResponse } from './node-reply.ts'
 import { OpenRequests } from './open-requests.ts'
 import { type Attended, replyReports } from './reply-reports.ts'
 import { followWebReply } from './web-reply.ts'
 
+export type { HonoContext } from './hono.ts'
+export {
+  type IdentifiedPayments,
+  type IdentifyOptions,
+  identifyPayments,
+} from './identifiers/identify.ts'
+export type { IdentifiableRequest, RecordableResponse } from './identifiers/node.ts'
+export { MemoryReplyStore, type ReplyStore } from './identifiers/reply-store.ts'
+export { type GuardedAggregator, guardMcp, type McpGuard } from './mcp/guard.ts'
 export type { NodeRequest, NodeResponse } from './node-reply.ts'
 export { type Attended, type ReplyReports, replyReports } from './reply-reports.ts'
-
-/** What Hono hands to its middleware. */
-export interface HonoContext {
-  /** On Node it holds the request and the response below. */
-  readonly env: unknown
-  readonly req: { readonly raw: Request }
-  get res(): Response
-  set res(response: Response | undefined)
-}
 
 /** The same for each framework; put it in front of the payments' middleware. */
 export interface DeliveryTracking {
@@ -73,9 +74,7 @@ export function trackDelivery(aggregator: Attended): DeliveryTracking {
         return made
       })
       if (followed === made) return
-      // Otherwise Hono adds the headers of the one before.
-      context.res = undefined
-      context.res = followed
+      setReply(context, followed)
     },
     fetch:
       handler =>

@@ -1,5 +1,5 @@
 /** A reply of Node's `http`, and of the frameworks on top of it. */
-import { paymentHeaders, saysSettled } from './headers.ts'
+import { lowerCased, presentedPayment, saysSettled } from './headers.ts'
 import type { OpenRequests } from './open-requests.ts'
 
 /** An `http.IncomingMessage`, of which the headers are read. */
@@ -24,7 +24,7 @@ export function followNodeReply(
   { headers }: NodeRequest,
   response: NodeResponse,
 ): void {
-  const request = requests.begin(paymentHeaders.map(name => headers[name]?.toString()).find(Boolean))
+  const request = requests.begin(presentedPayment(name => headers[name]?.toString()))
   if (request === undefined) return
   let ended: 'not yet' | 'settled' | 'otherwise' = 'not yet'
   let isSent = false
@@ -54,12 +54,4 @@ export function followNodeReply(
     else if (ended === 'settled') request.lose()
     else request.abandon()
   })
-}
-
-/** Given by name, as a list of pairs, or of names and values in turn. */
-function lowerCased(headers: unknown): Record<string, unknown> {
-  if (typeof headers !== 'object' || headers === null) return {}
-  const flat = (Array.isArray(headers) ? headers : Object.entries(headers)).flat()
-  const named = flat.flatMap((name, at) => (at % 2 === 0 ? [[`${name}`.toLowerCase(), flat[at + 1]]] : []))
-  return Object.fromEntries(named)
 }

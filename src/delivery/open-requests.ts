@@ -2,7 +2,6 @@
 import type { PaymentPayload } from '@x402/core/types'
 import { type Payment, readPayment } from '../payment/payment.ts'
 import { identify } from '../payment/payment-key.ts'
-import { readHeader } from './headers.ts'
 import type { ReplyReports } from './reply-reports.ts'
 
 /** One request with a payment, on its way to its reply. */
@@ -22,13 +21,13 @@ export class OpenRequests {
   constructor(private readonly replies: ReplyReports) {}
 
   /**
-   * @param header of the request, with the payment
+   * @param payload the payment that the request presents, as it was sent
    * @returns nothing where there is no payment whose reply could be delivered again
    */
-  begin(header: string | null | undefined): OpenRequest | undefined {
-    const payment = header ? paymentIn(header) : undefined
+  begin(payload: unknown): OpenRequest | undefined {
+    const payment = paymentIn(payload)
     if (payment === undefined) return undefined
-    const { payload, requirements } = payment
+    const { requirements } = payment
     let isOpen = true
     const counting = this.#count(payment)
     const close = async (): Promise<boolean> => {
@@ -44,11 +43,11 @@ export class OpenRequests {
     return {
       end: () => void close(),
       abandon: async () => {
-        if (await close()) await this.replies.abandoned(payload, requirements)
+        if (await close()) await this.replies.abandoned(payment.payload, requirements)
       },
       lose: async () => {
         await close()
-        await this.replies.lost(payload, requirements)
+        await this.replies.lost(payment.payload, requirements)
       },
     }
   }
@@ -65,10 +64,10 @@ export class OpenRequests {
   }
 }
 
-function paymentIn(header: string): Payment | undefined {
+/** The payment of version 2 that this is; nothing for anything else. */
+export function paymentIn(payload: unknown): Payment | undefined {
   try {
-    const payload = readHeader(header) as PaymentPayload
-    return readPayment(payload, payload.accepted)
+    return readPayment(payload as PaymentPayload, (payload as PaymentPayload).accepted)
   } catch {
     return undefined
   }

@@ -6,7 +6,7 @@ import type { AnyPaymentPayload, AnyPaymentRequirements } from '../payment/payme
 import { writeJson } from '../runtime/json.ts'
 import { duplicate } from '../settlement/ledger.ts'
 
-export type AnswerStatus = 200 | 400 | 401 | 403 | 404 | 405 | 413 | 415 | 422 | 429 | 500 | 502 | 503
+export type AnswerStatus = 200 | 400 | 401 | 403 | 404 | 405 | 409 | 413 | 415 | 422 | 429 | 500 | 502 | 503
 
 export interface Answer {
   readonly status: AnswerStatus

@@ -21,6 +21,7 @@ import {
 } from './answers.ts'
 import { ClientAddresses, type ConnectionAddress, isLoopback } from './client-address.ts'
 import { IdempotentAnswers, maxAnswers } from './idempotency.ts'
+import { PaymentIdentifiers } from './payment-identifiers.ts'
 import { defaultRateLimit, RateLimit, type RateLimitOptions } from './rate-limit.ts'
 import { readiness } from './readiness.ts'
 import { readHost, refusalOf } from './request-checks.ts'
@@ -74,7 +75,8 @@ export interface GatewayOptions {
    */
   connectionAddress?: ConnectionAddress
   /**
-   * Milliseconds for which the answer to a settle with an `Idempotency-Key` is kept.
+   * Milliseconds for which the answer to a settle with an `Idempotency-Key` is kept, and the charge for a purchase that
+   * its buyer has named (`payment-identifier`) is remembered, in memory.
    * @default 86400000
    */
   idempotencyMs?: number
@@ -126,7 +128,9 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
   const addresses = new ClientAddresses(options.trustedProxies ?? [], options.connectionAddress)
   const limit = options.rateLimit === false ? undefined : new RateLimit(options.rateLimit ?? defaultRateLimit)
   const verified = new VerifiedPayments()
-  const answers = new AnswersByToken(options.idempotencyMs ?? 86_400_000, options.answers)
+  const idempotencyMs = options.idempotencyMs ?? 86_400_000
+  const answers = new AnswersByToken(idempotencyMs, options.answers)
+  const identifiers = new PaymentIdentifiers(idempotencyMs)
   const maxBodyBytes = options.maxBodyBytes ?? 262_144
   const allowedHosts = options.allowedHosts?.map(readHost)
   let isDraining = false
@@ -198,7 +202,7 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
         context,
         problem(400, 'INVALID_REQUEST', `Idempotency-Key: expected 1 to ${longestKey} characters`),
       )
-    const settle = () => operate('settle', body)
+    const settle = () => identifiers.settle(context.get('client'), body, () => operate('settle', body))
     const answer = await (key === undefined
       ? settle()
       : answers.of(context.get('caller')).once(`${context.get('client')} ${key}`, body.text, settle))
@@ -212,7 +216,7 @@ export function createGateway(aggregator: FacilitatorAggregator, options: Gatewa
   app.post('/verify', mustBe('pay'), async context => {
     const body = await bodyOf(context)
     if (body.kind === 'wrong') return send(context, body.answer)
-    const answer = await operate('verify', body)
+    const answer = await identifiers.verify(context.get('client'), body, () => operate('verify', body))
     if ((answer.body as { isValid?: boolean }).isValid === true) verified.add(body.paymentPayload)
     return send(context, answer)
   })

@@ -282,6 +282,15 @@ describe('a reply of the web standard', () => {
     await expect.poll(() => verdict(payment)).toBe(true)
   })
 
+  it('to a request that is aborted before its body was read to its end was lost', async () => {
+    const payment = newPayload()
+    const aborting = new AbortController()
+    const response = await respondTo(goods)(requestFor(payment, { signal: aborting.signal }))
+    aborting.abort()
+    await response.text()
+    await expect.poll(() => verdict(payment)).toBe(true)
+  })
+
   it('whose handler throws is none, and the error is passed on', async () => {
     const handler = trackDelivery(aggregator).fetch(() => {
       throw new Error('out of stock')

@@ -1,5 +1,5 @@
 import { HTTPFacilitatorClient } from '@x402/core/server'
-import { SettleError, VerifyError } from '@x402/core/types'
+import { type PaymentPayload, SettleError, VerifyError } from '@x402/core/types'
 import { describe, expect, it, vi } from 'vitest'
 import { IdempotentAnswers } from '../../src/http/idempotency.ts'
 import type { AnswerStore } from '../../src/http/index.ts'
@@ -270,6 +270,73 @@ describe('on Workers', () => {
     expect(response.status).toBe(200)
     expect(works).toHaveLength(1)
     await works[0]
+  })
+})
+
+describe('a purchase that its buyer has named', () => {
+  const id = 'pay_7d5d747be160e280504c099d984bcfe0'
+  const named = (changes: Partial<PaymentPayload> = {}, name = id) => {
+    const extensions = { 'payment-identifier': { info: { required: false, id: name } } }
+    return pay(newPayload({ extensions, ...changes }))
+  }
+  const reused = { status: 409, body: { error: 'PAYMENT_IDENTIFIER_REUSED' } }
+
+  it('is charged for by one payment: another one is refused by verify and by settle', async () => {
+    const gateway = open()
+    expect(await settle(gateway, named())).toMatchObject({ status: 200, body: settled })
+    expect(await post(gateway, '/verify', named())).toMatchObject(reused)
+    expect(await settle(gateway, named())).toMatchObject(reused)
+    expect(a.calls).toMatchObject({ verify: 0, settle: 1 })
+  })
+
+  it('is charged once when two payments for it are settled at once', async () => {
+    let finish = () => {}
+    a.settleAnswer = () =>
+      new Promise(resolve => {
+        finish = () => resolve(settled)
+      })
+    const gateway = open()
+    const first = settle(gateway, named())
+    await vi.waitFor(() => expect(a.calls.settle).toBe(1))
+    const second = settle(gateway, named())
+    // Other purchases, which are read in the same way, are answered meanwhile.
+    for (let i = 0; i < 3; i++) await post(gateway, '/verify', named({}, `${id}_${i}`))
+    expect(a.calls.settle).toBe(1)
+    finish()
+    expect(await Promise.all([first, second])).toMatchObject([{ status: 200, body: settled }, reused])
+    expect(a.calls.settle).toBe(1)
+  })
+
+  it('is not delivered twice by the same payment, though it is sent twice at once', async () => {
+    const gateway = open()
+    const payment = named()
+    const answers = await Promise.all([settle(gateway, payment), settle(gateway, payment)])
+    expect(answers.filter(({ body }) => (body as { success?: boolean }).success === true)).toHaveLength(1)
+  })
+
+  it('goes on with another payment after an end that charged nothing', async () => {
+    const gateway = open({}, { retries: 0 })
+    a.settleAnswer = refused()
+    b.settleAnswer = refused()
+    expect(await settle(gateway, named())).toMatchObject({ status: 502 })
+    a.settleAnswer = settled
+    expect(await settle(gateway, named())).toMatchObject({ status: 200, body: settled })
+  })
+
+  it('is another one at another seller', async () => {
+    const gateway = open()
+    await settle(gateway, named())
+    const other = { ...requirements(), payTo: '0x4444444444444444444444444444444444444444' }
+    const elsewhere = { ...named({ accepted: other }), paymentRequirements: other }
+    expect(await settle(gateway, elsewhere)).toMatchObject({ status: 200, body: settled })
+  })
+
+  it('is forgotten after its time', async () => {
+    vi.useFakeTimers()
+    const gateway = open({ idempotencyMs: 1_000 })
+    await settle(gateway, named())
+    vi.advanceTimersByTime(1_001)
+    expect(await settle(gateway, named())).toMatchObject({ status: 200, body: settled })
   })
 })
 
