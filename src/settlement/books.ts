@@ -72,7 +72,6 @@ export class Books {
     const claim = crypto.randomUUID()
     // By our own clock, where the settlement begins here.
     const now = Date.now()
-    this.#watchUsage()
     let claimed: Claim
     try {
       claimed = await this.ledger.claim({
@@ -85,6 +84,8 @@ export class Books {
     } catch (error) {
       this.failed(error)
       throw ledgerError(error, '; nothing was sent to a facilitator')
+    } finally {
+      this.#watchUsage()
     }
     if (claimed.kind === 'refused') return claimed
     const { before } = claimed
