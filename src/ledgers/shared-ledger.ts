@@ -132,10 +132,12 @@ class SharedLedger implements SettlementLedger {
     try {
       const store = async () => this.store.update(update)
       // Once more at once: a success that is not stored when its claim lapses may be delivered again by a replica.
-      isStored = await within(updateTimeoutMs, () => store().catch(store))
-      if (!isStored && !(entry && (await this.#restore(entry)))) return false
+      isStored =
+        (await within(updateTimeoutMs, () => store().catch(store))) ||
+        (entry !== undefined && (await this.#restore(entry)))
+      if (!isStored) return false
     } catch (error) {
-      if (!entry || settlement.state !== 'settled') throw error
+      if (!entry || (settlement.state !== 'settled' && settlement.state !== 'unresolved')) throw error
       this.#report(`the ledger did not record ${settlement.state}`, error)
       // Nobody says that the claim still held: the process may have slept.
       if (!held || Date.now() > held.endsAt) return false

@@ -226,6 +226,24 @@ describe('a ledger over an unsteady network', () => {
   })
 })
 
+describe('a store that fails when a doubt is recorded, and loses the payment then', () => {
+  it('does not make the process forget it', async () => {
+    let inner = new MemoryLedger()
+    const ledger = sharedLedger({
+      claim: request => inner.claim(request),
+      update: () => Promise.reject(new Error('down')),
+      get: key => inner.get(key),
+      list: filter => inner.list(filter),
+    })
+    a.settleAnswer = httpError(502)
+    chain.answer = silent
+    pool({ ledger }, briefly)
+    expect(await settle()).toBe('SETTLEMENT_INDETERMINATE')
+    inner = new MemoryLedger()
+    expect(await aggregator.getUnresolvedSettlements()).toHaveLength(1)
+  })
+})
+
 describe('a full ledger', () => {
   it('drops the oldest unresolved settlements once their authorizations are over', async () => {
     const aggregator = pool({ probes: [], credit: false, ledger: new MemoryLedger({ maxEntries: 2 }) })
