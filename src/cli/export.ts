@@ -13,7 +13,7 @@ Writes the payments of a ledger to stdout, the oldest first: time (of the first 
 units), payer, payee, transaction, facilitator, state, key.
 
 options:
-  --ledger <address>        sqlite:<file> or postgres://…; FACILITATOR_LEDGER or sqlite:./x402.db by default
+  --ledger <address>        sqlite:<file>, postgres://… or redis://…; FACILITATOR_LEDGER or sqlite:./x402.db by default
   --since <time>            from this time on: 24h, 30d, or 2026-01-31T00:00:00Z
   --until <time>            before this time
   --format <name>           csv (the default), json or ndjson

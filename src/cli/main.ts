@@ -69,6 +69,7 @@ main(process.argv.slice(2)).then(
   },
   error => {
     for (const line of `x402-aggregator: ${explain(error)}`.split('\n')) console.error(printable(line))
-    process.exitCode = 2
+    // A connection to a ledger that is still open would keep the process alive.
+    process.stderr.write('', () => process.exit(2))
   },
 )

@@ -1,7 +1,7 @@
 /** Forgets old payments, so that a ledger does not grow for ever. */
 import type { SettlementLedger } from '../settlement/ledger.ts'
 
-const dayMs = 24 * 60 * 60 * 1000
+export const dayMs = 24 * 60 * 60 * 1000
 
 /**
  * Forgets what is over and older than `days`, now and every day; does not keep the process alive.

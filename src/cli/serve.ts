@@ -9,7 +9,7 @@ import { readConfiguration } from './configuration.ts'
 import { readGatewayOptions } from './gateway-options.ts'
 import { defaultLedger, hasDefaultLedger, type NamedLedger, openLedger } from './ledger.ts'
 import { printable } from './printable.ts'
-import { pruneDaily } from './prune.ts'
+import { dayMs, pruneDaily } from './prune.ts'
 import { UsageError } from './usage-error.ts'
 
 const help = `usage: x402-aggregator serve [options]
@@ -24,8 +24,9 @@ options:
   --tls-cert <file>         serves HTTPS with this certificate and its chain (PEM), read at the start
   --tls-key <file>          and its key (PEM)
   --max-connections <n>     500 by default; then a new one takes the place of an idle or slow one
-  --ledger <address>        where payments are recorded: sqlite:<file>, postgres://user:password@host/database, or memory,
-                            which a restart forgets; sqlite:./x402.db by default, memory without SQLite
+  --ledger <address>        where payments are recorded: sqlite:<file>, postgres://user:password@host/database,
+                            redis://user:password@host:6379/0 (rediss:// with TLS), or memory, which a restart forgets;
+                            sqlite:./x402.db by default, memory without SQLite
   --keep-days <n>           forgets payments that are over after so many days, 30 by default; memory forgets sooner
   --config <file>           JSON with the names of the variables; variables win
   --grace <seconds>         for what is in flight when a signal comes, 25 by default, as Kubernetes gives 30 in all;
@@ -106,17 +107,21 @@ export async function serve(args: string[]): Promise<number> {
   process.stderr.on('error', () => {})
   const log = (message: string) => console.error(`x402-aggregator: ${printable(message)}`)
   const isVerbose = variables.flag('FACILITATOR_LOGGING') ?? false
-  const { ledger, name: ledgerName } = await prepareLedger(
-    values.ledger ?? variables.text('FACILITATOR_LEDGER'),
-    log,
-  )
+  const {
+    ledger,
+    name: ledgerName,
+    answers,
+  } = await prepareLedger(values.ledger ?? variables.text('FACILITATOR_LEDGER'), keepDays, log)
   const aggregator = aggregatorFromEnv(env, {
     ...(ledger !== undefined && { settlement: { ledger } }),
     // Which facilitator served a payment is kept for the status, whatever is printed.
     logger: isVerbose ? lineLogger : { ...lineLogger, info: () => {} },
     logLevel: isVerbose ? 'debug' : 'info',
   })
-  const gateway = createGateway(aggregator, gatewayOptions)
+  const gateway = createGateway(aggregator, {
+    ...gatewayOptions,
+    ...(answers !== undefined && { answers }),
+  })
   if (!gateway.isProtected && !isLoopback(hostname) && !values['allow-unauthenticated'])
     throw new UsageError(
       `${values.host === undefined ? 'HOST' : '--host'} ${hostname} lets others reach the gateway: set FACILITATOR_GATEWAY_TOKEN, or give --allow-unauthenticated`,
@@ -158,9 +163,15 @@ export async function serve(args: string[]): Promise<number> {
 /** Ready for the first payment: what is wrong with a ledger is known before the gateway listens. */
 async function prepareLedger(
   given: string | undefined,
+  keepDays: number,
   log: (message: string) => void,
 ): Promise<NamedLedger> {
-  if (given !== undefined) return migrated(given)
+  const prepared = async (address: string) => {
+    const named = await openLedger(address, { keepMs: keepDays * dayMs, log })
+    await named.prepare()
+    return named
+  }
+  if (given !== undefined) return prepared(given)
   if (!(await hasDefaultLedger())) {
     log(
       'payments are recorded in memory, and a restart forgets them: npm install better-sqlite3, use Node.js 22.13 or ' +
@@ -168,15 +179,9 @@ async function prepareLedger(
     )
     return openLedger('memory')
   }
-  return migrated(defaultLedger).catch(error => {
+  return prepared(defaultLedger).catch(error => {
     throw new UsageError(`${(error as Error).message} Give --ledger another file, or memory.`)
   })
-}
-
-async function migrated(address: string): Promise<NamedLedger> {
-  const named = await openLedger(address)
-  await named.ledger?.migrate()
-  return named
 }
 
 /** @throws {InvalidEnvironmentError} with the problems of the gateway's variables and of the facilitators' together */

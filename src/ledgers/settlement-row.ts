@@ -28,8 +28,6 @@ export interface QueryColumns {
   readonly amount: string | null
   /** Unix ms after which the authorization cannot be used any more; `null` where it names no end. */
   readonly authorizationEndsAt: number | null
-  /** Seconds from the first claim for which it can be used where it names no end. */
-  readonly lifetimeSeconds: number
 }
 
 /** The last millisecond that every database has a date for: the year 9999. */
@@ -38,8 +36,8 @@ export const lastMs = 253_402_300_799_999
 /** An authorization counts as usable this long (ms) after its end: the chain's clock differs. */
 export const usableMarginMs = 60_000
 
-/** An authorization that names no end counts as over so long (s) after it was claimed, as in the memory ledger. */
-const longestSeconds = 24 * 60 * 60
+/** An authorization that names no end counts as usable this long (ms) after its first claim, as in the memory ledger. */
+export const usableWithoutEndMs = 24 * 60 * 60_000
 
 export function columnsOf(query: SettlementQuery): QueryColumns {
   const { network, asset, payer, payTo, amount, validBefore } = query
@@ -51,7 +49,6 @@ export function columnsOf(query: SettlementQuery): QueryColumns {
     payee: fold(payTo),
     amount: /^(\d{1,78}|0x[\da-f]{1,64})$/i.test(amount) ? `${BigInt(amount)}` : null,
     authorizationEndsAt: validBefore === undefined ? null : clampMs(validBefore * 1000),
-    lifetimeSeconds: longestSeconds,
   }
 }
 
@@ -89,6 +86,9 @@ export function stateAsOfNow(stored: SettlementState, leftMs: number): Settlemen
       return stored
   }
 }
+
+/** What `prune` forgets; in the other states a payment may have been charged and not delivered. */
+export const statesThatAreOver = ['settled', 'failed', 'rejected'] as const
 
 export const states = ['settling', 'unresolved', 'failed', 'settled', 'undelivered', 'rejected'] as const
 

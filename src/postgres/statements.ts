@@ -2,7 +2,15 @@
  * The statements of a ledger in Postgres. Every value is a text that the statement itself casts, so that no client's
  * conversion of types matters; the clock is the database's alone.
  */
-import { boundsOf, columnsOf, inAnyState, lastMs, usableMarginMs } from '../ledgers/settlement-row.ts'
+import {
+  boundsOf,
+  columnsOf,
+  inAnyState,
+  lastMs,
+  statesThatAreOver,
+  usableMarginMs,
+  usableWithoutEndMs,
+} from '../ledgers/settlement-row.ts'
 import type { SettlementQuery } from '../payment/payment-key.ts'
 import { toJson } from '../runtime/json.ts'
 import type { ClaimRequest, LedgerFilter, LedgerUpdate } from '../settlement/ledger.ts'
@@ -38,7 +46,7 @@ const columns = (now: string) =>
  */
 export function claimStatement(table: string, request: ClaimRequest): Statement {
   const { key, fingerprint, claim, leaseMs, query } = request
-  const { network, asset, payer, payee, amount, authorizationEndsAt, lifetimeSeconds } = columnsOf(query)
+  const { network, asset, payer, payee, amount, authorizationEndsAt } = columnsOf(query)
   const isRepeated = "entry.claim_id = excluded.claim_id AND entry.state = 'settling'"
   const isOpen = inAnyState(['unresolved', 'failed', 'undelivered'], clock, 'entry.')
   const leaseEnd = `${clock} + ${milliseconds('$4')}`
@@ -48,7 +56,7 @@ INSERT INTO ${table} AS entry (payment_key, purchase_fingerprint, claim_id, firs
   settlement, network, asset, payer, payee, amount, payment_query, authorization_ends_at)
 VALUES ($1::text, $2::text, $3::text, date_trunc('milliseconds', ${clock}), 'settling', ${leaseEnd},
   '{"state":"settling"}', $5::text, $6::text, $7::text, $8::text, $9::text::numeric, $10::text::json,
-  coalesce(${timeOf('$11')}, ${clock} + $12::text::float8 * interval '1 second'))
+  coalesce(${timeOf('$11')}, ${clock} + interval '${usableWithoutEndMs} milliseconds'))
 ON CONFLICT (payment_key) DO UPDATE SET
   claim_id = excluded.claim_id, state = 'settling', state_ends_at = ${leaseEnd}, settlement = excluded.settlement,
   settlement_before = CASE
@@ -76,7 +84,6 @@ WHERE payment_key = $1::text AND NOT EXISTS (SELECT FROM granted)`,
       amount,
       toJson(query),
       text(authorizationEndsAt),
-      `${lifetimeSeconds}`,
     ],
   }
 }
@@ -136,7 +143,7 @@ ORDER BY first_claimed_at, payment_key LIMIT ${maxUndelivered}`,
 
 /** Forgets a batch; passes over rows that are being changed. */
 export function pruneStatement(table: string, olderThanMs: number): Statement {
-  const isOver = inAnyState(['settled', 'rejected'], readingClock)
+  const isOver = inAnyState(statesThatAreOver, readingClock)
   return {
     text: `WITH forgotten AS (
 DELETE FROM ${table} WHERE payment_key IN (

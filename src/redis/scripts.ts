@@ -14,6 +14,7 @@
  * | `answer:<name>`            | string     | an answer of the gateway                                                |
  * | `layout`                   | string     | the version of this table                                               |
  */
+import { usableWithoutEndMs } from '../ledgers/settlement-row.ts'
 
 /** To be raised when a process that knows the older layout must not use the newer one. */
 export const layoutVersion = '1'
@@ -22,8 +23,6 @@ export const layoutVersion = '1'
 const marginMs = 5 * 60_000
 /** The same for what was not charged, at most: a facilitator will say the same again, and buyers can make any number. */
 const unchargedMs = 24 * 60 * 60_000
-/** Seconds for which an authorization can be used that does not say so. */
-const longestSeconds = 24 * 60 * 60
 /** Entries that are looked at in one go; Redis does nothing else meanwhile. */
 const batch = 500
 
@@ -73,7 +72,7 @@ end
 
 /** `group` is empty where nobody knows the payer. A claim also forgets some entries whose time has come. */
 const claim = `
-local key, fingerprint, claim, lease_ms, query, amount, amount_number, usable_until_ms, lifetime_s, group = unpack(ARGV)
+local key, fingerprint, claim, lease_ms, query, amount, amount_number, usable_until_ms, group = unpack(ARGV)
 local name = base .. 'payment:' .. key
 
 local entry = read(key)
@@ -109,7 +108,7 @@ else
   changed.amount_number = amount_number
   changed.first_claimed_us = digits(now_us)
   changed.usable_until_ms =
-    usable_until_ms ~= '' and usable_until_ms or digits(now + (tonumber(lifetime_s) or ${longestSeconds}) * 1000)
+    usable_until_ms ~= '' and usable_until_ms or digits(now + ${usableWithoutEndMs})
   if group ~= '' then changed.payer_group = group end
 end
 

@@ -85,7 +85,6 @@ export class RedisStore implements LedgerStore {
       amount,
       numberOf(amount),
       validBefore === undefined ? '' : `${validBefore * 1000}`,
-      '',
       groupOf(query) ?? '',
     ])
     const entry = entryOf(answer.entry)

@@ -143,8 +143,9 @@ export interface SettlementLedger {
    */
   undelivered?(query: SettlementQuery): Promise<readonly LedgerEntry[]>
   /**
-   * Forgets what was claimed first longer ago than that, and is over: nothing that is open, undelivered, or whose
-   * authorization can still be used.
+   * Forgets what was claimed first longer ago than that and is `settled`, `failed` or `rejected`, once its authorization
+   * cannot be used any more; one that names no end can be used for 24 hours after the first claim. What is `settling`,
+   * `unresolved` or `undelivered` is never forgotten, however old it is.
    *
    * @returns how many entries it has forgotten
    */

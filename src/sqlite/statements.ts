@@ -1,5 +1,5 @@
 /** The table of a ledger in SQLite, and what is asked of it. Times are Unix ms, by the clock of SQLite. */
-import { inAnyState, states } from '../ledgers/settlement-row.ts'
+import { inAnyState, states, statesThatAreOver } from '../ledgers/settlement-row.ts'
 
 /** Of the table's columns and their meaning. */
 export const schemaVersion = 1
@@ -91,6 +91,6 @@ ORDER BY first_claimed_at, payment_key LIMIT ?`
 /** Forgets a batch: other processes wait meanwhile. */
 export const deleteOver = `DELETE FROM ${table} WHERE payment_key IN (
   SELECT payment_key FROM ${table}
-  WHERE first_claimed_at < ${now} - ? AND ${inAnyState(['settled', 'rejected'], now)} AND authorization_ends_at < ${now} - ?
+  WHERE first_claimed_at < ${now} - ? AND ${inAnyState(statesThatAreOver, now)} AND authorization_ends_at < ${now} - ?
   ORDER BY first_claimed_at LIMIT ?)
 RETURNING payment_key`

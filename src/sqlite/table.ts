@@ -8,6 +8,7 @@ import {
   queryOf,
   type SettlementRow,
   usableMarginMs,
+  usableWithoutEndMs,
 } from '../ledgers/settlement-row.ts'
 import { type SettlementQuery, withLesserAmount } from '../payment/payment-key.ts'
 import { toJson } from '../runtime/json.ts'
@@ -58,8 +59,8 @@ export class SettlementTable {
     const { now } = this.#now.get() as { now: number }
     const leaseEndsAt = now + Math.ceil(leaseMs)
     if (row === undefined) {
-      const { network, asset, payer, payee, amount, authorizationEndsAt, lifetimeSeconds } = columnsOf(query)
-      const usableUntil = authorizationEndsAt ?? now + lifetimeSeconds * 1000
+      const { network, asset, payer, payee, amount, authorizationEndsAt } = columnsOf(query)
+      const usableUntil = authorizationEndsAt ?? now + usableWithoutEndMs
       const text = toJson(query)
       this.#insert.run(
         key,

@@ -277,24 +277,36 @@ export function settlementLedgerConformance(
     demand('forgets what is over, and nothing else, if it can', async (ledger, request) => {
       if (!ledger.prune) return
       const expired = Math.floor((await ledgerTime(ledger)) / 1000) - 24 * 60 * 60
-      const claimOne = async (validBefore: number, settlement?: Stored) => {
+      const claimOne = async (validBefore: number | undefined, ...settlements: Stored[]) => {
         const one = newRequest()
         await ledger.claim({ ...one, query: { ...one.query, validBefore } })
-        if (settlement) await ledger.update({ ...one, settlement })
+        for (const settlement of settlements) await ledger.update({ ...one, settlement })
         return one.key
       }
-      const over = [await claimOne(expired, settled), await claimOne(expired, final[1])]
+      const claimEach = async (validBefore: number | undefined, settlements: readonly Stored[]) => {
+        const keys: string[] = []
+        for (const settlement of settlements) keys.push(await claimOne(validBefore, settlement))
+        return keys
+      }
+      const ended: Stored[] = [
+        ...final,
+        { state: 'failed', wasSent: false },
+        { state: 'failed', wasSent: true },
+      ]
+      const over = await claimEach(expired, ended)
       const kept = [
         await claimOne(expired),
         await claimOne(expired, { state: 'unresolved' }),
-        await claimOne(request.query.validBefore ?? 0, settled),
+        await claimOne(expired, settled, lost),
+        ...(await claimEach(request.query.validBefore, ended)),
+        ...(await claimEach(undefined, ended)),
       ]
       await ledger.prune({ olderThanMs: 60_000 })
-      expect((await ledger.get(over[0] ?? '')) !== undefined, 'what is newer stays')
+      for (const key of over) expect((await ledger.get(key)) !== undefined, 'what is newer stays')
       await until(async () => {
         await ledger.prune?.({ olderThanMs: 1 })
         return (await Promise.all(over.map(key => ledger.get(key)))).every(entry => !entry)
-      })
+      }, 'what is settled, failed or rejected, and cannot be used any more, is forgotten')
       for (const key of kept)
         expect((await ledger.get(key)) !== undefined, 'what is open, or can still be used, stays')
     }),
@@ -323,9 +335,12 @@ async function ledgerTime(ledger: SettlementLedger): Promise<number> {
 }
 
 /** Waits until the ledger's own clock has passed an end that lies some milliseconds ahead. */
-async function until(isSo: () => Promise<boolean>): Promise<void> {
+async function until(
+  isSo: () => Promise<boolean>,
+  demand = 'leases and windows end by the ledger\u2019s own clock',
+): Promise<void> {
   for (let tries = 0; !(await isSo()); tries++) {
-    expect(tries < 200, 'leases and windows end by the ledger\u2019s own clock')
+    expect(tries < 200, demand)
     await new Promise(resolve => setTimeout(resolve, 10))
   }
 }

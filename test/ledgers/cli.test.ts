@@ -11,6 +11,8 @@ import { MemoryLedger } from '../../src/index.ts'
 import { openDatabase } from '../../src/sqlite/driver.ts'
 import { sqliteLedger } from '../../src/sqlite/index.ts'
 import { startGatewayProcess } from '../bed/gateway-process.ts'
+import { hasServer } from '../bed/ledger-servers.ts'
+import { redisServer, startRedis } from '../bed/redis.ts'
 import { newClaim, settled, unresolved } from './claims.ts'
 import { hasPostgres, hasSqlite, startPostgres } from './servers.ts'
 
@@ -33,6 +35,17 @@ const run = (args: string[], env: Record<string, string> = {}, cwd = process.cwd
 
 const isSqliteThere = await hasSqlite()
 const withoutSqlite = `--import ${new URL('without-sqlite.mjs', import.meta.url).href}`
+const isRedisThere = hasServer('Redis, of the command line,', 'redis-server or valkey-server', !!redisServer)
+const withoutPackages = (...names: string[]) => ({
+  NODE_OPTIONS: `--import ${new URL('without-packages.mjs', import.meta.url).href}`,
+  WITHOUT_PACKAGES: names.join(),
+})
+/** A server with a password, and its address. */
+const startGuardedRedis = async (settings: Readonly<Record<string, string>> = {}) => {
+  const server = await startRedis(settings)
+  await server.command('CONFIG', 'SET', 'requirepass', 'hunter2')
+  return { server, address: server.url.replace('//', '//:hunter2@') }
+}
 const facilitator = { FACILITATOR_1_URL: 'http://127.0.0.1:9' }
 
 describe('the address of a ledger', () => {
@@ -47,13 +60,20 @@ describe('the address of a ledger', () => {
     await named.close()
   })
 
-  it.each(['./x402.db', 'mysql://me:hunter2@db', 'postgres:me:hunter2@db', '', 'sqlite:'])(
-    '%j is refused without repeating it, as it may hold a password',
-    async address => {
-      await expect(openLedger(address)).rejects.toThrow('--ledger')
-      await expect(openLedger(address)).rejects.not.toThrow('hunter2')
-    },
-  )
+  it.each([
+    './x402.db',
+    'mysql://me:hunter2@db',
+    'postgres:me:hunter2@db',
+    '',
+    'sqlite:',
+    'redis:me:hunter2@db',
+    'redis://me:hunter2@db/shop',
+    'redis://me:hunter2%@db/0',
+    'rediss://',
+  ])('%j is refused without repeating it, as it may hold a password', async address => {
+    await expect(openLedger(address)).rejects.toThrow('--ledger')
+    await expect(openLedger(address)).rejects.not.toThrow('hunter2')
+  })
 })
 
 describe('a ledger is pruned', () => {
@@ -119,6 +139,67 @@ describe('serve', { timeout: 60_000 }, () => {
     await server.stop()
   })
 
+  it.runIf(isRedisThere).each([
+    ['redis', []],
+    ['ioredis', ['redis']],
+  ])('records payments in Redis by %s, and export reads them', async (_, missing) => {
+    const { server, address } = await startGuardedRedis()
+    await using _server = server
+    const gateway = await startGatewayProcess({
+      ...facilitator,
+      ...withoutPackages(...missing),
+      FACILITATOR_LEDGER: `${address}/1`,
+    })
+    await vi.waitFor(() =>
+      expect(gateway.said()).toContain(`records payments in redis at 127.0.0.1:${server.port}/1`),
+    )
+    expect(gateway.said()).not.toContain('hunter2')
+    expect(await gateway.end('SIGTERM')).toBe(0)
+
+    const request = newClaim()
+    const { ledger, close } = await openLedger(`${address}/1`)
+    await ledger?.claim(request)
+    await ledger?.update({ ...request, settlement: settled })
+    await close()
+    const { code, stdout } = await run(
+      ['export', '--ledger', `${address}/1`, '--format', 'json'],
+      withoutPackages(...missing),
+    )
+    expect([code, JSON.parse(stdout)]).toMatchObject([0, [{ key: request.key, state: 'settled' }]])
+  })
+
+  it('says which package a ledger in Redis needs', async () => {
+    const { code, stderr } = await run(['serve', '--ledger', 'redis://me:hunter2@127.0.0.1:9'], {
+      ...facilitator,
+      ...withoutPackages('redis', 'ioredis'),
+    })
+    expect([code, stderr]).toEqual([
+      2,
+      'x402-aggregator: --ledger redis://… needs a client of Redis: npm install redis, or ioredis\n',
+    ])
+  })
+
+  it.runIf(isRedisThere)(
+    'does not listen where Redis would forget payments, or refuses the password',
+    async () => {
+      const { server, address } = await startGuardedRedis({ 'maxmemory-policy': 'allkeys-lru' })
+      await using _server = server
+      const refusal = async (ledger: string, missing: string[] = []) => {
+        const env = { ...facilitator, ...withoutPackages(...missing), PORT: '0' }
+        const { code, stderr } = await run(['serve', '--ledger', ledger], env)
+        expect(code).toBe(2)
+        expect(stderr).not.toMatch(/hunter/)
+        expect(stderr.trim().split('\n')).toHaveLength(1)
+        return stderr
+      }
+      expect(await refusal(address)).toContain('maxmemory-policy allkeys-lru')
+      for (const missing of [[], ['redis']])
+        expect(await refusal(address.replace('hunter2', 'hunter3'), missing)).toContain(
+          'Redis wants another user name or password',
+        )
+    },
+  )
+
   it.runIf(isSqliteThere)(
     'does not listen where its file cannot be made, and says what to give instead',
     async () => {
@@ -138,6 +219,7 @@ describe('serve', { timeout: 60_000 }, () => {
 
   it.each([
     ['postgres://me:hunter2@127.0.0.1:9/shop', 'the server does not answer: check host, port and network'],
+    ['redis://me:hunter2@127.0.0.1:9', 'Redis gives no answer, or a wrong one (connect ECONNREFUSED'],
     ['redis-like://me:hunter2@db', '--ledger: expected sqlite:./x402.db'],
     ['sqlite:/nowhere/x402.db', 'its folder must exist'],
   ])('does not listen with the ledger %s', async (address, message) => {

@@ -353,6 +353,20 @@ describe.runIf(hasPostgres())('a ledger in Postgres', { timeout: 30_000 }, () =>
     expect(byTime).toContain(`${table}_by_time`)
   })
 
+  it('counts an authorization without an end as usable for 24 hours after its first claim', async () => {
+    const table = newTable()
+    const ledger = await newLedger(table)
+    const request = newClaim()
+    const query = { ...request.query, validBefore: undefined }
+    await ledger.claim({ ...request, query })
+    await ledger.update({ ...request, settlement: unresolved })
+    await ledger.claim({ ...request, query, claim: 'again' })
+    const { rows } = await pool.query(
+      `SELECT extract(epoch FROM authorization_ends_at - first_claimed_at)::float8 AS lifetime FROM ${table}`,
+    )
+    expect(rows[0].lifetime).toBeCloseTo(24 * 60 * 60, 1)
+  })
+
   it('forgets more than a batch', async () => {
     const table = newTable()
     const ledger = await newLedger(table)

@@ -15,7 +15,11 @@ import { untyped } from '../untyped.ts'
 import { all, newClaim, settled } from './payments.ts'
 import { type Connected, clients, clusterClients, connectIoRedis, connectNodeRedis } from './redis-clients.ts'
 
-const isThere = hasServer('Redis', 'redis-server or valkey-server (or TEST_REDIS_URL)', !!redisServer)
+const isThere = hasServer(
+  'Redis',
+  'redis-server and no valkey-server: apt-get install redis-server, or set REDIS_SERVER',
+  !!redisServer,
+)
 
 let prefixes = 0
 /** A ledger of its own in a server that others use too. */
@@ -201,6 +205,20 @@ describe.runIf(isThere)('the ledger on Redis', () => {
     // Until the authorization cannot be used, and some minutes for clocks that differ.
     const about = expect.toSatisfy(ms => ms > 800_000 && ms <= 900_000)
     expect(lifetimes).toEqual({ settled: about, rejected: about, failed: about, unresolved: -1 })
+  })
+
+  it('counts an authorization without an end as usable for 24 hours after its first claim', async () => {
+    const prefix = `test-${++prefixes}`
+    const ledger = redisLedger({ client: await connect(), prefix, onWarning: () => {} })
+    const request = newClaim({ validBefore: undefined })
+    await ledger.claim(request)
+    await ledger.update({ ...request, settlement: { state: 'unresolved' } })
+    await ledger.claim({ ...request, claim: 'again' })
+    const [name = ''] = await keysOf(server, `${prefix}:*payment:*`)
+    const numberIn = async (field: string) =>
+      Number((await server.command('HGET', name, field)).split('\r\n')[1])
+    const lifetimeMs = (await numberIn('usable_until_ms')) - (await numberIn('first_claimed_us')) / 1000
+    expect(Math.round(lifetimeMs / 1000)).toBe(24 * 60 * 60)
   })
 
   it('does not grow with payments that are over', async () => {

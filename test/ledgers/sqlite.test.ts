@@ -18,6 +18,8 @@ import { hasSqlite } from './servers.ts'
 const folder = mkdtempSync(join(tmpdir(), 'x402-sqlite-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
+const isRoot = process.getuid?.() === 0
+
 let files = 0
 const newPath = () => join(folder, `${files++}.db`)
 
@@ -130,6 +132,22 @@ describe.runIf(await hasSqlite())('a ledger in SQLite', { timeout: 30_000 }, () 
     expect((await store.claim(newClaim())).kind).toBe('claimed')
   })
 
+  it('counts an authorization without an end as usable for 24 hours after its first claim', async () => {
+    const path = newPath()
+    const ledger = sqliteLedger({ path })
+    const request = newClaim()
+    const query = { ...request.query, validBefore: undefined }
+    await ledger.claim({ ...request, query })
+    await ledger.update({ ...request, settlement: unresolved })
+    await ledger.claim({ ...request, query, claim: 'again' })
+    const database = await openDatabase(path)
+    const { lifetime } = database
+      .prepare('SELECT authorization_ends_at - first_claimed_at AS lifetime FROM x402_settlements')
+      .get() as { lifetime: number }
+    database.close()
+    expect(lifetime).toBe(24 * 60 * 60_000)
+  })
+
   it('forgets more than a batch', async () => {
     const path = newPath()
     const ledger = sqliteLedger({ path })
@@ -190,7 +208,9 @@ describe.runIf(await hasSqlite())('a ledger in SQLite', { timeout: 30_000 }, () 
       )
     })
 
-    it.skipIf(process.getuid?.() === 0)('with a file that may not be written', async () => {
+    // Of root the permissions of a file are not asked.
+    const unlessRoot = isRoot ? ' (left out: the tests run as root, who may write any file)' : ''
+    it.skipIf(isRoot)(`with a file that may not be written${unlessRoot}`, async () => {
       const path = newPath()
       const ledger = sqliteLedger({ path })
       await ledger.migrate()
