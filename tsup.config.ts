@@ -15,6 +15,7 @@ const entry = {
   svm: 'src/svm/index.ts',
   postgres: 'src/postgres/index.ts',
   sqlite: 'src/sqlite/index.ts',
+  reconcile: 'src/reconcile/index.ts',
   testing: 'src/testing/index.ts',
 }
 

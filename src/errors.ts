@@ -14,6 +14,7 @@ export type AggregatorErrorCode =
   | 'AGGREGATOR_STOPPED'
   | 'LEDGER_FULL'
   | 'LEDGER_FAILED'
+  | 'RECONCILIATION_FAILED'
 
 const brand = Symbol.for('x402-facilitator-aggregator.error')
 

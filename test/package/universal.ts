@@ -22,6 +22,7 @@ const entries = [
   'postgres',
   'redis',
   'sqlite',
+  'reconcile',
   'testing',
   'unsupported-runtime',
 ]

@@ -16,7 +16,7 @@ const layers = [
   // What comes with a probe is not the aggregator's: whoever has none does not bundle it.
   ['aggregator.ts', 'chain', 'known', 'ledger', 'postgres', 'redis', 'sqlite'],
   ['index.ts', 'probe', 'evm', 'svm', 'delivery', 'durable-object'],
-  ['env', 'http'],
+  ['env', 'http', 'reconcile'],
   ['node'],
   ['cli'],
 ]
