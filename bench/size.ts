@@ -12,6 +12,7 @@ const budgets = [
   { entry: 'src/redis/index.ts', kB: 8.1 },
   { entry: 'src/durable-object/index.ts', kB: 6.5 },
   { entry: 'src/sqlite/index.ts', kB: 6.7 },
+  { entry: 'src/reconcile/index.ts', kB: 11.3 },
 ]
 
 let isTooLarge = false
