@@ -11,7 +11,8 @@ const budgets = [
   { entry: 'src/postgres/index.ts', kB: 7.4 },
   { entry: 'src/redis/index.ts', kB: 8.2 },
   { entry: 'src/durable-object/index.ts', kB: 6.5 },
-  { entry: 'src/sqlite/index.ts', kB: 6.8 },
+  { entry: 'src/sqlite/index.ts', kB: 6.7 },
+  { entry: 'src/reconcile/index.ts', kB: 11.3 },
 ]
 
 let isTooLarge = false

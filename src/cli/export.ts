@@ -1,10 +1,10 @@
 /** `x402-aggregator export`: the payments of a ledger, for a spreadsheet or another program. */
-import { once } from 'node:events'
 import type { LedgerEntry, SettlementLedger } from '../settlement/ledger.ts'
 import { readArguments } from './arguments.ts'
 import { readConfiguration } from './configuration.ts'
 import { defaultLedger, demandFile, openLedger } from './ledger.ts'
-import { printable } from './printable.ts'
+import { csvCell, writeOut } from './output.ts'
+import { timeOf } from './time.ts'
 import { UsageError } from './usage-error.ts'
 
 const help = `usage: x402-aggregator export [options]
@@ -96,22 +96,11 @@ export async function exportPayments(args: string[]): Promise<number> {
   return 0
 }
 
-/** Milliseconds of what a duration ends in. */
-const units: Readonly<Record<string, number>> = {
-  s: 1_000,
-  m: 60_000,
-  h: 3_600_000,
-  d: 86_400_000,
-  w: 604_800_000,
-}
-
 /** @returns Unix ms */
 function readTime(option: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined
-  const [, count, unit = ''] = /^(\d{1,9})([smhdw])$/.exec(text) ?? []
-  if (count !== undefined) return Date.now() - Number(count) * (units[unit] ?? 0)
-  const time = /^\d{4}-\d{2}-\d{2}/.test(text) ? Date.parse(text) : Number.NaN
-  if (Number.isNaN(time))
+  const time = timeOf(text)
+  if (time === undefined)
     throw new UsageError(`${option}: expected a time such as 24h, 30d or 2026-01-31T00:00:00Z, got "${text}"`)
   return time
 }
@@ -144,19 +133,4 @@ function rowOf({ key, query, since, settlement }: LedgerEntry): Row {
   const time = new Date(since).toISOString()
   const { state } = settlement
   return { time, network, asset, amount, payer, payee: payTo, transaction, facilitator, state, key }
-}
-
-/** A spreadsheet would run what begins like a formula. */
-function csvCell(value: string): string {
-  const text = printable(value)
-  const plain = /^\s*[=+\-@|%]/.test(text) ? `'${text}` : text
-  return /[",']/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain
-}
-
-/** @returns false when nobody reads any more, as after `| head` */
-async function writeOut(text: string): Promise<boolean> {
-  const { stdout } = process
-  if (stdout.listenerCount('error') === 0) stdout.on('error', () => {})
-  if (!stdout.write(text)) await Promise.race([once(stdout, 'drain'), once(stdout, 'close')]).catch(() => {})
-  return !stdout.destroyed && stdout.writable
 }

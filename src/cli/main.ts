@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The command line: `x402-aggregator serve | check | status | export`. */
+/** The command line: `x402-aggregator serve | check | status | export | reconcile`. */
 import { createRequire } from 'node:module'
 import { AggregatorError } from '../errors.ts'
 import { nearest } from '../options/nearest.ts'
@@ -15,6 +15,7 @@ commands:
   check          asks every configured facilitator once; exit code 1 when one cannot be used
   status <url>   live table of a running gateway
   export         the payments of a ledger, as CSV or JSON
+  reconcile      a ledger held against its chain; exit code 1 when anything is found
 
 examples:
   FACILITATOR_1_URL=https://facilitator.x402.rs x402-aggregator check
@@ -32,6 +33,7 @@ const commands: Record<string, () => Promise<Command>> = {
   check: async () => (await import('./check.ts')).check,
   status: async () => (await import('./status.ts')).status,
   export: async () => (await import('./export.ts')).exportPayments,
+  reconcile: async () => (await import('./reconcile.ts')).reconcileLedger,
 }
 
 async function main([name, ...args]: string[]): Promise<number> {
