@@ -21,6 +21,8 @@ const entry = {
 
 const shared: Options = {
   entry,
+  // The declarations of each entry point would be checked together with the tests otherwise.
+  tsconfig: 'tsconfig.build.json',
   target: 'es2022',
   platform: 'neutral',
   clean: false,

@@ -1,6 +1,6 @@
 /** Serves the Worker of this folder as its wrangler.jsonc says, in Cloudflare's own runtime. */
 import { spawn } from 'node:child_process'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { builtinModules, createRequire } from 'node:module'
 import { join } from 'node:path'
 import { build } from 'esbuild'
@@ -25,7 +25,10 @@ const wrangler = JSON.parse(
 ) as Wrangler
 
 const built = join(folder, 'dist')
-await mkdir(built, { recursive: true })
+// Objects have SQLite on a disk only. The chain of a run is a new one: what an earlier run has kept is of no use.
+const storage = join(built, 'storage')
+await rm(storage, { recursive: true, force: true })
+await mkdir(storage, { recursive: true })
 await build({
   entryPoints: [join(folder, wrangler.main)],
   outfile: join(built, 'worker.mjs'),
@@ -61,6 +64,7 @@ const config = `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [
     (name = "worker", worker = .worker),
+    (name = "storage", disk = (path = ${text(storage)}, writable = true)),
     (name = "internet", network = (allow = ["public", "private"], tlsOptions = (trustBrowserCas = true))),
   ],
   sockets = [(name = "http", address = "localhost:${PORT}", http = (), service = "worker")],
@@ -70,7 +74,7 @@ const worker :Workerd.Worker = (
   modules = [(name = "worker.mjs", esModule = embed "worker.mjs")],
   bindings = [${bindings.join(', ')}],
   durableObjectNamespaces = [${classes.join(', ')}],
-  durableObjectStorage = (inMemory = void),
+  durableObjectStorage = (localDisk = "storage"),
   compatibilityDate = ${text(wrangler.compatibility_date)},
   compatibilityFlags = [${(wrangler.compatibility_flags ?? []).map(flag => text(flag)).join(', ')}],
 );
@@ -80,7 +84,7 @@ await writeFile(configFile, config)
 
 const require = createRequire(import.meta.url)
 const command = env.WORKERD || require.resolve('@cloudflare/workerd-linux-64/bin/workerd')
-const child = spawn(command, ['serve', configFile, '--control-fd=3'], {
+const child = spawn(command, ['serve', configFile, '--control-fd=3', '--experimental'], {
   stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
 })
 child.once('exit', code => process.exit(code ?? 1))

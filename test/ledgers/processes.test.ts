@@ -72,7 +72,7 @@ const ledgers = [
 
 let chain: Chain
 beforeAll(async () => {
-  chain = await startChain()
+  chain = await startChain({ blockTimeSeconds: 0.25 })
 }, 60_000)
 afterAll(() => chain?.stop())
 

@@ -35,7 +35,7 @@ describe.runIf(isThere)('when Redis fails', { timeout: 60_000 }, () => {
   let replicas: Replica[]
 
   beforeAll(async () => {
-    chain = await startChain()
+    chain = await startChain({ blockTimeSeconds: 0.25 })
   })
   afterAll(() => chain?.stop())
   beforeEach(async () => {
