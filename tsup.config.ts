@@ -37,7 +37,8 @@ export default defineConfig([
     ...shared,
     format: 'esm',
     entry: { ...entry, 'unsupported-runtime': 'src/node/unsupported-runtime.ts', cli: 'src/cli/main.ts' },
-    dts: { entry },
+    // `npm run typecheck` has checked them.
+    dts: { entry, compilerOptions: { noCheck: true } },
   },
   // Its types are made of those above: the build of them takes the longest.
   { ...shared, format: 'cjs' },
