@@ -22,6 +22,17 @@ export function missingEntryPoints(): string[] {
   return entryPoints().filter(file => !existsSync(file))
 }
 
+/** Its build for Workers and the Edge imports modules of Node's, which are there with `nodejs_compat`; nobody pays on Solana here. */
+const withoutSolana: Plugin = {
+  name: 'without-solana',
+  setup(build) {
+    build.onResolve({ filter: /^@solana\/kit$/ }, ({ path }) => ({ path, namespace: 'missing' }))
+    build.onLoad({ filter: /.*/, namespace: 'missing' }, ({ path }) => ({
+      contents: `throw new Error('${path} is not bundled')`,
+    }))
+  },
+}
+
 /** One file with everything in it, for runtimes without packages. Fails on any import of Node's. */
 export async function bundleWhole(
   entry: string,
@@ -29,7 +40,11 @@ export async function bundleWhole(
   place: Place,
   options: BuildOptions,
 ): Promise<void> {
-  await bundle(entry, outfile, place, { platform: 'browser', plugins: [entryPointsPlugin()], ...options })
+  await bundle(entry, outfile, place, {
+    platform: 'browser',
+    plugins: [entryPointsPlugin(), withoutSolana],
+    ...options,
+  })
 }
 
 /** The suite alone: the runtime finds the library and its dependencies itself. */
