@@ -22,11 +22,14 @@ export function missingEntryPoints(): string[] {
   return entryPoints().filter(file => !existsSync(file))
 }
 
-/** Its build for Workers and the Edge imports modules of Node's, which are there with `nodejs_compat`; nobody pays on Solana here. */
-const withoutSolana: Plugin = {
-  name: 'without-solana',
+/** Optional peers that import modules of Node's: @solana/kit for `nodejs_compat`, and a database on a file. */
+const withoutPeersOfNode: Plugin = {
+  name: 'without-peers-of-node',
   setup(build) {
-    build.onResolve({ filter: /^@solana\/kit$/ }, ({ path }) => ({ path, namespace: 'missing' }))
+    build.onResolve({ filter: /^(@solana\/kit|better-sqlite3)$/ }, ({ path }) => ({
+      path,
+      namespace: 'missing',
+    }))
     build.onLoad({ filter: /.*/, namespace: 'missing' }, ({ path }) => ({
       contents: `throw new Error('${path} is not bundled')`,
     }))
@@ -42,7 +45,7 @@ export async function bundleWhole(
 ): Promise<void> {
   await bundle(entry, outfile, place, {
     platform: 'browser',
-    plugins: [entryPointsPlugin(), withoutSolana],
+    plugins: [entryPointsPlugin(), withoutPeersOfNode],
     ...options,
   })
 }
