@@ -9,7 +9,7 @@ type Value = string | number | null
 /** The part of a Durable Object's state that is used. */
 export interface ObjectState {
   readonly storage: {
-    readonly sql: { exec(query: string, ...values: Value[]): { toArray(): unknown[] } }
+    readonly sql: { exec(query: string, ...values: (string | number | null)[]): { toArray(): unknown[] } }
     transactionSync<T>(work: () => T): T
   }
 }
