@@ -498,6 +498,8 @@ async function tryCase(one: Case, count: (name: string) => void): Promise<void> 
     deadlineMs: 200,
     settlement: {
       audit: one.hasChain ? one.audit : 'off',
+      // All its payments are one payer's for one thing: each would wait 5 s for a doubt before it.
+      credit: false,
       probes: one.hasChain
         ? [
             settlementProbe({
