@@ -108,7 +108,10 @@ describe('x402-aggregator', { timeout: 30_000 }, () => {
   })
 
   it.each([
-    [['sevre'], '"sevre" is not a command; there are serve, check, status, export, reconcile: did you mean serve?'],
+    [
+      ['sevre'],
+      '"sevre" is not a command; there are serve, check, status, export, reconcile: did you mean serve?',
+    ],
     [['sell'], '"sell" is not a command; there are serve, check, status, export'],
     [['serve', '--prot', '1'], "Unknown option '--prot'; did you mean --port? --help lists the options"],
     [['check', '--wait'], "Unknown option '--wait'; --help lists the options"],
